@@ -1,0 +1,1 @@
+"""The NAS Atlas service: everything that runs without torch."""

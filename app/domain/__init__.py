@@ -1,0 +1,1 @@
+"""The paper's torch-free concepts; they know no web framework, queue or database."""

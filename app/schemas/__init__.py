@@ -1,0 +1,1 @@
+"""Pydantic models of what comes in and goes out over HTTP."""

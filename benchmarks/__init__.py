@@ -1,0 +1,1 @@
+"""One runnable module per claim of the README."""

@@ -1,0 +1,1 @@
+"""The Celery workers: supernet training, sub-network evaluation, GCN fitting."""
