@@ -1,0 +1,116 @@
+"""Real servers for every test that needs them: PostgreSQL and Valkey from their wheels, one of each per test run.
+
+``database_url`` is a fresh database with the whole schema, made from a template in some 50 ms.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import make_url
+
+from app.embedded.directories import make_socket_directory, remove_socket_directory
+from app.embedded.postgres import EmbeddedPostgres
+from app.embedded.valkey import EmbeddedValkey
+
+TEST_DATABASE_VARIABLE = "NASATLAS_TEST_DATABASE_URL"
+TEST_BROKER_VARIABLE = "NASATLAS_TEST_BROKER_URL"
+
+
+class DatabaseServer:
+    """A PostgreSQL server on which tests make and drop databases.
+
+    Attributes:
+        url: SQLAlchemy URL of a database that stays, used to make the others.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def url_of(self, name: str) -> str:
+        """Return the URL of another database of this server."""
+        return make_url(self.url).set(database=name).render_as_string(hide_password=False)
+
+    def create(self, template: str | None = None) -> str:
+        """Create a database, empty or as a copy of ``template``, and return its name."""
+        name = f"test_{uuid.uuid4().hex}"
+        source = sql.Identifier(template or "template0")
+        self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), source))
+        return name
+
+    def drop(self, name: str) -> None:
+        """Drop a database, whoever is still connected to it."""
+        self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def _execute(self, statement: sql.Composed) -> None:
+        address = make_url(self.url).set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(address, autocommit=True) as connection:
+            connection.execute(statement)
+
+
+@pytest.fixture(scope="session")
+def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DatabaseServer]:
+    """A PostgreSQL server: the one at ``NASATLAS_TEST_DATABASE_URL``, or our own for the time of the test run."""
+    given = os.environ.get(TEST_DATABASE_VARIABLE)
+    if given:
+        yield DatabaseServer(given)
+        return
+    socket_dir = make_socket_directory()
+    try:
+        with EmbeddedPostgres(tmp_path_factory.mktemp("database") / "postgres", socket_dir, durable=False) as server:
+            yield DatabaseServer(server.url)
+    finally:
+        remove_socket_directory(socket_dir)
+
+
+@pytest.fixture(scope="session")
+def database_template(database_server: DatabaseServer) -> Iterator[str]:
+    """The name of a database with the whole schema and no rows, to copy from; nobody may be connected to it."""
+    from app.db.migrate import migrate
+
+    name = database_server.create()
+    migrate(database_server.url_of(name))
+    yield name
+    database_server.drop(name)
+
+
+@pytest.fixture
+def empty_database_url(database_server: DatabaseServer) -> Iterator[str]:
+    """The SQLAlchemy URL of a fresh database without a schema, for the tests of the migrations."""
+    name = database_server.create()
+    yield database_server.url_of(name)
+    database_server.drop(name)
+
+
+@pytest.fixture
+def database_url(database_server: DatabaseServer, database_template: str) -> Iterator[str]:
+    """The SQLAlchemy URL of a fresh, migrated database for one test."""
+    name = database_server.create(database_template)
+    yield database_server.url_of(name)
+    database_server.drop(name)
+
+
+@pytest.fixture(scope="module")
+def module_database_url(database_server: DatabaseServer, database_template: str) -> Iterator[str]:
+    """The SQLAlchemy URL of a fresh, migrated database shared by the tests of one module."""
+    name = database_server.create(database_template)
+    yield database_server.url_of(name)
+    database_server.drop(name)
+
+
+@pytest.fixture(scope="session")
+def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Celery broker URL: the one at ``NASATLAS_TEST_BROKER_URL``, or a Valkey server of our own."""
+    given = os.environ.get(TEST_BROKER_VARIABLE)
+    if given:
+        yield given
+        return
+    socket_dir = make_socket_directory()
+    try:
+        with EmbeddedValkey(tmp_path_factory.mktemp("broker") / "valkey", socket_dir) as server:
+            yield server.url
+    finally:
+        remove_socket_directory(socket_dir)
