@@ -4,6 +4,7 @@ An architecture M is a tuple with one choice index per cell. Its ``code`` writes
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -134,7 +135,7 @@ class SearchSpace(_Value):
             return self.default_segments
         num_segments = -(-self.num_cells // 7)
         bounds = [round(i * self.num_cells / num_segments) for i in range(num_segments + 1)]
-        return tuple(tuple(range(a, b)) for a, b in zip(bounds, bounds[1:], strict=False))
+        return tuple(tuple(range(a, b)) for a, b in pairwise(bounds))
 
     def in_channels(self, cell_index: int) -> int:
         """Channels that enter a cell."""

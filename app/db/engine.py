@@ -1,0 +1,21 @@
+"""Engines and sessions. A session commits at the edge of a request or of a task, and nowhere else."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.orm import Session
+
+
+@lru_cache(maxsize=8)
+def get_engine(database_url: str) -> Engine:
+    """Return the process's engine for a database."""
+    return create_engine(database_url, pool_pre_ping=True, pool_size=8, max_overflow=8)
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Session]:
+    """Open a session in one transaction: committed at the end, rolled back on any error."""
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        yield session

@@ -1,0 +1,174 @@
+"""The tables. PostgreSQL holds the truth about searches, their steps, pairs and lookup tables."""
+
+import datetime as dt
+import uuid
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    DateTime,
+    Float,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, REAL, UUID
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+SEARCH_STATES = ("queued", "running", "cancelling", "cancelled", "failed", "succeeded")
+STEP_KINDS = ("train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard", "advance")
+STEP_STATES = ("ready", "leased", "done", "failed")
+PAIR_SOURCES = ("sampled", "reevaluated")
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
+    return CheckConstraint(f"{column} in ({', '.join(repr(value) for value in values)})", name=f"{column}_known")
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map = {dict[str, Any]: JSONB, dt.datetime: DateTime(timezone=True)}
+
+
+class SearchRow(Base):
+    """One search: what was asked, where it stands, what it found."""
+
+    __tablename__ = "searches"
+    __table_args__ = (_one_of("state", SEARCH_STATES), Index("searches_by_age", "created_at", "id"))
+
+    id: Mapped[uuid.UUID] = mapped_column(UUID(as_uuid=True), primary_key=True, default=uuid.uuid4)
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[dt.datetime | None]
+    finished_at: Mapped[dt.datetime | None]
+    state: Mapped[str] = mapped_column(Text, server_default="queued")
+    error: Mapped[str | None] = mapped_column(Text)
+    dataset: Mapped[str] = mapped_column(Text)
+    preset: Mapped[str] = mapped_column(Text)
+    search_space: Mapped[dict[str, Any]]
+    config: Mapped[dict[str, Any]]
+    num_rounds: Mapped[int] = mapped_column(Integer)
+    request: Mapped[dict[str, Any]]
+    idempotency_key: Mapped[str | None] = mapped_column(Text, unique=True)
+    final_code: Mapped[str | None] = mapped_column(Text)
+    final_accuracy: Mapped[float | None] = mapped_column(Float)
+
+
+class RoundRow(Base):
+    """Round t of a search: its subspace, its table and what it preserved."""
+
+    __tablename__ = "rounds"
+
+    search_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("searches.id", ondelete="CASCADE"), primary_key=True)
+    round_index: Mapped[int] = mapped_column(Integer, primary_key=True)
+    started_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[dt.datetime | None]
+    subspace: Mapped[dict[str, Any]]
+    held_out_tau: Mapped[float | None] = mapped_column(Float)
+    fit_report: Mapped[dict[str, Any] | None]
+    best_code: Mapped[str | None] = mapped_column(Text)
+    best_accuracy: Mapped[float | None] = mapped_column(Float)
+    preserved: Mapped[list[str] | None] = mapped_column(JSONB)
+
+
+class StepRow(Base):
+    """A unit of work that a worker claims by a lease. ``attempt`` is the fencing token."""
+
+    __tablename__ = "steps"
+    __table_args__ = (
+        _one_of("kind", STEP_KINDS),
+        _one_of("state", STEP_STATES),
+        UniqueConstraint(
+            "search_id", "round_index", "kind", "shard_index", name="steps_once", postgresql_nulls_not_distinct=True
+        ),
+        Index("steps_open", "state", postgresql_where=text("state in ('ready', 'leased')")),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    search_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("searches.id", ondelete="CASCADE"), index=True)
+    round_index: Mapped[int | None] = mapped_column(Integer)
+    kind: Mapped[str] = mapped_column(Text)
+    shard_index: Mapped[int] = mapped_column(Integer, server_default="0")
+    payload: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    state: Mapped[str] = mapped_column(Text, server_default="ready")
+    attempt: Mapped[int] = mapped_column(Integer, server_default="0")
+    progress: Mapped[float] = mapped_column(Float, server_default="0")
+    detail: Mapped[dict[str, Any] | None] = mapped_column(
+        comment="What a running step reports, e.g. its epoch and loss."
+    )
+    result: Mapped[dict[str, Any] | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    worker: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    woken_at: Mapped[dt.datetime] = mapped_column(server_default=func.now(), comment="When a wake-up was last sent.")
+    started_at: Mapped[dt.datetime | None]
+    finished_at: Mapped[dt.datetime | None]
+    lease_expires_at: Mapped[dt.datetime | None]
+
+
+class PairRow(Base):
+    """An arch-accuracy pair (M, z) of a round; re-evaluated ones are kept beside the sampled ones."""
+
+    __tablename__ = "pairs"
+    __table_args__ = (_one_of("source", PAIR_SOURCES),)
+
+    search_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("searches.id", ondelete="CASCADE"), primary_key=True)
+    round_index: Mapped[int] = mapped_column(Integer, primary_key=True)
+    source: Mapped[str] = mapped_column(Text, primary_key=True)
+    code: Mapped[str] = mapped_column(Text, primary_key=True)
+    accuracy: Mapped[float] = mapped_column(Float, comment="z, a fraction of D_val")
+    held_out: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+
+
+class LookupTableRow(Base):
+    """The header of a published lookup table; its rows are in ``lookup_rows``."""
+
+    __tablename__ = "lookup_tables"
+    __table_args__ = (UniqueConstraint("search_id", "round_index"),)
+
+    id: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)
+    search_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("searches.id", ondelete="CASCADE"))
+    round_index: Mapped[int] = mapped_column(Integer)
+    published_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    num_rows: Mapped[int] = mapped_column(Integer)
+    digest: Mapped[str] = mapped_column(Text, comment="SHA-256 of the table's bytes")
+    min_multi_adds: Mapped[int] = mapped_column(BigInteger)
+    max_multi_adds: Mapped[int] = mapped_column(BigInteger)
+    min_params: Mapped[int] = mapped_column(BigInteger)
+    max_params: Mapped[int] = mapped_column(BigInteger)
+
+
+class LookupRow(Base):
+    """One architecture of a lookup table: its index in the round's subspace, prediction and costs.
+
+    ``band`` counts the rows that beat this one on everything; NULL from 100 on. Any page of up to 100 rows under any limits
+    comes from the band, which the partial covering index holds.
+    """
+
+    __tablename__ = "lookup_rows"
+    __table_args__ = (
+        Index(
+            "lookup_rows_band",
+            "table_id",
+            text("predicted_accuracy desc"),
+            "subspace_index",
+            postgresql_include=["multi_adds", "params", "band"],
+            postgresql_where=text("band is not null"),
+        ),
+    )
+
+    # no foreign key: its per-row check would double the time of a load; whoever deletes a table deletes its rows
+    table_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    subspace_index: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    predicted_accuracy: Mapped[float] = mapped_column(REAL)
+    multi_adds: Mapped[int] = mapped_column(BigInteger)
+    params: Mapped[int] = mapped_column(BigInteger)
+    band: Mapped[int | None] = mapped_column(SmallInteger)

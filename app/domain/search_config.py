@@ -1,0 +1,184 @@
+"""The configuration of a search: every value of the paper is a named field (section 4.1).
+
+The ``paper`` preset holds the paper's values, ``quick`` fits a laptop. A request names a preset and changes what it wants.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.domain.rounds import default_architecture, round_segments
+from app.domain.search_space import SearchSpace, check_segments
+from app.domain.subspace import MAX_SUBSPACE_SIZE
+
+PresetName = Literal["paper", "quick"]
+BNStatistics = Literal["recalibrated", "running"]
+Similarity = Literal["assigned", "measured"]
+Augmentation = Literal["none", "crop", "crop-flip"]
+
+MIN_FITTED_PAIRS = 10
+"""Fewer arch-accuracy pairs than this do not determine a fit."""
+
+Rate = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class SearchConfig(BaseModel):
+    """All dials of a search. The defaults are the paper's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Same seed, same table, byte for byte.")
+
+    # data and proxy
+    num_classes: int | None = Field(
+        default=None, ge=2, le=100_000, description="Random class subset; null: all classes."
+    )
+    num_images: int | None = Field(default=None, ge=20, description="Stratified cap on the images used; null: all.")
+    validation_fraction: float = Field(default=0.1, ge=0.01, le=0.5, description="Share of the images in D_val.")
+    proxy_resolution: int | None = Field(
+        default=None, ge=4, le=512, description="Pixels the networks see; null: the target's."
+    )
+    proxy_width: float = Field(
+        default=1.0, ge=0.05, le=1.0, description="Multiplier of the trained networks' channels."
+    )
+
+    # step 0: supernet training
+    epochs: int = Field(default=150, ge=1, le=100_000)
+    batch_size: int = Field(
+        default=1024, ge=1, le=65_536, description="Images per iteration, over all devices together."
+    )
+    learning_rate: Rate = Field(default=0.18, description="Initial; anneals to 0 by the cosine schedule.")
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: Fraction = 4e-5
+    augmentation: Augmentation = "crop-flip"
+
+    # step 1: sub-network sampling
+    segments: tuple[tuple[int, ...], ...] | None = Field(
+        default=None, description="L_t by cells; null: the space's own."
+    )
+    segment_order: Literal["front_to_back", "back_to_front"] = "front_to_back"
+    num_rounds: int | None = Field(
+        default=None, ge=1, le=64, description="T; beyond the segments it cycles; null: one each."
+    )
+    initial_architecture: str | None = Field(default=None, max_length=64, description="Code of M_0; null: all K3E6.")
+    num_sampled: int = Field(default=2000, ge=1, le=1_000_000, description="Architectures sampled in every round.")
+    num_held_out: int | None = Field(default=None, ge=2, description="Of them, kept for tau; null: a tenth.")
+    bn_statistics: BNStatistics = Field(
+        default="recalibrated",
+        description="BN statistics of an evaluated sub-network: its own, or the supernet's running ones.",
+    )
+    num_calibration_images: int = Field(default=1000, ge=2, le=100_000)
+
+    # step 2: the GCN
+    similarity: Similarity = "assigned"
+    hamming_threshold: Literal[1, 2] = 1
+    gcn_hidden_sizes: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        default=(512, 512), min_length=2, max_length=2
+    )
+    gcn_epochs: int = Field(default=600, ge=1, le=100_000)
+    gcn_learning_rate: Rate = 0.01
+    gcn_weight_decay: Fraction = 5e-4
+    gcn_milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(default=(0.5, 0.75), max_length=8)
+    gcn_decay: Fraction = 0.1
+
+    # step 3: re-evaluation
+    num_reevaluated: int = Field(default=100, ge=1, le=100_000)
+    num_preserved: int = Field(default=6, ge=1, le=100)
+
+    @property
+    def held_out(self) -> int:
+        """Pairs kept for the held-out tau: as configured, or a tenth of the sampled ones."""
+        return self.num_held_out if self.num_held_out is not None else max(2, round(self.num_sampled / 10))
+
+    @model_validator(mode="after")
+    def _counts_fit_together(self) -> Self:
+        if self.num_sampled - self.held_out < MIN_FITTED_PAIRS:
+            raise ValueError(
+                f"num_sampled is {self.num_sampled} with {self.held_out} held out: {self.num_sampled - self.held_out} pairs "
+                f"are left to fit, and fitting needs at least {MIN_FITTED_PAIRS}; raise num_sampled"
+            )
+        if self.num_preserved > self.num_reevaluated:
+            raise ValueError(
+                f"num_preserved ({self.num_preserved}) must not exceed num_reevaluated ({self.num_reevaluated}), "
+                "from which they are taken"
+            )
+        return self
+
+    def resolved(self, space: SearchSpace) -> "SearchConfig":
+        """Return the configuration with every default that depends on the space filled in, checked against the space.
+
+        Raises:
+            ValueError: If segments, rounds, the initial architecture or the numbers do not fit the space.
+        """
+        segments = self.segments if self.segments is not None else space.segments
+        check_segments(segments, space.num_cells)
+        num_rounds = self.num_rounds or len(segments)
+        if num_rounds > 1 and len(segments) == 1:
+            raise ValueError(
+                "several rounds need at least two segments: the cells of a round cannot be searched in the next one"
+            )
+        initial = self.initial_architecture or space.code(default_architecture(space))
+        space.parse_code(initial)
+        config = self.model_copy(
+            update={
+                "segments": tuple(tuple(sorted(segment)) for segment in segments),
+                "num_rounds": num_rounds,
+                "initial_architecture": initial,
+                "num_held_out": self.held_out,
+            }
+        )
+        config._check_subspaces(space)
+        return config
+
+    def _check_subspaces(self, space: SearchSpace) -> None:
+        """Check the smallest and the largest size that each round's subspace can have, before any memory is taken."""
+        schedule = round_segments(self)
+        for round_index, segment in enumerate(schedule):
+            size = 1
+            for cell_index in segment:
+                size *= space.num_choices[cell_index]
+            revisits = round_index >= len(self.segments or ())
+            smallest = size if round_index == 0 or revisits else size * self.num_preserved
+            largest = size if round_index == 0 else size * self.num_preserved
+            if largest > MAX_SUBSPACE_SIZE:
+                raise ValueError(
+                    f"round {round_index} would have up to {largest:,} architectures; a table holds {MAX_SUBSPACE_SIZE:,}: "
+                    "use shorter segments"
+                )
+            for name in ("num_sampled", "num_reevaluated"):
+                if getattr(self, name) > smallest:
+                    raise ValueError(
+                        f"{name} is {getattr(self, name)}, but the subspace of round {round_index} (cells {list(segment)}) has "
+                        f"{smallest} architectures; lower {name} to at most {smallest}, or use longer segments"
+                    )
+
+
+_QUICK: dict[str, Any] = {
+    "num_images": 8000,
+    "proxy_resolution": 32,
+    "proxy_width": 0.25,
+    "epochs": 20,
+    "batch_size": 64,
+    "learning_rate": 0.05,
+    "augmentation": "crop",
+    "num_sampled": 300,
+    "num_calibration_images": 256,
+    "gcn_hidden_sizes": (128, 128),
+    "gcn_epochs": 300,
+    "num_reevaluated": 30,
+}
+
+_PAPER: dict[str, Any] = {"num_classes": 100, "bn_statistics": "running"}
+
+
+def from_preset(name: str, overrides: dict[str, Any]) -> SearchConfig:
+    """Return a preset's configuration with some fields changed.
+
+    Raises:
+        ValueError: If there is no such preset, or a value is invalid (pydantic's ``ValidationError``).
+    """
+    presets = {"paper": _PAPER, "quick": _QUICK}
+    if name not in presets:
+        raise ValueError(f"there is no preset {name!r}; there are {', '.join(presets)}")
+    return SearchConfig.model_validate({**presets[name], **overrides})

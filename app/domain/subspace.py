@@ -1,0 +1,176 @@
+"""The subspace S_t of one round: the active cells L_t, and a super-cell of what earlier rounds preserved (section 3.3).
+
+A subspace is a Cartesian product of *factors*: the super-cell first, if there is one, then the active cells front to back.
+A node's index is the mixed-radix number of its factor choices, the first factor most significant.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from app.domain.gray_code import bit_tables, num_bits
+from app.domain.hamming_graph import FactorFeatures
+from app.domain.multi_adds import Cost, cell_costs, fixed_cost
+from app.domain.search_space import Architecture, SearchSpace
+
+MAX_SUBSPACE_SIZE = 2**24
+"""Largest subspace whose table is stored, in rows (6^9 = 10,077,696 fits)."""
+
+
+@dataclass(frozen=True)
+class SuperCell:
+    """The cells outside L_t, of which each preserved architecture's configuration is one choice.
+
+    Attributes:
+        cell_indices: The cells it covers, ascending.
+        choices: Distinct configurations, each one choice index per covered cell; best first.
+    """
+
+    cell_indices: tuple[int, ...]
+    choices: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        if not self.choices or len(set(self.choices)) != len(self.choices):
+            raise ValueError("a super-cell needs at least one choice, and each of them must be different")
+        if any(len(choice) != len(self.cell_indices) for choice in self.choices):
+            raise ValueError("each choice of a super-cell must give one choice index per covered cell")
+
+
+@dataclass(frozen=True)
+class Subspace:
+    """S_t: all architectures that can appear in round t.
+
+    Attributes:
+        space: The search space S.
+        base: The architecture that gives the cells which are neither active nor in the super-cell.
+        segment: L_t, the active cells, ascending.
+        super_cell: What earlier rounds preserved; None in the first round.
+    """
+
+    space: SearchSpace
+    base: Architecture
+    segment: tuple[int, ...]
+    super_cell: SuperCell | None = None
+
+    def __post_init__(self) -> None:
+        self.space.check(self.base)
+        if list(self.segment) != sorted(set(self.segment)) or not self.segment:
+            raise ValueError(f"a segment is a non-empty ascending list of cells, not {list(self.segment)}")
+        if self.super_cell and set(self.super_cell.cell_indices) & set(self.segment):
+            raise ValueError(
+                "the super-cell covers an active cell; preserved cells cannot be searched in the next round"
+            )
+        if self.size > MAX_SUBSPACE_SIZE:
+            raise ValueError(
+                f"a subspace may have up to {MAX_SUBSPACE_SIZE:,} architectures, this one has {self.size:,}"
+            )
+
+    @classmethod
+    def following(cls, space: SearchSpace, preserved: Sequence[Architecture], segment: Sequence[int]) -> "Subspace":
+        """Return the subspace in which every preserved architecture, best first, is a choice of the super-cell.
+
+        Where the next segment holds cells that set the preserved ones apart, equal choices are merged.
+        """
+        active = tuple(sorted(segment))
+        covered = tuple(i for i in range(space.num_cells) if i not in active)
+        choices = tuple(dict.fromkeys(tuple(m[i] for i in covered) for m in preserved))
+        return cls(space, tuple(preserved[0]), active, SuperCell(covered, choices) if covered else None)
+
+    @cached_property
+    def _factors(self) -> tuple[tuple[tuple[int, ...], tuple[tuple[int, ...], ...]], ...]:
+        """Per factor: the cells it sets, and for each choice their choice indices."""
+        factors = [(self.super_cell.cell_indices, self.super_cell.choices)] if self.super_cell else []
+        for cell_index in self.segment:
+            factors.append(((cell_index,), tuple((choice,) for choice in range(self.space.num_choices[cell_index]))))
+        return tuple(factors)
+
+    @cached_property
+    def factor_sizes(self) -> tuple[int, ...]:
+        """Number of choices of every factor."""
+        return tuple(len(choices) for _, choices in self._factors)
+
+    @property
+    def size(self) -> int:
+        """|S_t|, the number of nodes of the Hamming graph."""
+        return math.prod(self.factor_sizes)
+
+    def architecture(self, index: int) -> Architecture:
+        """Return the architecture of a node.
+
+        Raises:
+            IndexError: If the index is not in [0, size).
+        """
+        if not 0 <= index < self.size:
+            raise IndexError(f"this subspace has the indices 0 to {self.size - 1}, not {index}")
+        return tuple(self.architectures(np.array([index]))[0].tolist())
+
+    def architectures(self, index_N: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+        """Return the choice indices of many nodes: uint8 [N, L]."""
+        index = np.asarray(index_N, dtype=np.int64)
+        out_NL = np.tile(np.array(self.base, dtype=np.uint8), (index.size, 1))
+        for (cells, choices), digit_N in zip(self._factors, np.unravel_index(index, self.factor_sizes), strict=True):
+            out_NL[:, cells] = np.array(choices, dtype=np.uint8)[digit_N]
+        return out_NL
+
+    def index(self, architecture: Sequence[int]) -> int:
+        """Return the node of an architecture, the inverse of :meth:`architecture`.
+
+        Raises:
+            ValueError: If the architecture is not in this subspace.
+        """
+        checked = self.space.check(architecture)
+        digits = []
+        for cells, choices in self._factors:
+            configuration = tuple(checked[i] for i in cells)
+            if configuration not in choices:
+                raise ValueError(f"{self.space.code(checked)} is not in this round's subspace")
+            digits.append(choices.index(configuration))
+        index = int(np.ravel_multi_index(digits, self.factor_sizes))
+        if self.architecture(index) != checked:
+            raise ValueError(f"{self.space.code(checked)} is not in this round's subspace: its fixed cells differ")
+        return index
+
+    def codes(self, index_N: npt.ArrayLike) -> list[str]:
+        """Return the codes of many nodes."""
+        return [row.tobytes().decode() for row in self.architectures(index_N) + np.uint8(ord("0"))]
+
+    def costs(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return multi-adds and parameters of the target network of every node: two int64 [size]."""
+        per_cell = cell_costs(self.space)
+        varied = {cell_index for cells, _ in self._factors for cell_index in cells}
+        fixed = fixed_cost(self.space)
+        for cell_index, choice in enumerate(self.base):
+            if cell_index not in varied:
+                fixed += per_cell[cell_index][choice]
+        columns = []
+        for name in ("multi_adds", "params"):
+            total = np.array(getattr(fixed, name), dtype=np.int64)
+            for cells, choices in self._factors:
+                sums = [
+                    sum((per_cell[i][c] for i, c in zip(cells, choice, strict=True)), Cost(0, 0)) for choice in choices
+                ]
+                total = np.add.outer(total, np.array([getattr(cost, name) for cost in sums], dtype=np.int64))
+            columns.append(total.ravel())
+        return columns[0], columns[1]
+
+    def factor_features(self) -> FactorFeatures:
+        """Return the nodes' Gray bits as a sum over factors: a constant and one table per factor."""
+        tables, width = bit_tables(self.space), num_bits(self.space)
+        starts = np.cumsum([0, *(table.shape[1] for table in tables)])
+        constant = np.zeros(width, dtype=np.float32)
+        varied = {cell_index for cells, _ in self._factors for cell_index in cells}
+        for cell_index, choice in enumerate(self.base):
+            if cell_index not in varied:
+                constant[starts[cell_index] : starts[cell_index + 1]] = tables[cell_index][choice]
+        factor_tables = []
+        for cells, choices in self._factors:
+            table = np.zeros((len(choices), width), dtype=np.float32)
+            for row, choice in enumerate(choices):
+                for cell_index, c in zip(cells, choice, strict=True):
+                    table[row, starts[cell_index] : starts[cell_index + 1]] = tables[cell_index][c]
+            factor_tables.append(table)
+        return FactorFeatures(constant=constant, tables=tuple(factor_tables))

@@ -1,0 +1,79 @@
+"""Settings from the environment (``NASATLAS_*``) and ``.env``; nothing else in the product reads the environment."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where things are and how the processes behave. Durations in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="NASATLAS_", env_file=".env", extra="ignore", env_ignore_empty=True)
+
+    database_url: str | None = Field(
+        default=None, description="SQLAlchemy URL of PostgreSQL (postgresql+psycopg://...)."
+    )
+    broker_url: str | None = Field(default=None, description="Redis or Valkey URL for Celery.")
+    artifact_url: str | None = Field(
+        default=None, description="fsspec URL for checkpoints; default: in the state directory."
+    )
+    data_root: Path | None = Field(default=None, description="Directory under which image data sets are found.")
+    state_dir: Path = Field(default=Path(".nasatlas"), description="Embedded servers' data, logs and artifacts.")
+    url: str | None = Field(
+        default=None, description="API that the command line talks to; default: the embedded stack."
+    )
+
+    device: str = Field(default="auto", description="auto, cpu, or cuda:N.")
+    training_processes: int = Field(
+        default=1, ge=1, le=64, description="Processes of one supernet training (one per GPU)."
+    )
+    shard_size: int = Field(default=250, ge=1, description="Architectures in one evaluation step.")
+    evaluation_memory_bytes: int | None = Field(
+        default=None, ge=2**26, description="Budget for activations; default: measured."
+    )
+
+    lease_s: float = Field(default=30.0, gt=1, description="A worker that is silent for longer has lost its step.")
+    heartbeat_s: float = Field(
+        default=2.0, gt=0, description="How often a worker renews its lease and looks for a cancellation."
+    )
+    reap_s: float = Field(default=5.0, gt=0, description="How often the reaper looks for lost steps.")
+    rewake_s: float = Field(default=30.0, gt=0, description="A ready step that nobody took is woken again after this.")
+    max_attempts: int = Field(default=5, ge=1, description="A step whose workers died this often fails the search.")
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "console"] = "json"
+
+    def required_database_url(self) -> str:
+        """The database's URL.
+
+        Raises:
+            RuntimeError: If none is set.
+        """
+        if self.database_url is None:
+            raise RuntimeError(
+                "NASATLAS_DATABASE_URL is not set; `nasatlas serve` starts an embedded PostgreSQL and sets it"
+            )
+        return self.database_url
+
+    def required_broker_url(self) -> str:
+        """The broker's URL.
+
+        Raises:
+            RuntimeError: If none is set.
+        """
+        if self.broker_url is None:
+            raise RuntimeError("NASATLAS_BROKER_URL is not set; `nasatlas serve` starts an embedded Valkey and sets it")
+        return self.broker_url
+
+    def artifacts(self) -> str:
+        """Fsspec URL under which checkpoints and weights lie."""
+        return self.artifact_url or f"file://{self.state_dir.absolute() / 'artifacts'}"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Return the process's settings, read once."""
+    return Settings()
