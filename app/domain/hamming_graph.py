@@ -58,14 +58,6 @@ class FactorFeatures:
         return tuple(len(table) for table in self.tables)
 
     @cached_property
-    def active_bits(self) -> Int64Array:
-        """int64 [A]: the bits that differ between nodes; all others are those of the fixed cells."""
-        used_B = np.zeros(self.num_bits, dtype=bool)
-        for table in self.tables:
-            used_B |= (table != 0).any(axis=0)
-        return np.flatnonzero(used_B)
-
-    @cached_property
     def stacked(self) -> Float32Array:
         """float32 [C, num_bits]: ``constant``, then the rows of all tables."""
         return np.concatenate([self.constant[None, :], *self.tables]).astype(np.float32)
