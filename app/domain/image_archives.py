@@ -1,0 +1,244 @@
+"""Labelled images inside archive files: parquet (the Hugging Face image layout), npz, and idx (as MNIST ships)."""
+
+import gzip
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from app.domain.image_sources import ArraySource, Fingerprint, Int64Array, OnProgress, dense_labels, file_fingerprint
+from app.domain.images import DataSetError, Encoded, UInt8Array, decode_images
+
+IMAGE_COLUMNS = ("image", "img")
+LABEL_COLUMNS = ("label", "labels", "fine_label")
+MAX_ARRAY_BYTES = 16 * 2**30
+"""Raw archives above this are refused before they are unpacked."""
+
+_BATCH_ROWS = 1024
+
+
+class ParquetSource:
+    """Parquet files with an image column (encoded bytes, or a struct with a ``bytes`` field) and a label column."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Read the labels of some parquet files, taken in order.
+
+        Raises:
+            DataSetError: If one is no parquet file, lacks a column, has one of another type, or a label is not usable.
+        """
+        self._paths = tuple(paths)
+        self._num_rows: list[int] = []
+        labels, names = [], None
+        for path in self._paths:
+            with _parquet(path) as file:
+                image, label = _columns(file.schema_arrow, path)
+                values = file.read(columns=[label]).column(label)
+                if values.null_count:
+                    raise DataSetError(f"{path.name} has {values.null_count} rows without a label; remove them")
+                labels.append(values.to_numpy())
+                self._num_rows.append(len(values))
+                names = names or _class_names(file.schema_arrow, label)
+        self.labels_N, self.class_names = dense_labels(np.concatenate(labels), names, f"the labels of {path.name}")
+        self.num_bytes = sum(path.stat().st_size for path in self._paths)
+        self.fingerprint: Fingerprint = tuple(file_fingerprint(path) for path in self._paths)
+        self._image_column = image
+
+    def decode(self, index_N: Int64Array, resolution: int, on_progress: OnProgress | None = None) -> UInt8Array:
+        """See :class:`~app.domain.image_sources.ImageSource`."""
+        return decode_images(self._chosen(index_N), len(index_N), resolution, on_progress)
+
+    def _chosen(self, index_N: Int64Array) -> Iterator[Encoded]:
+        first = 0
+        for path, num_rows in zip(self._paths, self._num_rows, strict=True):
+            rows = index_N[(index_N >= first) & (index_N < first + num_rows)] - first
+            first += num_rows
+            if len(rows):
+                with _parquet(path) as file:
+                    yield from _encoded_rows(file, path, rows)
+
+
+def _encoded_rows(file: pq.ParquetFile, path: Path, rows: Int64Array) -> Iterator[Encoded]:
+    """The image cells of ascending rows; row groups without one of them are not read."""
+    column, _ = _columns(file.schema_arrow, path)
+    first = 0
+    for group in range(file.num_row_groups):
+        num_rows = file.metadata.row_group(group).num_rows
+        chosen = rows[(rows >= first) & (rows < first + num_rows)]
+        batch_first = first
+        first += num_rows
+        if not len(chosen):
+            continue
+        for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=[column]):
+            inside = chosen[(chosen >= batch_first) & (chosen < batch_first + len(batch))]
+            cells = batch.column(0).take(pa.array(inside - batch_first)).to_pylist()
+            batch_first += len(batch)
+            for row, cell in zip(inside, cells, strict=True):
+                origin = f"row {row} of {path.name}"
+                yield image_bytes(cell, origin), origin
+
+
+def image_bytes(cell: object, origin: str) -> bytes:
+    """Return the encoded image of a cell of an image column.
+
+    Raises:
+        DataSetError: If it holds none.
+    """
+    payload = cell.get("bytes") if isinstance(cell, dict) else cell
+    if not isinstance(payload, bytes) or not payload:
+        raise DataSetError(f"{origin} holds no image bytes (files that are only named there are not read)")
+    return payload
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a parquet file, with pyarrow's errors turned into ours."""
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        raise DataSetError(f"{path.name} is a truncated, damaged or no parquet file ({error})") from error
+
+
+def _columns(schema: pa.Schema, path: Path) -> tuple[str, str]:
+    """Names of the image and the label column."""
+    image = next((name for name in IMAGE_COLUMNS if name in schema.names), None)
+    label = next((name for name in LABEL_COLUMNS if name in schema.names), None)
+    if image is None or label is None:
+        raise DataSetError(
+            f"{path.name} has the columns {', '.join(schema.names) or '(none)'}; "
+            "it needs 'image' (encoded bytes) and 'label'"
+        )
+    kind = schema.field(image).type
+    stored = kind.field("bytes").type if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 else kind
+    if not (pa.types.is_binary(stored) or pa.types.is_large_binary(stored)):
+        raise DataSetError(f"the column {image!r} of {path.name} must hold encoded images (bytes), not {kind}")
+    kind = schema.field(label).type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_string(kind)):
+        raise DataSetError(f"the column {label!r} of {path.name} must hold integers or texts, not {kind}")
+    return image, label
+
+
+def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
+    """The ClassLabel names that Hugging Face ``datasets`` writes into the schema's metadata, if any."""
+    text = (schema.metadata or {}).get(b"huggingface")
+    if text is None:
+        return None
+    try:
+        names = json.loads(text)["info"]["features"][label]["names"]
+    except (ValueError, KeyError, TypeError):
+        return None  # another feature type (a plain integer), or another writer's metadata: the labels stay numbers
+    return tuple(map(str, names)) if isinstance(names, list) else None
+
+
+def npz_source(path: Path) -> ArraySource:
+    """Return the images of an npz file: ``images`` uint8 [N, H, W] or [N, H, W, 1 or 3], ``labels`` [N].
+
+    Raises:
+        DataSetError: If an array is missing, pickled, of another type or shape, or the file is damaged.
+    """
+    shape, dtype, _ = _npz_header(path, "images")
+    if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)) or 0 in shape[1:3]:
+        raise DataSetError(
+            f"'images' of {path.name} must be uint8 (values 0 to 255) of shape [N, H, W] or [N, H, W, 1 or 3], "
+            f"not {dtype} {shape}"
+        )
+    _npz_header(path, "labels")
+    return ArraySource(
+        lambda: _npz_array(path, "images"),
+        _npz_array(path, "labels"),
+        num_images=shape[0],
+        names=None,
+        origin=path.name,
+        num_bytes=math.prod(shape),
+        fingerprint=file_fingerprint(path),
+    )
+
+
+def _npz_header(path: Path, array: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Shape, type and bytes of an array, without unpacking it."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{array}.npy") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+            num_bytes = archive.getinfo(f"{array}.npy").file_size
+    except KeyError as error:
+        raise DataSetError(f"{path.name} has no array {array!r}; it needs 'images' and 'labels'") from error
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
+        raise DataSetError(f"{path.name} is a truncated or no npz file ({error})") from error
+    if dtype.hasobject:
+        raise DataSetError(f"{array!r} of {path.name} holds Python objects, which are never loaded; store numbers")
+    if max(num_bytes, math.prod(shape) * dtype.itemsize) > MAX_ARRAY_BYTES:
+        raise DataSetError(f"{array!r} of {path.name} unpacks to more than {MAX_ARRAY_BYTES >> 30} GiB; use parquet")
+    return tuple(shape), dtype, num_bytes
+
+
+def _npz_array(path: Path, array: str) -> npt.NDArray[Any]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            values: npt.NDArray[Any] = arrays[array]
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
+        raise DataSetError(f"{path.name} is a damaged npz file ({error})") from error
+    return values
+
+
+def idx_source(folder: Path, names: Sequence[str] | None) -> ArraySource:
+    """Return the training images of a folder with MNIST's four ``*-ubyte.gz`` files.
+
+    Raises:
+        DataSetError: If a file is missing, damaged, or not what its header says.
+    """
+    images, labels = folder / IDX_FILES[0], folder / IDX_FILES[1]
+    shape = _idx_shape(images, 3)
+    return ArraySource(
+        lambda: _idx_array(images, 3),
+        _idx_array(labels, 1),
+        num_images=shape[0],
+        names=names,
+        origin=folder.name,
+        num_bytes=math.prod(shape),
+        fingerprint=(file_fingerprint(images), file_fingerprint(labels)),
+    )
+
+
+IDX_FILES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")
+
+
+def _idx_header(file: gzip.GzipFile, path: Path, num_axes: int) -> tuple[int, ...]:
+    """Big-endian: two zero bytes, 8 for unsigned bytes, the number of axes, then one 32-bit length per axis."""
+    header = file.read(4 + 4 * num_axes)
+    if header[:4] != bytes((0, 0, 8, num_axes)) or len(header) != 4 + 4 * num_axes:
+        raise DataSetError(f"{path.name} is no idx file of unsigned bytes with {num_axes} axes")
+    shape = tuple(int(length) for length in np.frombuffer(header[4:], dtype=">u4"))
+    if math.prod(shape) > MAX_ARRAY_BYTES or 0 in shape:
+        raise DataSetError(f"{path.name} claims the shape {shape}, which is empty or beyond what is read")
+    return shape
+
+
+def _idx_shape(path: Path, num_axes: int) -> tuple[int, ...]:
+    try:
+        with gzip.open(path) as file:
+            return _idx_header(file, path, num_axes)
+    except (EOFError, zlib.error, OSError) as error:
+        raise DataSetError(f"{path.name} is missing or damaged ({error})") from error
+
+
+def _idx_array(path: Path, num_axes: int) -> UInt8Array:
+    try:
+        with gzip.open(path) as file:
+            shape = _idx_header(file, path, num_axes)
+            payload = file.read(math.prod(shape) + 1)
+    except (EOFError, zlib.error, OSError) as error:
+        raise DataSetError(f"{path.name} is missing, truncated or damaged ({error})") from error
+    if len(payload) != math.prod(shape):
+        raise DataSetError(f"{path.name} holds another number of bytes than its header's {shape}")
+    return np.frombuffer(payload, dtype=np.uint8).reshape(shape)
