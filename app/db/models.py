@@ -99,7 +99,11 @@ class StepRow(Base):
     shard_index: Mapped[int] = mapped_column(Integer, server_default="0")
     payload: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     state: Mapped[str] = mapped_column(Text, server_default="ready")
-    attempt: Mapped[int] = mapped_column(Integer, server_default="0")
+    attempt: Mapped[int] = mapped_column(Integer, server_default="0", comment="Fencing token: only ever increases.")
+    failures: Mapped[int] = mapped_column(Integer, server_default="0", comment="Attempts whose worker died.")
+    release_requested: Mapped[bool] = mapped_column(
+        Boolean, server_default=text("false"), comment="The worker is shutting down and shall hand the step back."
+    )
     progress: Mapped[float] = mapped_column(Float, server_default="0")
     detail: Mapped[dict[str, Any] | None] = mapped_column(
         comment="What a running step reports, e.g. its epoch and loss."

@@ -1,0 +1,230 @@
+"""Steps and their leases: claim, heartbeat, completion, failure, release, and the reaper's sweep.
+
+A step is claimed by compare-and-set; ``attempt`` fences off whoever held it before. All functions run in the caller's
+transaction. Whoever changes a search's state through its steps first locks the search's row, so that two shards that end
+at the same time see each other.
+"""
+
+import datetime as dt
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Row, and_, func, select, update
+from sqlalchemy.orm import Session
+
+from app.db.models import SearchRow, StepRow
+
+Signal = Literal["go", "cancel", "release", "lost"]
+"""What a heartbeat tells the worker."""
+
+RUNNABLE = ("queued", "running")
+
+
+@dataclass(frozen=True)
+class StepKey:
+    """A claimed step: its id and the attempt that claimed it."""
+
+    id: int
+    attempt: int
+
+
+def _expiry(lease_s: float) -> Any:
+    return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s)
+
+
+def _held(key: StepKey) -> Any:
+    return and_(StepRow.id == key.id, StepRow.attempt == key.attempt, StepRow.state == "leased")
+
+
+def lock_search(session: Session, search_id: uuid.UUID) -> SearchRow | None:
+    """Lock a search's row until the transaction ends."""
+    return session.get(SearchRow, search_id, with_for_update=True, populate_existing=True)
+
+
+def claim(session: Session, step_id: int, *, worker: str, lease_s: float) -> Row[Any] | None:
+    """Claim a ready step of a runnable search, and mark the search as running.
+
+    Returns:
+        The step's columns, or None where somebody else has it or there is nothing to do.
+    """
+    runnable = select(SearchRow.id).where(SearchRow.id == StepRow.search_id, SearchRow.state.in_(RUNNABLE))
+    claimed = session.execute(
+        update(StepRow)
+        .where(StepRow.id == step_id, StepRow.state == "ready", runnable.exists())
+        .values(
+            state="leased",
+            attempt=StepRow.attempt + 1,
+            worker=worker,
+            started_at=func.now(),
+            lease_expires_at=_expiry(lease_s),
+            release_requested=False,
+            error=None,
+        )
+        .returning(StepRow.__table__)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if claimed is not None:
+        session.execute(
+            update(SearchRow)
+            .where(SearchRow.id == claimed.search_id, SearchRow.state.in_(RUNNABLE))
+            .values(state="running", started_at=func.coalesce(SearchRow.started_at, func.now()))
+        )
+    return claimed
+
+
+def heartbeat(
+    session: Session, key: StepKey, *, progress: float, detail: Mapping[str, Any] | None, lease_s: float
+) -> Signal:
+    """Renew a lease and store how far the step is; say whether to go on."""
+    state = select(SearchRow.state).where(SearchRow.id == StepRow.search_id).scalar_subquery()
+    row = session.execute(
+        update(StepRow)
+        .where(_held(key))
+        .values(lease_expires_at=_expiry(lease_s), progress=progress, detail=detail)
+        .returning(StepRow.release_requested, state.label("search_state"))
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if row is None:
+        return "lost"
+    if row.search_state in ("cancelling", "cancelled"):
+        return "cancel"
+    return "release" if row.release_requested else "go"
+
+
+def finish(session: Session, key: StepKey, result: Mapping[str, Any]) -> bool:
+    """Mark a held step as done; False where the lease is lost."""
+    done = session.execute(
+        update(StepRow)
+        .where(_held(key))
+        .values(state="done", progress=1.0, result=result, finished_at=func.now(), lease_expires_at=None)
+        .returning(StepRow.id)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    return done is not None
+
+
+def hand_back(session: Session, key: StepKey) -> bool:
+    """Make a held step ready again, as a worker does that was cancelled or shuts down; False where the lease is lost."""
+    released = session.execute(
+        update(StepRow)
+        .where(_held(key))
+        .values(state="ready", lease_expires_at=None, worker=None, woken_at=func.now(), release_requested=False)
+        .returning(StepRow.search_id)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    return released is not None
+
+
+def fail(session: Session, key: StepKey, reason: str) -> bool:
+    """Mark a held step as failed, and its search with it; False where the lease is lost."""
+    failed = session.execute(
+        update(StepRow)
+        .where(_held(key))
+        .values(state="failed", error=reason, finished_at=func.now(), lease_expires_at=None)
+        .returning(StepRow.search_id)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if failed is not None:
+        _fail_search(session, failed.search_id, reason)
+    return failed is not None
+
+
+def _fail_search(session: Session, search_id: uuid.UUID, reason: str) -> None:
+    session.execute(
+        update(SearchRow)
+        .where(SearchRow.id == search_id, SearchRow.state.in_((*RUNNABLE, "cancelling")))
+        .values(state="failed", error=reason, finished_at=func.now())
+    )
+
+
+def insert(session: Session, search_id: uuid.UUID, steps: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Insert ready steps (``kind``, ``round_index``, ``shard_index``, ``payload``) and return their ids."""
+    rows = [StepRow(search_id=search_id, **step) for step in steps]
+    session.add_all(rows)
+    session.flush()
+    return [row.id for row in rows]
+
+
+def num_unfinished(session: Session, search_id: uuid.UUID, round_index: int | None, kind: str) -> int:
+    """How many steps of one kind of a round are not done."""
+    statement = select(func.count()).where(
+        StepRow.search_id == search_id,
+        StepRow.round_index.is_not_distinct_from(round_index),
+        StepRow.kind == kind,
+        StepRow.state != "done",
+    )
+    return session.execute(statement).scalar_one()
+
+
+def settle_cancellation(session: Session, search_id: uuid.UUID) -> None:
+    """Turn a search that is being cancelled into a cancelled one as soon as no worker holds a step of it."""
+    leased = select(StepRow.id).where(StepRow.search_id == search_id, StepRow.state == "leased")
+    session.execute(
+        update(SearchRow)
+        .where(SearchRow.id == search_id, SearchRow.state == "cancelling", ~leased.exists())
+        .values(state="cancelled", finished_at=func.now())
+        .execution_options(synchronize_session=False)
+    )
+
+
+def request_release(session: Session, worker: str) -> None:
+    """Ask for every step that a worker's children hold to be handed back."""
+    session.execute(
+        update(StepRow)
+        .where(StepRow.state == "leased", StepRow.worker.startswith(f"{worker}/", autoescape=True))
+        .values(release_requested=True)
+    )
+
+
+def expired(session: Session) -> list[tuple[int, uuid.UUID]]:
+    """Return (step id, search id) of the steps whose workers are silent for longer than their lease."""
+    rows = session.execute(
+        select(StepRow.id, StepRow.search_id)
+        .where(StepRow.state == "leased", StepRow.lease_expires_at < func.now())
+        .order_by(StepRow.id)
+    )
+    return [(row.id, row.search_id) for row in rows]
+
+
+def expire(session: Session, step_id: int, max_failures: int) -> None:
+    """Take back the step of a silent worker; one whose workers died ``max_failures`` times fails its search.
+
+    The caller has locked the search.
+    """
+    step = session.execute(
+        select(StepRow)
+        .where(StepRow.id == step_id, StepRow.state == "leased", StepRow.lease_expires_at < func.now())
+        .with_for_update()
+    ).scalar_one_or_none()
+    if step is None:
+        return
+    step.failures += 1
+    step.lease_expires_at = None
+    step.woken_at = dt.datetime.fromtimestamp(0, dt.UTC)
+    if step.failures < max_failures:
+        step.state = "ready"
+    else:
+        step.state = "failed"
+        step.error = (
+            f"the worker of step {step.kind} died {step.failures} times (last: {step.worker}); see the worker's log, "
+            "e.g. for a lack of memory, then resume the search"
+        )
+        _fail_search(session, step.search_id, step.error)
+    session.flush()
+    settle_cancellation(session, step.search_id)
+
+
+def due_for_waking(session: Session, rewake_s: float) -> list[int]:
+    """Return the ready steps of runnable searches whose last wake-up is too long ago, and note a new one."""
+    age = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, rewake_s)
+    runnable = select(SearchRow.id).where(SearchRow.id == StepRow.search_id, SearchRow.state.in_(RUNNABLE))
+    rows = session.execute(
+        update(StepRow)
+        .where(StepRow.state == "ready", StepRow.woken_at < age, runnable.exists())
+        .values(woken_at=func.now())
+        .returning(StepRow.id)
+        .execution_options(synchronize_session=False)
+    )
+    return sorted(row.id for row in rows)

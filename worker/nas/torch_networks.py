@@ -1,0 +1,226 @@
+"""The torch side of a search behind the pipeline's port: data, supernet, evaluation and GCN on this worker's device.
+
+A worker keeps the data and the supernet of the search it worked on last, since the next shard most often needs them again.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from app.domain.hamming_graph import HammingGraph
+from app.domain.multi_adds import feasible_range
+from app.domain.search_config import SearchConfig
+from app.domain.search_space import Architecture, SearchSpace
+from app.domain.seeds import derive_seed
+from app.domain.subspace import Subspace
+from worker.nas.checkpoint import CheckpointStore
+from worker.nas.data import SearchData, load_search_data
+from worker.nas.distributed_training import train_supernet_distributed
+from worker.nas.evaluation import evaluate_subnetworks
+from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn, predict_subspace
+from worker.nas.similarity import measured_similarities
+from worker.nas.supernet import Supernet
+from worker.nas.supernet_training import SupernetTrainingConfig, TrainingProgress, load_supernet, train_supernet
+from worker.pipeline.ports import Fit, Report, Search
+
+_FIT_SHARE = 0.9
+"""Share of a fit's progress that is training; the rest is the prediction of the whole subspace."""
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What a worker keeps of a search."""
+
+    search_id: str
+    data: SearchData
+    proxy: SearchSpace
+
+
+class TorchNetworks:
+    """Implements :class:`worker.pipeline.ports.Networks`. One instance belongs to one thread."""
+
+    def __init__(
+        self,
+        *,
+        device: torch.device,
+        data_root: Path | None,
+        artifact_url: str,
+        num_processes: int = 1,
+        memory_bytes: int | None = None,
+    ) -> None:
+        """Work on a device.
+
+        Args:
+            device: Where everything runs.
+            data_root: Directory of the image data sets.
+            artifact_url: fsspec URL of the checkpoints.
+            num_processes: Processes (GPUs) of one supernet training.
+            memory_bytes: Budget for the activations of an evaluation; None: chosen from the machine.
+        """
+        self._device = device
+        self._data_root = data_root
+        self._artifact_url = artifact_url
+        self._num_processes = num_processes
+        self._memory_bytes = memory_bytes
+        self._loaded: _Loaded | None = None
+        self._supernet: tuple[str, Supernet] | None = None
+
+    def train_supernet(self, search: Search, report: Report) -> Mapping[str, Any]:
+        """Train the supernet (step 0), or go on from its last checkpoint; return figures of the training."""
+        loaded = self._load(search, report)
+        config = search.config
+        training = SupernetTrainingConfig(
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            augmentation=config.augmentation,
+        )
+        start = time.perf_counter()
+
+        def on_progress(progress: TrainingProgress) -> None:
+            report(progress.fraction, {"epoch": progress.epoch, "epochs": config.epochs, "loss": progress.loss})
+
+        if self._num_processes > 1:
+            result = train_supernet_distributed(
+                loaded.proxy,
+                loaded.data,
+                training,
+                seed=config.seed,
+                num_processes=self._num_processes,
+                device=self._device,
+                checkpoints=self._checkpoints(search),
+                on_progress=on_progress,
+            )
+        else:
+            result = train_supernet(
+                loaded.proxy,
+                loaded.data,
+                training,
+                seed=config.seed,
+                device=self._device,
+                checkpoints=self._checkpoints(search),
+                on_progress=on_progress,
+            )
+        smallest, largest = feasible_range(loaded.proxy)
+        return {
+            "num_train_images": len(loaded.data.train_labels_N),
+            "num_validation_images": len(loaded.data.validation_labels_N),
+            "num_classes": loaded.data.num_classes,
+            "loss_curve": [round(loss, 5) for loss in result.loss_curve],
+            "seconds": round(time.perf_counter() - start, 2),
+            "proxy_multi_adds": [smallest.multi_adds, largest.multi_adds],
+        }
+
+    def evaluate(self, search: Search, architectures: Sequence[Architecture], report: Report) -> list[float]:
+        """Return z of each architecture, in the order given: the accuracy of its sub-network on D_val."""
+        data = self._load(search, report).data
+        correct_N = evaluate_subnetworks(
+            self._load_supernet(search),
+            architectures,
+            data,
+            bn_statistics=search.config.bn_statistics,
+            device=self._device,
+            memory_bytes=self._memory_bytes,
+            on_progress=lambda fraction: report(fraction, {"num_architectures": len(architectures)}),
+        )
+        return [int(correct) / len(data.validation_labels_N) for correct in correct_N]
+
+    def fit(
+        self,
+        search: Search,
+        round_index: int,
+        subspace: Subspace,
+        index_N: npt.NDArray[np.int64],
+        accuracy_N: npt.NDArray[np.float64],
+        report: Report,
+    ) -> Fit:
+        """Fit the GCN to pairs of a subspace (step 2) and predict all of it."""
+        config = search.config
+        start = time.perf_counter()
+        fitted = fit_gcn(
+            _graph(config, subspace, index_N, accuracy_N),
+            subspace.factor_features(),
+            index_N,
+            accuracy_N,
+            GCNTrainingConfig(
+                hidden_sizes=config.gcn_hidden_sizes,
+                epochs=config.gcn_epochs,
+                learning_rate=config.gcn_learning_rate,
+                weight_decay=config.gcn_weight_decay,
+                milestones=config.gcn_milestones,
+                decay=config.gcn_decay,
+            ),
+            seed=derive_seed(config.seed, round_index, "gcn"),
+            device=self._device,
+            on_epoch=lambda epoch, loss: report(
+                _FIT_SHARE * epoch / config.gcn_epochs, {"epoch": epoch, "epochs": config.gcn_epochs, "loss": loss}
+            ),
+        )
+        fit_s = time.perf_counter() - start
+        predicted = predict_subspace(
+            fitted, on_progress=lambda fraction: report(_FIT_SHARE + (1 - _FIT_SHARE) * fraction, None)
+        )
+        return Fit(
+            predicted,
+            {
+                "final_loss": float(fitted.loss_curve[-1]),
+                "fit_seconds": round(fit_s, 2),
+                "predict_seconds": round(time.perf_counter() - start - fit_s, 2),
+            },
+        )
+
+    def _checkpoints(self, search: Search) -> CheckpointStore:
+        return CheckpointStore(self._artifact_url, search.id)
+
+    def _load(self, search: Search, report: Report) -> _Loaded:
+        """Return the search's data on the device, loading them if another search's are here."""
+        if self._loaded is None or self._loaded.search_id != search.id:
+            self._loaded = None
+            config, space = search.config, search.space
+            data = load_search_data(
+                search.dataset,
+                self._data_root,
+                resolution=config.proxy_resolution or space.input_resolution,
+                num_classes=config.num_classes,
+                num_images=config.num_images,
+                validation_fraction=config.validation_fraction,
+                num_calibration_images=config.num_calibration_images,
+                seed=config.seed,
+                on_progress=lambda fraction: report(0.0, {"loading_images": round(fraction, 3)}),
+            ).to(self._device)
+            self._loaded = _Loaded(search.id, data, proxy_space(search, data.num_classes))
+        return self._loaded
+
+    def _load_supernet(self, search: Search) -> Supernet:
+        if self._supernet is None or self._supernet[0] != search.id:
+            assert self._loaded is not None, "the data are loaded first"
+            self._supernet = None
+            supernet = load_supernet(self._loaded.proxy, self._checkpoints(search), self._device)
+            self._supernet = (search.id, supernet)
+        return self._supernet[1]
+
+
+def proxy_space(search: Search, num_classes: int) -> SearchSpace:
+    """Return the space of the networks that a search really trains."""
+    return search.space.proxy(
+        resolution=search.config.proxy_resolution, width=search.config.proxy_width, num_classes=num_classes
+    )
+
+
+def _graph(
+    config: SearchConfig, subspace: Subspace, index_N: npt.NDArray[np.int64], accuracy_N: npt.NDArray[np.float64]
+) -> HammingGraph:
+    """Return the Hamming graph of a subspace with the configured similarity."""
+    if config.similarity == "assigned":
+        return HammingGraph.assigned(subspace.factor_sizes, hamming_threshold=config.hamming_threshold)
+    return HammingGraph.measured(
+        measured_similarities(subspace.factor_sizes, index_N, accuracy_N), config.hamming_threshold
+    )

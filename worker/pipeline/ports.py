@@ -1,0 +1,200 @@
+"""What the pipeline takes and gives, and the ports behind which torch and the database are.
+
+A step function gets a :class:`Step` and its :class:`Search`, works through :class:`Networks` and :class:`Reader`, and returns
+an :class:`Outcome`, which the store writes in one transaction. It changes nothing by itself, so it can run again.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from app.domain.lookup_table import LookupTable
+from app.domain.search_config import SearchConfig
+from app.domain.search_space import Architecture, SearchSpace
+from app.domain.subspace import Subspace
+
+StepKind = Literal["train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard", "advance"]
+PairSource = Literal["sampled", "reevaluated"]
+
+Report = Callable[[float, Mapping[str, Any] | None], None]
+"""Takes the done fraction of a step in [0, 1] and details to show; raises :class:`StepInterrupted` if it shall stop."""
+
+
+class StepInterrupted(Exception):  # noqa: N818 - not an error: the search was cancelled, or the worker shuts down
+    """The step shall stop now; it will be run again from its last checkpoint, if at all."""
+
+
+class LeaseLostError(StepInterrupted):
+    """Another worker has the step by now: nothing of this attempt may be stored."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search as the pipeline sees it; its configuration is resolved.
+
+    Attributes:
+        id: Identifier, also the name of its artifacts.
+        dataset: Name of the image data set.
+        space: The target search space S.
+        config: All dials.
+    """
+
+    id: str
+    dataset: str
+    space: SearchSpace
+    config: SearchConfig
+
+
+@dataclass(frozen=True)
+class Step:
+    """A claimed unit of work.
+
+    Attributes:
+        id: Identifier.
+        kind: What is to be done.
+        round_index: The round t; None for step 0.
+        shard_index: Which shard of the stage.
+        payload: What the step needs, as JSON data.
+        attempt: Fencing token of the claim.
+    """
+
+    id: int
+    kind: StepKind
+    round_index: int | None
+    shard_index: int
+    payload: Mapping[str, Any]
+    attempt: int
+
+
+@dataclass(frozen=True)
+class NewStep:
+    """A step that becomes ready."""
+
+    kind: StepKind
+    round_index: int | None
+    shard_index: int = 0
+    payload: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An arch-accuracy pair (M, z).
+
+    Attributes:
+        code: M.
+        accuracy: z, a fraction of D_val.
+        held_out: Kept out of the fit, for tau.
+    """
+
+    code: str
+    accuracy: float
+    held_out: bool = False
+
+
+@dataclass(frozen=True)
+class FittedTable:
+    """The table of a round with how well its predictor fits.
+
+    Attributes:
+        table: Predictions and costs of the whole subspace.
+        held_out_tau: Kendall's tau of f against z on the held-out pairs; None where undefined.
+        report: Figures of the fit, as JSON data.
+    """
+
+    table: LookupTable
+    held_out_tau: float | None
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class OpenedRound:
+    """A round that begins."""
+
+    round_index: int
+    subspace: Subspace
+
+
+@dataclass(frozen=True)
+class ClosedRound:
+    """What a round found: its best re-evaluated architecture M_t*, and all that are preserved, best first."""
+
+    best_code: str
+    best_accuracy: float
+    preserved: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step has to be stored with, and what follows.
+
+    Attributes:
+        pairs: New pairs of the step's round.
+        pair_source: Where they come from.
+        fitted: The round's table.
+        closed_round: The result of the step's round.
+        opened_round: A round that begins.
+        next_steps: Steps that become ready now.
+        when_stage_done: The step that becomes ready when all shards of this step's stage are done.
+        search_done: Whether this was the last step of the search; its result is that of the closed round.
+        result: Figures of the step itself, as JSON data.
+    """
+
+    pairs: tuple[Pair, ...] = ()
+    pair_source: PairSource = "sampled"
+    fitted: FittedTable | None = None
+    closed_round: ClosedRound | None = None
+    opened_round: OpenedRound | None = None
+    next_steps: tuple[NewStep, ...] = ()
+    when_stage_done: NewStep | None = None
+    search_done: bool = False
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A predictor's output over a whole subspace.
+
+    Attributes:
+        predicted_accuracy: f(M) of every architecture, float32 [size].
+        report: Figures of the fit, as JSON data.
+    """
+
+    predicted_accuracy: npt.NDArray[np.float32]
+    report: Mapping[str, Any]
+
+
+class Networks(Protocol):
+    """The torch side of a search. All methods are deterministic in the search and their arguments."""
+
+    def train_supernet(self, search: Search, report: Report) -> Mapping[str, Any]:
+        """Train the supernet (step 0), or go on from its last checkpoint; return figures of the training."""
+
+    def evaluate(self, search: Search, architectures: Sequence[Architecture], report: Report) -> list[float]:
+        """Return z of each architecture, in the order given: the accuracy of its sub-network on D_val."""
+
+    def fit(
+        self,
+        search: Search,
+        round_index: int,
+        subspace: Subspace,
+        index_N: npt.NDArray[np.int64],
+        accuracy_N: npt.NDArray[np.float64],
+        report: Report,
+    ) -> Fit:
+        """Fit the predictor to pairs of a subspace (step 2) and predict all of it."""
+
+
+class Reader(Protocol):
+    """What a step reads of what earlier steps stored."""
+
+    def subspace(self, search: Search, round_index: int) -> Subspace:
+        """Return S_t of a round that has begun."""
+
+    def pairs(self, search: Search, round_index: int, source: PairSource) -> list[Pair]:
+        """Return a round's pairs of one source, sorted by code."""
+
+    def predictions(self, search: Search, round_index: int, subspace_indices: list[int]) -> dict[int, float]:
+        """Return the predicted accuracies of some rows of a round's table."""

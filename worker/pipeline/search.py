@@ -1,0 +1,35 @@
+"""Algorithm 1 as steps: what each kind of step does, and what follows it.
+
+``train_supernet`` -> per round: ``evaluate_shard`` ... -> ``fit_gcn`` -> ``reevaluate_shard`` ... -> ``advance``.
+"""
+
+from app.domain import rounds
+from worker.pipeline import round as one_round
+from worker.pipeline.ports import Networks, Outcome, Reader, Report, Search, Step
+
+
+def train_supernet(search: Search, networks: Networks, report: Report, shard_size: int) -> Outcome:
+    """Step 0, performed once; then the first round begins."""
+    figures = networks.train_supernet(search, report)
+    opened, steps = one_round.open_round(search, 0, rounds.first_subspace(search.space, search.config), shard_size)
+    return Outcome(opened_round=opened, next_steps=steps, result=figures)
+
+
+def run_step(
+    search: Search, step: Step, networks: Networks, reader: Reader, report: Report, *, shard_size: int
+) -> Outcome:
+    """Do one step of a search.
+
+    Raises:
+        StepInterrupted: If ``report`` says so.
+        ValueError: If the search cannot go on, with a message for its user.
+    """
+    match step.kind:
+        case "train_supernet":
+            return train_supernet(search, networks, report, shard_size)
+        case "evaluate_shard" | "reevaluate_shard":
+            return one_round.evaluate_shard(search, step, networks, report)
+        case "fit_gcn":
+            return one_round.fit_gcn(search, step, networks, reader, report, shard_size)
+        case "advance":
+            return one_round.advance(search, step, reader, shard_size)

@@ -1,0 +1,199 @@
+"""The pipeline's ports over PostgreSQL: claims, heartbeats, and an outcome stored in one transaction."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine, func, update
+from sqlalchemy.orm import Session
+
+from app.db import pairs as pairs_db
+from app.db import steps as steps_db
+from app.db import tables as tables_db
+from app.db.engine import transaction
+from app.db.models import RoundRow, SearchRow
+from app.db.steps import Signal, StepKey
+from app.domain.search_config import SearchConfig
+from app.domain.search_space import SearchSpace
+from app.domain.subspace import Subspace
+from worker.pipeline.ports import LeaseLostError, NewStep, Outcome, Pair, PairSource, Search, Step
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claimed step with its search."""
+
+    step: Step
+    search: Search
+
+    @property
+    def key(self) -> StepKey:
+        """What identifies the claim in the database."""
+        return StepKey(self.step.id, self.step.attempt)
+
+
+class PostgresStore:
+    """All that workers read and write. Safe to share between threads; every method is one transaction."""
+
+    def __init__(self, engine: Engine, *, lease_s: float) -> None:
+        """Work on a database, with leases of ``lease_s`` seconds."""
+        self._engine = engine
+        self._lease_s = lease_s
+
+    def claim(self, step_id: int, worker: str) -> Claim | None:
+        """Claim a step; None where another worker has it, or its search is not to be worked on."""
+        with transaction(self._engine) as session:
+            row = steps_db.claim(session, step_id, worker=worker, lease_s=self._lease_s)
+            if row is None:
+                return None
+            step = Step(row.id, row.kind, row.round_index, row.shard_index, row.payload, row.attempt)
+            search = session.get_one(SearchRow, row.search_id)
+            return Claim(
+                step,
+                Search(
+                    id=str(search.id),
+                    dataset=search.dataset,
+                    space=SearchSpace.model_validate(search.search_space),
+                    config=SearchConfig.model_validate(search.config),
+                ),
+            )
+
+    def heartbeat(self, claim: Claim, progress: float, detail: Mapping[str, Any] | None) -> Signal:
+        """Renew the lease, store the progress, and say whether to go on."""
+        with transaction(self._engine) as session:
+            return steps_db.heartbeat(session, claim.key, progress=progress, detail=detail, lease_s=self._lease_s)
+
+    def complete(self, claim: Claim, outcome: Outcome) -> list[int]:
+        """Store a step's outcome and the steps that follow, all or nothing.
+
+        Returns:
+            The steps that became ready, to be woken.
+
+        Raises:
+            LeaseLostError: If another attempt has the step by now; nothing is stored.
+        """
+        search_id = uuid.UUID(claim.search.id)
+        with transaction(self._engine) as session:
+            steps_db.lock_search(session, search_id)
+            if not steps_db.finish(session, claim.key, dict(outcome.result)):
+                raise LeaseLostError(f"step {claim.step.id}: attempt {claim.step.attempt} was fenced off")
+            self._store_round(session, search_id, claim.step, outcome)
+            ready = list(outcome.next_steps)
+            if outcome.when_stage_done and not steps_db.num_unfinished(
+                session, search_id, claim.step.round_index, claim.step.kind
+            ):
+                ready.append(outcome.when_stage_done)
+            step_ids = steps_db.insert(session, search_id, [_columns(step) for step in ready])
+            steps_db.settle_cancellation(session, search_id)
+        if outcome.fitted is not None:
+            tables_db.vacuum(self._engine)
+        return step_ids
+
+    def _store_round(self, session: Session, search_id: uuid.UUID, step: Step, outcome: Outcome) -> None:
+        """Write pairs, table and the facts of rounds that an outcome holds."""
+        pairs_db.add(
+            session,
+            [
+                {
+                    "search_id": search_id,
+                    "round_index": step.round_index,
+                    "source": outcome.pair_source,
+                    "code": pair.code,
+                    "accuracy": pair.accuracy,
+                    "held_out": pair.held_out,
+                }
+                for pair in outcome.pairs
+            ],
+        )
+        values: dict[str, Any] = {}
+        if (fitted := outcome.fitted) is not None and step.round_index is not None:
+            tables_db.publish(session, search_id, step.round_index, fitted.table)
+            values |= {"held_out_tau": fitted.held_out_tau, "fit_report": dict(fitted.report)}
+        if (closed := outcome.closed_round) is not None:
+            values |= {"best_code": closed.best_code, "best_accuracy": closed.best_accuracy}
+            values |= {"preserved": list(closed.preserved), "finished_at": func.now()}
+        if values:
+            session.execute(
+                update(RoundRow)
+                .where(RoundRow.search_id == search_id, RoundRow.round_index == step.round_index)
+                .values(**values)
+            )
+        if (opened := outcome.opened_round) is not None:
+            session.add(
+                RoundRow(search_id=search_id, round_index=opened.round_index, subspace=opened.subspace.to_dict())
+            )
+        if outcome.search_done and closed is not None:
+            session.execute(
+                update(SearchRow)
+                .where(SearchRow.id == search_id)
+                .values(
+                    state="succeeded",
+                    finished_at=func.now(),
+                    final_code=closed.best_code,
+                    final_accuracy=closed.best_accuracy,
+                )
+            )
+
+    def hand_back(self, claim: Claim) -> bool:
+        """Make the step ready again for any worker; False where the lease is lost."""
+        search_id = uuid.UUID(claim.search.id)
+        with transaction(self._engine) as session:
+            steps_db.lock_search(session, search_id)
+            released = steps_db.hand_back(session, claim.key)
+            steps_db.settle_cancellation(session, search_id)
+            return released
+
+    def fail(self, claim: Claim, reason: str) -> None:
+        """End the step and its search as failed, with a reason for people; pairs and checkpoints stay."""
+        with transaction(self._engine) as session:
+            steps_db.lock_search(session, uuid.UUID(claim.search.id))
+            steps_db.fail(session, claim.key, reason)
+
+    def request_release(self, worker: str) -> None:
+        """Ask for the steps of a worker's children to be handed back, because the worker shuts down."""
+        with transaction(self._engine) as session:
+            steps_db.request_release(session, worker)
+
+    def reap(self, *, max_attempts: int, rewake_s: float) -> list[int]:
+        """Take back the steps of silent workers; return the steps to wake."""
+        with transaction(self._engine) as session:
+            expired = steps_db.expired(session)
+        for step_id, search_id in expired:
+            with transaction(self._engine) as session:
+                steps_db.lock_search(session, search_id)
+                steps_db.expire(session, step_id, max_attempts)
+        with transaction(self._engine) as session:
+            return steps_db.due_for_waking(session, rewake_s)
+
+    # the Reader port
+
+    def subspace(self, search: Search, round_index: int) -> Subspace:
+        """Return S_t of a round that has begun."""
+        with transaction(self._engine) as session:
+            row = session.get_one(RoundRow, (uuid.UUID(search.id), round_index))
+            return Subspace.from_dict(search.space, row.subspace)
+
+    def pairs(self, search: Search, round_index: int, source: PairSource) -> list[Pair]:
+        """Return a round's pairs of one source, sorted by code."""
+        with transaction(self._engine) as session:
+            rows = pairs_db.of_round(session, uuid.UUID(search.id), round_index, source)
+            return [Pair(row.code, row.accuracy, row.held_out) for row in rows]
+
+    def predictions(self, search: Search, round_index: int, subspace_indices: list[int]) -> dict[int, float]:
+        """Return the predicted accuracies of some rows of a round's table."""
+        with transaction(self._engine) as session:
+            header = tables_db.header(session, uuid.UUID(search.id), round_index)
+            assert header is not None, "the table is published before anything is re-evaluated"
+            return tables_db.predictions(session, header.id, subspace_indices)
+
+
+def _columns(step: NewStep) -> Mapping[str, Any]:
+    return {
+        "kind": step.kind,
+        "round_index": step.round_index,
+        "shard_index": step.shard_index,
+        "payload": dict(step.payload),
+    }
+
+

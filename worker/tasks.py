@@ -1,0 +1,52 @@
+"""The Celery tasks: thin edges around :mod:`worker.step_run` and the store."""
+
+import os
+from functools import lru_cache
+
+import torch
+
+from app.queue import RUN_STEP, wake
+from app.settings import get_settings
+from worker.celery_app import app, store, worker_name
+from worker.nas.device import worker_device
+from worker.nas.torch_networks import TorchNetworks
+from worker.step_run import StepRunner
+
+
+@lru_cache(maxsize=1)
+def _runner() -> StepRunner:
+    """Return this child's runner; it keeps the networks between steps."""
+    settings = get_settings()
+    return StepRunner(
+        store=store(),
+        networks=TorchNetworks(
+            device=_device(),
+            data_root=settings.data_root,
+            artifact_url=settings.artifacts(),
+            num_processes=settings.training_processes,
+            memory_bytes=settings.evaluation_memory_bytes,
+        ),
+        wake=wake,
+        worker=f"{worker_name()}/{os.getpid()}",
+        heartbeat_s=settings.heartbeat_s,
+        shard_size=settings.shard_size,
+    )
+
+
+def _device() -> torch.device:
+    from billiard.process import current_process
+
+    return worker_device(get_settings().device, getattr(current_process(), "index", 0) or 0)
+
+
+@app.task(name=RUN_STEP)
+def run_step(step_id: int) -> None:
+    """Claim a step and do it."""
+    _runner().run(step_id)
+
+
+@app.task(name="nasatlas.reap")
+def reap() -> None:
+    """Take back the steps of silent workers, and wake steps whose wake-up was lost."""
+    settings = get_settings()
+    wake(store().reap(max_attempts=settings.max_attempts, rewake_s=settings.rewake_s))
