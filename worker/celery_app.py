@@ -1,4 +1,4 @@
-"""The Celery application of the workers and of the reaper (beat)."""
+"""The Celery application of the workers."""
 
 import os
 import socket
@@ -28,7 +28,6 @@ def make_worker_app() -> Celery:
         # below the container's stop grace period; steps are handed back on request long before
         worker_soft_shutdown_timeout=20.0,
         worker_send_task_events=True,
-        beat_schedule={"reap": {"task": "nasatlas.reap", "schedule": settings.reap_s, "options": {"expires": settings.reap_s}}},
     )
     return celery
 

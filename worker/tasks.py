@@ -1,4 +1,4 @@
-"""The Celery tasks: thin edges around :mod:`worker.step_run` and the store."""
+"""The Celery task of the workers: a thin edge around :mod:`worker.step_run`."""
 
 import os
 from functools import lru_cache
@@ -43,10 +43,3 @@ def _device() -> torch.device:
 def run_step(step_id: int) -> None:
     """Claim a step and do it."""
     _runner().run(step_id)
-
-
-@app.task(name="nasatlas.reap")
-def reap() -> None:
-    """Take back the steps of silent workers, and wake steps whose wake-up was lost."""
-    settings = get_settings()
-    wake(store().reap(max_attempts=settings.max_attempts, rewake_s=settings.rewake_s))

@@ -1,0 +1,45 @@
+"""The reaper: takes back the steps of silent workers and wakes what was lost; Celery beat sets its pace.
+
+It has a queue and a process of its own (``celery -A worker.reaper worker --beat --queues reap --pool solo``), without torch:
+behind hours of training in the workers' queue it would come too late.
+"""
+
+from celery import Celery
+from celery.signals import setup_logging
+
+from app.db.engine import get_engine
+from app.logging import configure_logging
+from app.queue import make_celery, wake
+from app.settings import get_settings
+from worker.store import PostgresStore
+
+REAP = "nasatlas.reap"
+
+
+def make_reaper_app() -> Celery:
+    """Return the application with its schedule."""
+    settings = get_settings()
+    celery = make_celery(settings)
+    celery.conf.update(
+        task_routes={REAP: {"queue": "reap"}},
+        beat_schedule={"reap": {"task": REAP, "schedule": settings.reap_s, "options": {"expires": settings.reap_s}}},
+    )
+    return celery
+
+
+@setup_logging.connect
+def _use_our_logging(**_: object) -> None:
+    """Celery's own logging set-up would print a second, unstructured copy."""
+    settings = get_settings()
+    configure_logging(settings.log_level, settings.log_format)
+
+
+app = make_reaper_app()
+
+
+@app.task(name=REAP)
+def reap() -> None:
+    """Take back the steps of silent workers, and wake steps whose wake-up was lost."""
+    settings = get_settings()
+    store = PostgresStore(get_engine(settings.required_database_url()), lease_s=settings.lease_s)
+    wake(store.reap(max_attempts=settings.max_attempts, rewake_s=settings.rewake_s))
