@@ -1,7 +1,7 @@
 """The reaper: takes back the steps of silent workers and wakes what was lost; Celery beat sets its pace.
 
-It has a queue and a process of its own (``celery -A worker.reaper worker --beat --queues reap --pool solo``), without torch:
-behind hours of training in the workers' queue it would come too late.
+It has a queue and a process of its own, without torch (``celery -A worker.reaper worker --beat --queues reap --pool
+solo``): behind hours of training in the workers' queue it would come too late.
 """
 
 from celery import Celery
@@ -30,8 +30,7 @@ def make_reaper_app() -> Celery:
 @setup_logging.connect
 def _use_our_logging(**_: object) -> None:
     """Celery's own logging set-up would print a second, unstructured copy."""
-    settings = get_settings()
-    configure_logging(settings.log_level, settings.log_format)
+    configure_logging(get_settings())
 
 
 app = make_reaper_app()

@@ -141,7 +141,9 @@ class StepRunner:
 
 def readable_reason(claim: Claim, error: Exception) -> str:
     """Say for people what failed and where: a user's error by its message, any other with its kind and place."""
-    where = claim.step.kind if claim.step.round_index is None else f"{claim.step.kind} of round {claim.step.round_index}"
+    where = (
+        claim.step.kind if claim.step.round_index is None else f"{claim.step.kind} of round {claim.step.round_index}"
+    )
     if isinstance(error, ValueError):
         return f"{where}: {error}"
     frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -195,5 +195,3 @@ def _columns(step: NewStep) -> Mapping[str, Any]:
         "shard_index": step.shard_index,
         "payload": dict(step.payload),
     }
-
-

@@ -9,7 +9,7 @@ from app.queue import RUN_STEP, wake
 from app.settings import get_settings
 from worker.celery_app import app, store, worker_name
 from worker.nas.device import worker_device
-from worker.nas.torch_networks import TorchNetworks
+from worker.networks import TorchNetworks
 from worker.step_run import StepRunner
 
 

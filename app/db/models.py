@@ -2,7 +2,7 @@
 
 import datetime as dt
 import uuid
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     BigInteger,
@@ -36,7 +36,7 @@ def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
 class Base(DeclarativeBase):
     """Base of all tables."""
 
-    type_annotation_map = {dict[str, Any]: JSONB, dt.datetime: DateTime(timezone=True)}
+    type_annotation_map: ClassVar[dict[Any, Any]] = {dict[str, Any]: JSONB, dt.datetime: DateTime(timezone=True)}
 
 
 class SearchRow(Base):
@@ -153,8 +153,8 @@ class LookupTableRow(Base):
 class LookupRow(Base):
     """One architecture of a lookup table: its index in the round's subspace, prediction and costs.
 
-    ``band`` counts the rows that beat this one on everything; NULL from 100 on. Any page of up to 100 rows under any limits
-    comes from the band, which the partial covering index holds.
+    ``band`` counts the rows that beat this one on everything; NULL from 100 on. Any page of up to 100 rows under any
+    limits comes from the band, which the partial covering index holds.
     """
 
     __tablename__ = "lookup_rows"

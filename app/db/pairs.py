@@ -17,9 +17,7 @@ def add(session: Session, rows: Sequence[dict[str, Any]]) -> None:
         session.execute(insert(PairRow).on_conflict_do_nothing(), list(rows))
 
 
-def of_round(
-    session: Session, search_id: uuid.UUID, round_index: int, source: str
-) -> Sequence[Row[tuple[str, float, bool]]]:
+def of_round(session: Session, search_id: uuid.UUID, round_index: int, source: str) -> Sequence[Row[str, float, bool]]:
     """Return (code, accuracy, held_out) of a round's pairs of one source, sorted by code."""
     return session.execute(
         select(PairRow.code, PairRow.accuracy, PairRow.held_out)

@@ -1,8 +1,8 @@
 """Steps and their leases: claim, heartbeat, completion, failure, release, and the reaper's sweep.
 
 A step is claimed by compare-and-set; ``attempt`` fences off whoever held it before. All functions run in the caller's
-transaction. Whoever changes a search's state through its steps first locks the search's row, so that two shards that end
-at the same time see each other.
+transaction. Whoever changes a search's state through its steps first locks the search's row, so that two shards that
+end at the same time see each other.
 """
 
 import datetime as dt
@@ -106,7 +106,7 @@ def finish(session: Session, key: StepKey, result: Mapping[str, Any]) -> bool:
 
 
 def hand_back(session: Session, key: StepKey) -> bool:
-    """Make a held step ready again, as a worker does that was cancelled or shuts down; False where the lease is lost."""
+    """Make a held step ready again, for a worker that was cancelled or shuts down; False where the lease is lost."""
     released = session.execute(
         update(StepRow)
         .where(_held(key))

@@ -85,14 +85,14 @@ def _copy(
     statement = f"COPY lookup_rows ({', '.join(name for name, _ in columns)}) FROM STDIN (FORMAT BINARY)"
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.write(_HEADER)
-        data = memoryview(buffer).cast("B") if buffer.size else memoryview(b"")
+        data = buffer.view(np.uint8).data if buffer.size else memoryview(b"")
         for start in range(0, len(data), _CHUNK_BYTES):
             copy.write(data[start : start + _CHUNK_BYTES])
         copy.write(_TRAILER)
 
 
 def vacuum(engine: Engine) -> None:
-    """Let the planner and the index-only scans know of freshly loaded rows; without it a lookup takes ten times as long."""
+    """Let planner and index-only scans know of freshly loaded rows; without it a lookup takes ten times as long."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("VACUUM (ANALYZE) lookup_rows")
 

@@ -1,7 +1,7 @@
 """Analytic multi-adds and parameters of a network of a search space.
 
 Multi-adds count the convolutions and the fully connected layer; no BN, activation, pooling or bias. Parameters include
-BN's scale and shift and the biases. Every cell's costs depend on its own choice only, so those of an architecture are a sum.
+BN's scale and shift and the biases. A cell's costs depend on its own choice only, so an architecture's are a sum.
 """
 
 from collections.abc import Sequence

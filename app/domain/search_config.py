@@ -1,6 +1,6 @@
 """The configuration of a search: every value of the paper is a named field (section 4.1).
 
-The ``paper`` preset holds the paper's values, ``quick`` fits a laptop. A request names a preset and changes what it wants.
+The ``paper`` preset holds the paper's values, ``quick`` fits a laptop. A request names one and changes what it wants.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -95,8 +95,8 @@ class SearchConfig(BaseModel):
     def _counts_fit_together(self) -> Self:
         if self.num_sampled - self.held_out < MIN_FITTED_PAIRS:
             raise ValueError(
-                f"num_sampled is {self.num_sampled} with {self.held_out} held out: {self.num_sampled - self.held_out} pairs "
-                f"are left to fit, and fitting needs at least {MIN_FITTED_PAIRS}; raise num_sampled"
+                f"num_sampled is {self.num_sampled} with {self.held_out} held out: {self.num_sampled - self.held_out} "
+                f"pairs are left to fit, and fitting needs at least {MIN_FITTED_PAIRS}; raise num_sampled"
             )
         if self.num_preserved > self.num_reevaluated:
             raise ValueError(
@@ -143,14 +143,14 @@ class SearchConfig(BaseModel):
             largest = size if round_index == 0 else size * self.num_preserved
             if largest > MAX_SUBSPACE_SIZE:
                 raise ValueError(
-                    f"round {round_index} would have up to {largest:,} architectures; a table holds {MAX_SUBSPACE_SIZE:,}: "
-                    "use shorter segments"
+                    f"round {round_index} would have up to {largest:,} architectures, and a table holds "
+                    f"{MAX_SUBSPACE_SIZE:,}: use shorter segments"
                 )
             for name in ("num_sampled", "num_reevaluated"):
                 if getattr(self, name) > smallest:
                     raise ValueError(
-                        f"{name} is {getattr(self, name)}, but the subspace of round {round_index} (cells {list(segment)}) has "
-                        f"{smallest} architectures; lower {name} to at most {smallest}, or use longer segments"
+                        f"{name} is {getattr(self, name)}, but the subspace of round {round_index} (cells "
+                        f"{list(segment)}) has {smallest} architectures; lower {name} to at most {smallest}, or use longer segments"
                     )
 
 

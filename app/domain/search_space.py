@@ -103,9 +103,15 @@ class SearchSpace(_Value):
     )
 
     @model_validator(mode="after")
-    def _segments_are_a_partition(self) -> Self:
+    def _parts_fit_together(self) -> Self:
         if self.default_segments is not None:
             check_segments(self.default_segments, len(self.cells))
+        for cell_index, cell in enumerate(self.cells):
+            if cell.keeps_shape and not (cell.stride == 1 and self.in_channels(cell_index) == cell.out_channels):
+                raise ValueError(
+                    f"cell {cell_index} cannot keep its shape: it has stride {cell.stride} and takes "
+                    f"{self.in_channels(cell_index)} channels to {cell.out_channels}"
+                )
         if self.size < 2:
             raise ValueError("the search space holds one architecture only; give at least one cell two choices")
         return self
@@ -142,7 +148,7 @@ class SearchSpace(_Value):
         return self.cells[cell_index - 1].out_channels if cell_index else self.stem.final_channels
 
     def keeps_shape(self, cell_index: int) -> bool:
-        """Whether a cell adds its input to its output: stride 1 and in = out channels, unless the space says otherwise."""
+        """Whether a cell has a residual connection: stride 1 and in = out channels, unless the space says otherwise."""
         cell = self.cells[cell_index]
         if cell.keeps_shape is not None:
             return cell.keeps_shape

@@ -1,13 +1,14 @@
 """The subspace S_t of one round: the active cells L_t, and a super-cell of what earlier rounds preserved (section 3.3).
 
-A subspace is a Cartesian product of *factors*: the super-cell first, if there is one, then the active cells front to back.
+A subspace is a Cartesian product of *factors*: the super-cell first, if there is one, then the active cells in order.
 A node's index is the mixed-radix number of its factor choices, the first factor most significant.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +80,27 @@ class Subspace:
         covered = tuple(i for i in range(space.num_cells) if i not in active)
         choices = tuple(dict.fromkeys(tuple(m[i] for i in covered) for m in preserved))
         return cls(space, tuple(preserved[0]), active, SuperCell(covered, choices) if covered else None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the subspace as JSON data, without its space."""
+        super_cell = self.super_cell
+        return {
+            "base": self.space.code(self.base),
+            "segment": list(self.segment),
+            "super_cell": super_cell
+            and {"cell_indices": list(super_cell.cell_indices), "choices": [list(c) for c in super_cell.choices]},
+        }
+
+    @classmethod
+    def from_dict(cls, space: SearchSpace, data: Mapping[str, Any]) -> "Subspace":
+        """Return the subspace of :meth:`to_dict`.
+
+        Raises:
+            ValueError: If the data describe no subspace of this space.
+        """
+        given = data["super_cell"]
+        super_cell = given and SuperCell(tuple(given["cell_indices"]), tuple(map(tuple, given["choices"])))
+        return cls(space, space.parse_code(data["base"]), tuple(data["segment"]), super_cell)
 
     @cached_property
     def _factors(self) -> tuple[tuple[tuple[int, ...], tuple[tuple[int, ...], ...]], ...]:
@@ -169,8 +191,8 @@ class Subspace:
         factor_tables = []
         for cells, choices in self._factors:
             table = np.zeros((len(choices), width), dtype=np.float32)
-            for row, choice in enumerate(choices):
-                for cell_index, c in zip(cells, choice, strict=True):
+            for row, configuration in enumerate(choices):
+                for cell_index, c in zip(cells, configuration, strict=True):
                     table[row, starts[cell_index] : starts[cell_index + 1]] = tables[cell_index][c]
             factor_tables.append(table)
         return FactorFeatures(constant=constant, tables=tuple(factor_tables))

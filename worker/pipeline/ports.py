@@ -1,7 +1,7 @@
 """What the pipeline takes and gives, and the ports behind which torch and the database are.
 
-A step function gets a :class:`Step` and its :class:`Search`, works through :class:`Networks` and :class:`Reader`, and returns
-an :class:`Outcome`, which the store writes in one transaction. It changes nothing by itself, so it can run again.
+A step function gets a :class:`Step` and its :class:`Search`, works through :class:`Networks` and :class:`Reader`, and
+returns an :class:`Outcome`, which the store writes in one transaction. It changes nothing by itself: it can run again.
 """
 
 from collections.abc import Callable, Mapping, Sequence

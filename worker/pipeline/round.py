@@ -1,4 +1,4 @@
-"""One round of Algorithm 1: sample and evaluate (step 1), fit and publish (step 2), re-evaluate and advance (step 3)."""
+"""One round of Algorithm 1: sample and evaluate (step 1), fit and publish (2), re-evaluate and advance (3)."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,9 @@ from worker.pipeline.ports import (
 )
 
 
-def open_round(search: Search, round_index: int, subspace: Subspace, shard_size: int) -> tuple[OpenedRound, tuple[NewStep, ...]]:
+def open_round(
+    search: Search, round_index: int, subspace: Subspace, shard_size: int
+) -> tuple[OpenedRound, tuple[NewStep, ...]]:
     """Begin a round: sample ``num_sampled`` distinct architectures of S_t uniformly, and cut them into shards.
 
     Which of them are held out is drawn here as well, so that it does not depend on the shards.
@@ -122,9 +124,7 @@ def advance(search: Search, step: Step, reader: Reader, shard_size: int) -> Outc
     preserved = rounds.select_preserved(reevaluated, search.config.num_preserved)
     codes = tuple(search.space.code(r.architecture) for r in preserved)
     closed = ClosedRound(codes[0], preserved[0].sampled_accuracy, codes)
-    following = rounds.next_subspace(
-        search.space, search.config, step.round_index, [r.architecture for r in preserved]
-    )
+    following = rounds.next_subspace(search.space, search.config, step.round_index, [r.architecture for r in preserved])
     result = {"best_code": codes[0], "best_accuracy": preserved[0].sampled_accuracy}
     if following is None:
         return Outcome(closed_round=closed, search_done=True, result=result)

@@ -1,6 +1,6 @@
 """The torch side of a search behind the pipeline's port: data, supernet, evaluation and GCN on this worker's device.
 
-A worker keeps the data and the supernet of the search it worked on last, since the next shard most often needs them again.
+A worker keeps the data and the supernet of the search it worked on last, since the next shard most often needs them.
 """
 
 import time
