@@ -8,6 +8,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
+from app.settings import get_settings
+
 _MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 
 
@@ -29,3 +31,7 @@ def is_current(engine: Engine) -> bool:
     head = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
     with engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision() == head
+
+
+if __name__ == "__main__":
+    migrate(get_settings().required_database_url())

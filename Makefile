@@ -1,0 +1,56 @@
+# make demo | test | serve | lint | bench      (the first two need Python 3.11 and nothing else)
+SHELL := /bin/sh
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_EXTRAS := worker,embedded
+ALL_EXTRAS := worker,embedded,dev
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test test-slow lint bench clean
+
+help:
+	@sed -n '1s/^# //p' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (set PYTHON=...)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# stamps: what is installed for running, and for developing as well
+$(VENV)/.run: $(BIN)/python pyproject.toml constraints.txt
+	@echo "set-up: installing (the downloads are the longest part)"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(RUN_EXTRAS)]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(ALL_EXTRAS)]'
+	@touch $@
+
+setup: $(VENV)/.run
+
+demo: $(VENV)/.run
+	$(BIN)/nasatlas demo
+
+serve: $(VENV)/.run
+	$(BIN)/nasatlas serve
+
+test: $(VENV)/.dev
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(VENV)/.dev
+	$(BIN)/pytest -m slow
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/hadolint Dockerfile
+
+# FULL=1 for the sizes of the README's figures
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
