@@ -1,13 +1,13 @@
 """Runs migrations on the database of the given configuration, or of NASATLAS_DATABASE_URL."""
 
 from alembic import context
-from sqlalchemy import create_engine
+from sqlalchemy import NullPool, create_engine
 
 from app.db.models import Base
 from app.settings import get_settings
 
 url = context.config.attributes.get("database_url") or get_settings().required_database_url()
-connectable = context.config.attributes.get("connection") or create_engine(url)
+connectable = context.config.attributes.get("connection") or create_engine(url, poolclass=NullPool)
 
 if context.is_offline_mode():
     context.configure(url=url, target_metadata=Base.metadata, literal_binds=True)

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.db.models import LookupTableRow, PairRow, RoundRow, SearchRow, StepRow
+from app.db.models import LookupRow, LookupTableRow, PairRow, RoundRow, SearchRow, StepRow
 
 PAIR_KEY = (int, str, str)
 """Types of what pages of pairs are ordered by: round, source, code."""
@@ -105,6 +105,14 @@ def pairs_of_architecture(session: Session, search_id: uuid.UUID, code: str) -> 
     return session.scalars(query.order_by(PairRow.round_index, PairRow.source)).all()
 
 
+def prediction(session: Session, table_id: int, subspace_index: int) -> float:
+    """Return the predicted accuracy of one row of a published table."""
+    query = select(LookupRow.predicted_accuracy)
+    return session.scalars(
+        query.where(LookupRow.table_id == table_id, LookupRow.subspace_index == subspace_index)
+    ).one()
+
+
 def has_leased_steps(session: Session, search_id: uuid.UUID) -> bool:
     """Whether a worker is at work on a step of the search: one whose lease is still good."""
     query = select(StepRow.id).where(StepRow.search_id == search_id, StepRow.state == "leased", ~_lease_is_over())
@@ -119,15 +127,25 @@ def reopen_steps(session: Session, search_id: uuid.UUID) -> list[int]:
     Returns:
         The ids of all ready steps of the search.
     """
-    lost = or_(StepRow.state == "failed", (StepRow.state == "leased") & _lease_is_over())
+    lost = or_(StepRow.state.in_(("ready", "failed")), (StepRow.state == "leased") & _lease_is_over())
+    # a worker locks its step before the search, we the other way round: whoever holds a step now is not waited for
+    free = select(StepRow.id).where(StepRow.search_id == search_id, lost).with_for_update(skip_locked=True)
+    step_ids = sorted(session.scalars(free))
     session.execute(
         update(StepRow)
-        .where(StepRow.search_id == search_id, lost)
-        .values(state="ready", error=None, worker=None, finished_at=None, lease_expires_at=None)
+        .where(StepRow.id.in_(step_ids))
+        .values(
+            state="ready",
+            failures=0,
+            error=None,
+            worker=None,
+            finished_at=None,
+            lease_expires_at=None,
+            woken_at=func.now(),
+        )
+        .execution_options(synchronize_session=False)
     )
-    ready = (StepRow.search_id == search_id, StepRow.state == "ready")
-    query = update(StepRow).where(*ready).values(failures=0, woken_at=func.now()).returning(StepRow.id)
-    return sorted(session.scalars(query))
+    return step_ids
 
 
 def set_state(session: Session, search_id: uuid.UUID, state: str, **values: Any) -> None:

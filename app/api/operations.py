@@ -1,0 +1,38 @@
+"""Routes for those who run the service: is it alive, can it work, how much does it do."""
+
+from importlib.metadata import version
+
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.responses import Response
+
+from app.api.dependencies import AppSettings, Database, errors
+from app.schemas.operations import Health, Readiness
+from app.services import health
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz", summary="Is the process alive?", responses=errors())
+def healthz() -> Health:
+    """Answer as long as the process can answer anything; nothing else is looked at."""
+    return Health(version=version("nasatlas"))
+
+
+@router.get("/readyz", summary="Can it do its work?", responses=errors())
+def readyz(engine: Database, settings: AppSettings) -> Readiness:
+    """Check the database, its schema and the broker; 503 names what is missing."""
+    health.check_ready(engine, settings)
+    return Readiness()
+
+
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **errors()},
+)
+def metrics(request: Request) -> Response:
+    """Return request counts and durations, and how many searches and steps are in which state."""
+    registry: CollectorRegistry = request.app.state.metrics
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,97 @@
+"""Every error leaves as ``application/problem+json``.
+
+fastapi-rfc9457 answers our own problems and documents them. For requests that do not validate, unknown paths and
+crashes it would say only "Request validation failed (1 error)", "Not Found" and nothing, so those are turned into
+problems of ours that say what to do.
+"""
+
+import structlog
+from asgi_correlation_id import correlation_id
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi_rfc9457 import MethodNotAllowed, Problem
+from fastapi_rfc9457.server import add_problem_handlers
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app.api.body_limit import MAX_BODY_BYTES
+from app.errors import ContentTooLargeError, InternalError, InvalidRequestError, UnavailableError, UnknownPathError
+from app.schemas.search_request import SearchRequest
+from app.services.field_errors import from_details
+
+log = structlog.get_logger(__name__)
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Register the handlers of all errors on an application."""
+    add_problem_handlers(app, strip_debug=True)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _crash)
+    for error in (OperationalError, InterfaceError, PoolTimeoutError):
+        app.add_exception_handler(error, _database_away)
+
+
+async def _respond(request: Request, problem: Problem) -> Response:
+    handler = request.app.exception_handlers[Problem]
+    response: Response = await handler(request, problem)
+    return response
+
+
+async def _invalid_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = from_details(error.errors(), model=SearchRequest)
+    return await _respond(
+        request,
+        InvalidRequestError(detail="; ".join(f"{'.'.join(map(str, e.loc))}: {e.msg}" for e in found[:5]), errors=found),
+    )
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.url.path[:200]
+    match error.status_code:
+        case 404:
+            problem: Problem = UnknownPathError(detail=f"nothing is served at {path}; GET /docs shows what is")
+        case 405:
+            allowed = (error.headers or {}).get("Allow", "").split(", ")
+            problem = MethodNotAllowed(
+                detail=f"{path} does not answer {request.method}; use {' or '.join(allowed)}", allow=allowed
+            )
+        case 413:
+            problem = ContentTooLargeError(
+                detail=f"a request's body may have up to {MAX_BODY_BYTES:,} bytes", max_bytes=MAX_BODY_BYTES
+            )
+        case 400:
+            # FastAPI's answer to a body that cannot be decoded at all
+            problem = InvalidRequestError(
+                detail="the body cannot be read; send one JSON object in UTF-8",
+                errors=from_details([{"loc": ("body",), "type": "json_invalid", "msg": str(error.detail)}]),
+            )
+        case _:
+            raise error
+    return await _respond(request, problem)
+
+
+async def _crash(request: Request, error: Exception) -> Response:
+    log.error("request failed", path=request.url.path, exc_info=error)
+    request_id = correlation_id.get()
+    return await _respond(
+        request,
+        InternalError(
+            detail=f"the service failed; its log has the reason under request id {request_id}", request_id=request_id
+        ),
+    )
+
+
+async def _database_away(request: Request, error: Exception) -> Response:
+    log.error("database not reachable", path=request.url.path, error=str(error))
+    return await _respond(
+        request,
+        UnavailableError(
+            detail="the database cannot be reached; try again in a moment, GET /readyz says when it is back",
+            missing=["database"],
+        ),
+    )

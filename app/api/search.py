@@ -1,0 +1,154 @@
+"""Searches: submit, list, read, cancel, resume."""
+
+import uuid
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Response, status
+from fastapi_pagination.cursor import CursorPage
+from fastapi_pagination.ext.sqlalchemy import paginate
+
+from app import queue
+from app.api.dependencies import AppSettings, Database, errors
+from app.api.pages import PairPageParams, SearchPageParams
+from app.db import searches
+from app.db.engine import transaction
+from app.errors import (
+    ContentTooLargeError,
+    IdempotencyConflictError,
+    RoundNotFoundError,
+    SearchNotFoundError,
+    SearchStateError,
+)
+from app.schemas.search import ArchitectureView, PairView, RoundView, SearchState, SearchSummary, SearchView
+from app.schemas.search_request import SearchRequest
+from app.services import lifecycle, search_view, submission
+
+router = APIRouter(prefix="/search", tags=["searches"])
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="The same key with the same body gives the same search, however often it is sent.",
+    ),
+]
+Code = Annotated[str, Path(max_length=64, description="One digit per cell.", examples=["3333333333333333333"])]
+
+
+@router.post(
+    "",
+    status_code=status.HTTP_202_ACCEPTED,
+    summary="Submit a search",
+    responses={
+        200: {"model": SearchView, "description": "This idempotency key gave this search before."},
+        202: {"headers": {"Location": {"schema": {"type": "string"}, "description": "Where the search can be read."}}},
+        **errors(IdempotencyConflictError, ContentTooLargeError),
+    },
+)
+def submit(
+    request: SearchRequest,
+    response: Response,
+    engine: Database,
+    settings: AppSettings,
+    idempotency_key: IdempotencyKey = None,
+) -> SearchView:
+    """Check a request and queue its search. Everything that can be known to be wrong is said now."""
+    with transaction(engine) as session:
+        submitted = submission.submit(session, request, idempotency_key=idempotency_key, data_root=settings.data_root)
+    queue.wake(submitted.step_ids)
+    if not submitted.is_new:
+        response.status_code = status.HTTP_200_OK
+    response.headers["Location"] = f"/search/{submitted.search_id}"
+    with transaction(engine) as session:
+        return search_view.read_one(session, submitted.search_id)
+
+
+@router.get("", summary="List searches, newest first", responses=errors())
+def list_searches(
+    engine: Database,
+    params: Annotated[SearchPageParams, Depends()],
+    state: Annotated[SearchState | None, Query(description="Only those in this state.")] = None,
+) -> CursorPage[SearchSummary]:
+    """Return a page of searches; ask for the next one with `cursor` = its `next_page`."""
+    with transaction(engine) as session:
+        page: CursorPage[SearchSummary] = paginate(
+            session,
+            searches.searches_newest_first(state),
+            params,
+            transformer=lambda rows: search_view.summaries(session, rows),
+        )
+        return page
+
+
+@router.get("/{search_id}", summary="Read a search", responses=errors(SearchNotFoundError))
+def read(search_id: uuid.UUID, engine: Database) -> SearchView:
+    """Return where a search stands and what it has found so far."""
+    with transaction(engine) as session:
+        return search_view.read_one(session, search_id)
+
+
+@router.get(
+    "/{search_id}/rounds/{round_index}",
+    summary="Read a round",
+    responses=errors(SearchNotFoundError, RoundNotFoundError),
+)
+def read_round(search_id: uuid.UUID, round_index: int, engine: Database) -> RoundView:
+    """Return one round of a search."""
+    with transaction(engine) as session:
+        return search_view.read_round(session, search_id, round_index)
+
+
+@router.get("/{search_id}/pairs", summary="List arch-accuracy pairs", responses=errors(SearchNotFoundError))
+def list_pairs(
+    search_id: uuid.UUID,
+    engine: Database,
+    params: Annotated[PairPageParams, Depends()],
+    round_index: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
+    source: Literal["sampled", "reevaluated"] | None = None,
+) -> CursorPage[PairView]:
+    """Return a page of the pairs found so far, by round, source and code."""
+    with transaction(engine) as session:
+        search = lifecycle.require(session, search_id)
+        page: CursorPage[PairView] = paginate(
+            session,
+            searches.pairs_in_order(search_id, round_index, source),
+            params,
+            transformer=lambda rows: search_view.pair_views(search, rows),
+        )
+        return page
+
+
+@router.get("/{search_id}/architectures/{code}", summary="Read an architecture", responses=errors(SearchNotFoundError))
+def read_architecture(search_id: uuid.UUID, code: Code, engine: Database) -> ArchitectureView:
+    """Return an architecture's costs, its pairs, and what each round's table predicts for it."""
+    with transaction(engine) as session:
+        return search_view.read_architecture(session, search_id, code)
+
+
+@router.post(
+    "/{search_id}/cancel",
+    summary="Cancel a search",
+    responses=errors(SearchNotFoundError, SearchStateError),
+)
+def cancel(search_id: uuid.UUID, engine: Database) -> SearchView:
+    """Stop a search within seconds. What it has found stays, and it can be resumed."""
+    with transaction(engine) as session:
+        lifecycle.cancel(session, search_id)
+    with transaction(engine) as session:
+        return search_view.read_one(session, search_id)
+
+
+@router.post(
+    "/{search_id}/resume",
+    summary="Resume a search",
+    responses=errors(SearchNotFoundError, SearchStateError),
+)
+def resume(search_id: uuid.UUID, engine: Database) -> SearchView:
+    """Let a failed or cancelled search go on from what it has; one that is under way just goes on."""
+    with transaction(engine) as session:
+        step_ids = lifecycle.resume(session, search_id)
+    queue.wake(step_ids)
+    with transaction(engine) as session:
+        return search_view.read_one(session, search_id)

@@ -1,0 +1,113 @@
+"""What the service answers when it cannot do what was asked: RFC 9457 problems, each with its status and what to do.
+
+Services and routes raise them; one handler turns them into ``application/problem+json``.
+"""
+
+from fastapi_rfc9457 import Problem
+from pydantic import BaseModel
+
+
+class FieldError(BaseModel):
+    """One thing that is wrong with a request.
+
+    Attributes:
+        loc: Where: ``body``, ``query``, ``path`` or ``header``, then the field and what is inside of it.
+        msg: What is wrong and what would be right.
+    """
+
+    loc: list[str | int]
+    msg: str
+
+
+class InvalidRequestError(Problem):
+    """The request is not valid; ``errors`` says where, what is wrong and what would be right."""
+
+    title = "Invalid request"
+    status = 422
+    errors: list[FieldError]
+
+
+class SearchNotFoundError(Problem):
+    """There is no search of that id; ``GET /search`` lists them."""
+
+    title = "No such search"
+    status = 404
+
+
+class RoundNotFoundError(Problem):
+    """The search has no such round (yet)."""
+
+    title = "No such round"
+    status = 404
+
+
+class NoTableError(Problem):
+    """There is no lookup table to answer from, because no search has succeeded yet."""
+
+    title = "No lookup table"
+    status = 404
+
+
+class DeviceNotFoundError(Problem):
+    """No latencies of that device are known."""
+
+    title = "No such device"
+    status = 404
+
+
+class UnknownPathError(Problem):
+    """Nothing is served under that path; ``GET /docs`` shows what is."""
+
+    title = "Not found"
+    status = 404
+
+
+class IdempotencyConflictError(Problem):
+    """The idempotency key was used before, with another body."""
+
+    title = "Idempotency key used with another body"
+    status = 409
+    search_id: str
+
+
+class SearchStateError(Problem):
+    """The search is in a state in which this cannot be done."""
+
+    title = "Not in this state"
+    status = 409
+    state: str
+
+
+class TableNotReadyError(Problem):
+    """The search has not published the lookup table yet; ``rounds_with_tables`` names those that can be asked."""
+
+    title = "Lookup table not ready"
+    status = 409
+    search_id: str
+    state: str
+    progress: float
+    rounds_with_tables: list[int]
+
+
+class ContentTooLargeError(Problem):
+    """The request's body is larger than the service takes."""
+
+    title = "Content too large"
+    status = 413
+    max_bytes: int
+
+
+class InternalError(Problem):
+    """The service failed; its log has the reason under the request id."""
+
+    title = "Internal server error"
+    status = 500
+    request_id: str | None = None
+
+
+class UnavailableError(Problem):
+    """Something that the service needs is not there; ``missing`` names it."""
+
+    title = "Service unavailable"
+    status = 503
+    missing: list[str]

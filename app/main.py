@@ -1,0 +1,45 @@
+"""The API application: ``uvicorn --factory app.main:create_app``."""
+
+from importlib.metadata import version
+
+from asgi_correlation_id import CorrelationIdMiddleware
+from fastapi import FastAPI
+from fastapi_pagination import add_pagination
+from fastapi_rfc9457.server import get_problem_docs_router
+
+from app.api import operations, search
+from app.api.body_limit import BodyLimitMiddleware
+from app.api.metrics import install_metrics
+from app.api.problem_handlers import install_problem_handlers
+from app.api.security_headers import SecurityHeadersMiddleware
+from app.db.engine import get_engine
+from app.logging import configure_logging
+from app.settings import Settings, get_settings
+
+_DESCRIPTION = """
+Fits the whole search space of a weight-sharing neural architecture search with a graph convolutional network, and
+answers "the best architecture under these limits" from its tables.
+
+Submit a search with `POST /search`, follow it with `GET /search/{id}` or `/events`, ask `GET /lookup?max_madds=400`.
+Accuracies are fractions in [0, 1]; limits are in millions. Every error is an RFC 9457 problem that says what to do.
+"""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the application, by default on the settings of the environment."""
+    settings = settings or get_settings()
+    configure_logging(settings.log_level, settings.log_format)
+    app = FastAPI(title="NAS Atlas", version=version("nasatlas"), description=_DESCRIPTION)
+    app.state.settings = settings
+    app.state.engine = get_engine(settings.required_database_url())
+    for router in (search.router, operations.router):
+        app.include_router(router)
+    app.include_router(get_problem_docs_router(), prefix="/problems", include_in_schema=False)
+    install_problem_handlers(app)
+    add_pagination(app)
+    # the last one added is the outermost
+    app.add_middleware(BodyLimitMiddleware)
+    install_metrics(app, app.state.engine)
+    app.add_middleware(SecurityHeadersMiddleware)
+    app.add_middleware(CorrelationIdMiddleware)
+    return app

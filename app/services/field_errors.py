@@ -1,0 +1,67 @@
+"""Turns what pydantic and the domain say about wrong values into field errors that help."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from app.errors import FieldError
+
+_UNION_TAGS = frozenset({"name", "space"})
+
+
+def field_errors(error: ValueError, *loc: str, model: type[BaseModel] | None = None) -> list[FieldError]:
+    """Return what a ``ValueError`` says, at the given place; of pydantic's, each of its errors at its own place.
+
+    Args:
+        error: What was raised.
+        loc: Where the value stood.
+        model: The model that was validated, to suggest its names where one is misspelt.
+    """
+    if isinstance(error, ValidationError):
+        return from_details(error.errors(include_url=False, include_input=False), loc, model)
+    return [FieldError(loc=list(loc), msg=str(error))]
+
+
+def from_details(
+    details: Iterable[ErrorDetails] | Sequence[Any],
+    prefix: Sequence[str | int] = (),
+    model: type[BaseModel] | None = None,
+) -> list[FieldError]:
+    """Return pydantic's error details as field errors."""
+    found = []
+    for detail in details:
+        path = tuple(part for part in detail["loc"] if part not in _UNION_TAGS or part == detail["loc"][-1])
+        msg = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] == "extra_forbidden" and model is not None:
+            msg = _unknown_field(str(path[-1]), model, path)
+        found.append(FieldError(loc=[*prefix, *path], msg=msg))
+    return found
+
+
+def _unknown_field(name: str, model: type[BaseModel], path: Sequence[str | int]) -> str:
+    names = _field_names(model, [part for part in path[:-1] if isinstance(part, str) and part != "body"])
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return f"there is no field {name[:80]!r}; did you mean {' or '.join(close)}?"
+    return f"there is no field {name[:80]!r}; there are {', '.join(sorted(names))}"
+
+
+def _field_names(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """The fields of the model that lies at a path of field names inside a model."""
+    for part in path:
+        if part not in model.model_fields:
+            break
+        inner = _model_inside(model.model_fields[part].annotation)
+        if inner is None:
+            break
+        model = inner
+    return list(model.model_fields)
+
+
+def _model_inside(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((inner for part in get_args(annotation) if (inner := _model_inside(part)) is not None), None)

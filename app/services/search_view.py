@@ -1,0 +1,258 @@
+"""Puts together what the service says about searches: their rows, rounds, steps, tables and numbers of pairs."""
+
+import datetime as dt
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from app.db import searches
+from app.db.models import LookupTableRow, PairRow, RoundRow, SearchRow, StepRow
+from app.domain.multi_adds import Cost, count
+from app.domain.rounds import round_segments
+from app.domain.search_config import SearchConfig
+from app.domain.search_space import InvalidArchitectureError, SearchSpace
+from app.domain.subspace import Subspace
+from app.errors import FieldError, InvalidRequestError, RoundNotFoundError
+from app.schemas.search import (
+    ArchitectureView,
+    FoundArchitecture,
+    Network,
+    Networks,
+    PairView,
+    PredictionView,
+    Range,
+    RoundView,
+    SearchSummary,
+    SearchView,
+    StepView,
+)
+from app.services import search_progress
+from app.services.lifecycle import require
+from app.services.search_progress import StepProgress
+from app.services.space_cache import SearchedSpace, searched_space
+
+
+@dataclass(frozen=True)
+class SearchRecord:
+    """A search with all rows that belong to it, except pairs and lookup rows."""
+
+    search: SearchRow
+    steps: Sequence[StepRow]
+    rounds: Sequence[RoundRow]
+    tables: Sequence[LookupTableRow]
+    num_pairs: dict[tuple[int, str], int]
+
+
+def read_one(session: Session, search_id: uuid.UUID) -> SearchView:
+    """Return everything about a search.
+
+    Raises:
+        SearchNotFoundError: If there is none of that id.
+    """
+    search = require(session, search_id)
+    record = SearchRecord(
+        search,
+        searches.steps_of(session, [search_id]),
+        searches.rounds_of(session, [search_id]),
+        searches.tables_of(session, [search_id]),
+        {(c.round_index, c.source): c.num_pairs for c in searches.pair_counts(session, [search_id])},
+    )
+    return _view(record, dt.datetime.now(dt.UTC))
+
+
+def read_round(session: Session, search_id: uuid.UUID, round_index: int) -> RoundView:
+    """Return one round of a search.
+
+    Raises:
+        SearchNotFoundError: If there is no search of that id.
+        RoundNotFoundError: If the search has no such round.
+    """
+    view = read_one(session, search_id)
+    if not 0 <= round_index < len(view.rounds):
+        raise RoundNotFoundError(
+            detail=f"search {search_id} has the rounds 0 to {len(view.rounds) - 1}, not {round_index}"
+        )
+    return view.rounds[round_index]
+
+
+def summaries(session: Session, rows: Sequence[SearchRow]) -> list[SearchSummary]:
+    """Return what a list says of each search."""
+    steps: dict[uuid.UUID, list[StepRow]] = defaultdict(list)
+    for step in searches.steps_of(session, [row.id for row in rows]):
+        steps[step.search_id].append(step)
+    now = dt.datetime.now(dt.UTC)
+    return [_summary(row, steps[row.id], now) for row in rows]
+
+
+def pair_views(search: SearchRow, pairs: Iterable[PairRow]) -> list[PairView]:
+    """Return pairs with the readable form of their architectures."""
+    searched = _searched(search)
+    return [
+        PairView.model_validate(
+            {
+                "round_index": pair.round_index,
+                "source": pair.source,
+                "code": pair.code,
+                "readable": searched.readable(pair.code),
+                "accuracy": pair.accuracy,
+                "held_out": pair.held_out,
+            }
+        )
+        for pair in pairs
+    ]
+
+
+def read_architecture(session: Session, search_id: uuid.UUID, code: str) -> ArchitectureView:
+    """Return all that a search knows of an architecture.
+
+    Raises:
+        SearchNotFoundError: If there is no search of that id.
+        InvalidRequestError: If the code names no architecture of its space.
+    """
+    search = require(session, search_id)
+    searched = _searched(search)
+    try:
+        architecture = searched.space.parse_code(code)
+    except InvalidArchitectureError as error:
+        raise InvalidRequestError(
+            detail=str(error), errors=[FieldError(loc=["path", "code"], msg=str(error))]
+        ) from error
+    target, proxy = count(searched.space, architecture), count(searched.proxy, architecture)
+    return ArchitectureView(
+        code=code,
+        readable=searched.space.readable(architecture),
+        multi_adds=target.multi_adds,
+        params=target.params,
+        proxy_multi_adds=proxy.multi_adds,
+        proxy_params=proxy.params,
+        pairs=pair_views(search, searches.pairs_of_architecture(session, search_id, code)),
+        predictions=_predictions(session, search_id, searched.space, architecture),
+    )
+
+
+def _predictions(
+    session: Session, search_id: uuid.UUID, space: SearchSpace, architecture: tuple[int, ...]
+) -> list[PredictionView]:
+    """What the tables of those rounds say whose subspace the architecture is in."""
+    subspaces = {row.round_index: row.subspace for row in searches.rounds_of(session, [search_id])}
+    found = []
+    for table in searches.tables_of(session, [search_id]):
+        subspace = Subspace.from_dict(space, subspaces[table.round_index])
+        try:
+            index = subspace.index(architecture)
+        except ValueError:  # not in this round's subspace
+            continue
+        predicted = searches.prediction(session, table.id, index)
+        found.append(PredictionView(round_index=table.round_index, subspace_index=index, predicted_accuracy=predicted))
+    return found
+
+
+def _searched(search: SearchRow) -> SearchedSpace:
+    return searched_space(search.id, search.search_space, search.config)
+
+
+def _step_progress(step: StepRow) -> StepProgress:
+    return StepProgress(step.kind, step.round_index, step.state, step.progress, step.started_at, step.finished_at)
+
+
+def _summary(search: SearchRow, steps: Sequence[StepRow], now: dt.datetime) -> SearchSummary:
+    progress_of_steps = [_step_progress(step) for step in steps]
+    fraction = search_progress.progress(search.state, search.num_rounds, progress_of_steps)
+    is_running = search.state == "running"
+    return SearchSummary.model_validate(
+        {
+            "id": search.id,
+            "state": search.state,
+            "phase": search_progress.phase(search.state, progress_of_steps),
+            "progress": fraction,
+            "eta_s": search_progress.eta_s(now, fraction, progress_of_steps) if is_running else None,
+            "error": search.error,
+            "dataset": search.dataset,
+            "search_space": search.search_space["name"],
+            "preset": search.preset,
+            "num_rounds": search.num_rounds,
+            "created_at": search.created_at,
+            "started_at": search.started_at,
+            "finished_at": search.finished_at,
+            "final": _found(_searched(search), search.final_code, search.final_accuracy),
+        }
+    )
+
+
+def _view(record: SearchRecord, now: dt.datetime) -> SearchView:
+    search, searched = record.search, _searched(record.search)
+    config = SearchConfig.model_validate(search.config)
+    return SearchView(
+        **_summary(search, record.steps, now).model_dump(),
+        config=config,
+        networks=Networks(
+            target=_network(searched.space, 1.0, searched.target_costs),
+            proxy=_network(searched.proxy, config.proxy_width, searched.proxy_costs),
+        ),
+        steps=[
+            StepView(
+                kind=step.kind,
+                round_index=step.round_index,
+                shard_index=step.shard_index,
+                progress=step.progress,
+                detail=step.detail,
+            )
+            for step in record.steps
+            if step.state == "leased"
+        ],
+        rounds=[_round(record, round_index, segment) for round_index, segment in enumerate(round_segments(config))],
+    )
+
+
+def _network(space: SearchSpace, width: float, costs: tuple[Cost, Cost]) -> Network:
+    smallest, largest = costs
+    return Network(
+        resolution=space.input_resolution,
+        width=width,
+        num_classes=space.num_classes,
+        multi_adds=Range(min=smallest.multi_adds, max=largest.multi_adds),
+        params=Range(min=smallest.params, max=largest.params),
+    )
+
+
+def _found(searched: SearchedSpace, code: str | None, accuracy: float | None) -> FoundArchitecture | None:
+    if code is None:
+        return None
+    cost = searched.cost(code)
+    return FoundArchitecture(
+        code=code,
+        readable=searched.readable(code),
+        accuracy=accuracy,
+        multi_adds=cost.multi_adds,
+        params=cost.params,
+    )
+
+
+def _round(record: SearchRecord, round_index: int, segment: tuple[int, ...]) -> RoundView:
+    searched = _searched(record.search)
+    row = next((row for row in record.rounds if row.round_index == round_index), None)
+    table = next((table for table in record.tables if table.round_index == round_index), None)
+    steps = [_step_progress(step) for step in record.steps]
+    is_finished = row is not None and row.finished_at is not None
+    return RoundView.model_validate(
+        {
+            "round_index": round_index,
+            "segment": list(segment),
+            "state": search_progress.round_state(round_index, steps, is_finished=is_finished),
+            "progress": 1.0 if is_finished else search_progress.round_progress(round_index, steps),
+            "subspace_size": row and Subspace.from_dict(searched.space, row.subspace).size,
+            "num_sampled": record.num_pairs.get((round_index, "sampled"), 0),
+            "num_reevaluated": record.num_pairs.get((round_index, "reevaluated"), 0),
+            "held_out_tau": row and row.held_out_tau,
+            "fit_report": row and row.fit_report,
+            "best": row and _found(searched, row.best_code, row.best_accuracy),
+            "preserved": (row and row.preserved) or [],
+            "table_digest": table and table.digest,
+            "num_rows": table and table.num_rows,
+            "started_at": row and row.started_at,
+            "finished_at": row and row.finished_at,
+        }
+    )
