@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi_pagination import add_pagination
 from fastapi_rfc9457.server import get_problem_docs_router
 
-from app.api import operations, search
+from app.api import lookup, operations, search
 from app.api.body_limit import BodyLimitMiddleware
 from app.api.metrics import install_metrics
 from app.api.problem_handlers import install_problem_handlers
@@ -32,7 +32,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(title="NAS Atlas", version=version("nasatlas"), description=_DESCRIPTION)
     app.state.settings = settings
     app.state.engine = get_engine(settings.required_database_url())
-    for router in (search.router, operations.router):
+    for router in (search.router, lookup.router, operations.router):
         app.include_router(router)
     app.include_router(get_problem_docs_router(), prefix="/problems", include_in_schema=False)
     install_problem_handlers(app)

@@ -19,7 +19,7 @@ SpaceReference = Annotated[
     Discriminator(
         _space_kind,
         custom_error_type="search_space",
-        custom_error_message=f"give a search space's name ({', '.join(sorted(PRESETS))}) or an object that describes one",
+        custom_error_message=f"give the name of a search space ({', '.join(sorted(PRESETS))}) or an object that is one",
     ),
 ]
 

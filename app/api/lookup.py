@@ -1,0 +1,85 @@
+"""Lookups: the best architectures under hardware limits, and a table's Pareto front."""
+
+import uuid
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+
+from app.api.dependencies import Database, errors
+from app.domain.lookup_table import BAND_DEPTH
+from app.errors import (
+    DeviceNotFoundError,
+    FieldError,
+    InvalidRequestError,
+    NoTableError,
+    RoundNotFoundError,
+    SearchNotFoundError,
+    TableNotReadyError,
+)
+from app.schemas.lookup import LookupAnswer, ParetoAnswer
+from app.services import lookup as lookup_service
+
+router = APIRouter(prefix="/lookup", tags=["lookup"])
+
+_ERRORS = (SearchNotFoundError, NoTableError, RoundNotFoundError, TableNotReadyError)
+
+SearchId = Annotated[
+    uuid.UUID | None, Query(description="The search whose table is asked; by default the latest succeeded one.")
+]
+RoundIndex = Annotated[
+    int | None, Query(ge=0, lt=2**31, description="The round whose table is asked; by default the search's last one.")
+]
+
+
+def _limit(description: str) -> Any:
+    return Query(ge=0, allow_inf_nan=False, description=description)
+
+
+@router.get("", summary="The best architectures under limits", responses=errors(*_ERRORS, DeviceNotFoundError))
+def look_up(
+    engine: Database,
+    max_madds: Annotated[float | None, _limit("In millions.")] = None,
+    max_params: Annotated[float | None, _limit("In millions.")] = None,
+    max_latency_ms: Annotated[float | None, _limit("In milliseconds, on `device`.")] = None,
+    device: Annotated[
+        str | None, Query(min_length=1, max_length=100, description="The device of `max_latency_ms`.")
+    ] = None,
+    search_id: SearchId = None,
+    round_index: RoundIndex = None,
+    limit: Annotated[int, Query(ge=1, le=BAND_DEPTH, description="How many.")] = 10,
+) -> LookupAnswer:
+    """Return the architectures of a lookup table with the highest predicted accuracy among those within all limits.
+
+    The answer is exact: what a scan of the whole table would give. Limits that nothing meets give no items, a
+    message and the feasible ranges.
+    """
+    _check_device(device, max_latency_ms)
+    return lookup_service.look_up(
+        engine,
+        search_id=search_id,
+        round_index=round_index,
+        max_madds=max_madds,
+        max_params=max_params,
+        limit=limit,
+    )
+
+
+@router.get("/pareto", summary="A table's Pareto front", responses=errors(*_ERRORS))
+def pareto(
+    engine: Database,
+    cost: Annotated[Literal["multi_adds", "params"], Query(description="Accuracy over which cost.")] = "multi_adds",
+    search_id: SearchId = None,
+    round_index: RoundIndex = None,
+) -> ParetoAnswer:
+    """Return all architectures that no other beats in both predicted accuracy and the cost, cheapest first."""
+    return lookup_service.pareto(engine, search_id=search_id, round_index=round_index, cost=cost)
+
+
+def _check_device(device: str | None, max_latency_ms: float | None) -> None:
+    if max_latency_ms is not None and device is None:
+        msg = "max_latency_ms is the latency on a device; name it with device"
+        raise InvalidRequestError(detail=msg, errors=[FieldError(loc=["query", "device"], msg=msg)])
+    if device is not None:
+        raise DeviceNotFoundError(
+            detail=f"there is no device named {device!r}, none is registered; limit max_madds or max_params instead"
+        )

@@ -1,0 +1,50 @@
+"""Answers from the lookup tables."""
+
+import uuid
+
+from pydantic import BaseModel, Field
+
+from app.schemas.search import Range
+
+
+class LookupItem(BaseModel):
+    """An architecture of a lookup table."""
+
+    rank: int = Field(description="1 is the best.")
+    code: str = Field(description="One digit per cell: the index of its choice.")
+    readable: str = Field(description="The names of the choices.")
+    predicted_accuracy: float = Field(description="f(M), a fraction.")
+    sampled_accuracy: float | None = Field(description="z, if this round sampled it.")
+    reevaluated_accuracy: float | None = Field(description="z of the re-evaluation, if it was among the round's top.")
+    multi_adds: int = Field(description="Of the target network, per image.")
+    params: int = Field(description="Of the target network.")
+
+
+class CostRanges(BaseModel):
+    """Ranges of the costs, each by itself."""
+
+    multi_adds: Range
+    params: Range
+
+
+class TableView(BaseModel):
+    """The table that was asked."""
+
+    search_id: uuid.UUID
+    round_index: int
+    num_rows: int = Field(description="Architectures in the table.")
+    table_digest: str
+    feasible: CostRanges = Field(description="What the table's architectures cost: no limit below can be met.")
+
+
+class LookupAnswer(TableView):
+    """The best architectures under the limits, best first."""
+
+    items: list[LookupItem]
+    message: str | None = Field(description="Why there are no items, if there are none.")
+
+
+class ParetoAnswer(TableView):
+    """The architectures that no other beats in both predicted accuracy and cost, cheapest first."""
+
+    items: list[LookupItem]

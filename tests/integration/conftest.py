@@ -1,0 +1,124 @@
+"""The API on a real database and broker, and searches with tables put there by SQL."""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine, func, update
+from sqlalchemy.orm import Session
+
+from app import queue
+from app.db import tables
+from app.db.engine import get_engine, transaction
+from app.db.models import PairRow, RoundRow, SearchRow, StepRow
+from app.domain.lookup_table import LookupTable
+from app.domain.rounds import first_subspace, round_segments
+from app.domain.search_config import SearchConfig, from_preset
+from app.domain.search_space import SearchSpace, preset
+from app.domain.subspace import Subspace
+from app.main import create_app
+from app.settings import Settings, get_settings
+
+
+@pytest.fixture
+def api_settings(database_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    monkeypatch.setenv("NASATLAS_DATABASE_URL", database_url)
+    monkeypatch.setenv("NASATLAS_BROKER_URL", broker_url)
+    get_settings.cache_clear()
+    queue._sender.cache_clear()
+    yield get_settings()
+    get_engine(database_url).dispose()
+    get_settings.cache_clear()
+    queue._sender.cache_clear()
+
+
+@pytest.fixture
+def client(api_settings: Settings) -> Iterator[TestClient]:
+    with TestClient(create_app(api_settings), raise_server_exceptions=False) as client:
+        yield client
+
+
+@dataclass
+class StoredSearch:
+    """A search in the database, and what it was made from."""
+
+    id: uuid.UUID
+    space: SearchSpace
+    config: SearchConfig
+    tables: list[LookupTable]
+
+
+class SearchFactory:
+    """Puts searches into the database in any state, with rounds, pairs and published tables."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def search(
+        self, *, space: str = "nas-bench-macro", state: str = "succeeded", num_tables: int = 1, **overrides: Any
+    ) -> StoredSearch:
+        target = preset(space)
+        config = from_preset("quick", {"num_sampled": 40, "num_classes": 10, **overrides}).resolved(target)
+        with transaction(self.engine) as session:
+            row = SearchRow(
+                state=state,
+                dataset="digits",
+                preset="quick",
+                search_space=target.model_dump(mode="json"),
+                config=config.model_dump(mode="json"),
+                num_rounds=config.num_rounds,
+                request={"dataset": "digits"},
+                finished_at=func.clock_timestamp() if state == "succeeded" else None,
+            )
+            session.add(row)
+            session.flush()
+            stored = StoredSearch(row.id, target, config, [])
+            for round_index in range(num_tables):
+                self._round(session, stored, round_index)
+        tables.vacuum(self.engine)
+        return stored
+
+    def _round(self, session: Session, stored: StoredSearch, round_index: int) -> None:
+        rng = np.random.default_rng(round_index)
+        base = first_subspace(stored.space, stored.config).base
+        subspace = (
+            first_subspace(stored.space, stored.config)
+            if round_index == 0
+            else Subspace.following(stored.space, [base], round_segments(stored.config)[round_index])
+        )
+        session.add(RoundRow(search_id=stored.id, round_index=round_index, subspace=subspace.to_dict()))
+        multi_adds, _ = subspace.costs()
+        noisy = 0.5 + 0.3 * (multi_adds - multi_adds.min()) / np.ptp(multi_adds) + 0.05 * rng.normal(size=subspace.size)
+        # rounded, so that many rows are equal
+        table = LookupTable.from_predictions(subspace, np.round(noisy, 3).astype(np.float32))
+        tables.publish(session, stored.id, round_index, table)
+        stored.tables.append(table)
+        codes = subspace.codes(table.order[:30])
+        session.add_all(
+            PairRow(search_id=stored.id, round_index=round_index, source="sampled", code=code, accuracy=0.5)
+            for code in codes
+        )
+        session.add_all(
+            PairRow(search_id=stored.id, round_index=round_index, source="reevaluated", code=code, accuracy=0.625)
+            for code in codes[:10]
+        )
+
+    def step(self, search_id: uuid.UUID, kind: str, **values: Any) -> int:
+        with transaction(self.engine) as session:
+            row = StepRow(search_id=search_id, kind=kind, **values)
+            session.add(row)
+            session.flush()
+            return row.id
+
+    def change(self, search_id: uuid.UUID, **values: Any) -> None:
+        with transaction(self.engine) as session:
+            session.execute(update(SearchRow).where(SearchRow.id == search_id).values(**values))
+
+
+@pytest.fixture
+def factory(api_settings: Settings) -> SearchFactory:
+    return SearchFactory(get_engine(api_settings.required_database_url()))

@@ -1,0 +1,205 @@
+"""Lookups through the API: exact against a scan of the whole table, and helpful where there is no answer."""
+
+import uuid
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+
+from app.domain.lookup_table import Limits, LookupTable
+
+
+def brute_force(table: LookupTable, num: int, limits: Limits) -> list[str]:
+    return table.subspace.codes(table.top(num, limits))
+
+
+def codes(response: Any) -> list[str]:
+    assert response.status_code == 200, response.text
+    return [item["code"] for item in response.json()["items"]]
+
+
+@pytest.fixture
+def client_with(client: TestClient, factory: Any) -> tuple[TestClient, Any]:
+    return client, factory.search()
+
+
+def test_the_best_under_limits_is_what_a_scan_gives(client_with: tuple[TestClient, Any]) -> None:
+    client, search = client_with
+    table = search.tables[0]
+    rng = np.random.default_rng(0)
+    for num in (1, 10, 100):
+        for _ in range(10):
+            multi_adds, params = int(rng.choice(table.multi_adds)), int(rng.choice(table.params))
+            limits = Limits(max_multi_adds=multi_adds, max_params=params)
+            query = {"max_madds": multi_adds / 1e6, "max_params": params / 1e6, "limit": num}
+            assert codes(client.get("/lookup", params=query)) == brute_force(table, num, limits)
+    assert codes(client.get("/lookup", params={"limit": 100})) == brute_force(table, 100, Limits())
+
+
+def test_an_answer_says_all_that_is_known(client_with: tuple[TestClient, Any]) -> None:
+    client, search = client_with
+    table = search.tables[0]
+    answer = client.get("/lookup", params={"limit": 40}).json()
+    assert answer["search_id"] == str(search.id)
+    assert (answer["round_index"], answer["num_rows"], answer["message"]) == (0, 6561, None)
+    assert answer["table_digest"] == table.digest()
+    assert answer["feasible"]["multi_adds"] == {"min": int(table.multi_adds.min()), "max": int(table.multi_adds.max())}
+    best = answer["items"][0]
+    row = int(table.top(1)[0])
+    assert best == {
+        "rank": 1,
+        "code": table.subspace.codes([row])[0],
+        "readable": search.space.readable(table.subspace.architecture(row)),
+        "predicted_accuracy": pytest.approx(float(table.predicted_accuracy[row])),
+        "sampled_accuracy": 0.5,
+        "reevaluated_accuracy": 0.625,
+        "multi_adds": int(table.multi_adds[row]),
+        "params": int(table.params[row]),
+    }
+    known = [(i["sampled_accuracy"], i["reevaluated_accuracy"]) for i in answer["items"]]
+    assert known == [(0.5, 0.625)] * 10 + [(0.5, None)] * 20 + [(None, None)] * 10
+
+
+def test_a_limit_that_nothing_meets_names_the_feasible_range(client_with: tuple[TestClient, Any]) -> None:
+    client, search = client_with
+    response = client.get("/lookup", params={"max_madds": 0.001})
+    assert response.status_code == 200
+    answer = response.json()
+    assert answer["items"] == []
+    low = search.tables[0].multi_adds.min()
+    assert "max_madds=0.001 is below" in answer["message"]
+    assert f"{low / 1e6:.2f}M" in answer["message"]
+    assert answer["feasible"]["multi_adds"]["min"] == low
+    # each by itself is met, both together are not
+    table = search.tables[0]
+    query = {"max_madds": table.multi_adds.min() / 1e6, "max_params": table.params.min() / 1e6}
+    if not table.top(1, Limits(int(table.multi_adds.min()), int(table.params.min()))).size:
+        assert "meets max_madds" in client.get("/lookup", params=query).json()["message"]
+
+
+def test_a_limit_is_exact_in_its_decimals(client_with: tuple[TestClient, Any]) -> None:
+    client, search = client_with
+    for multi_adds in sorted(set(search.tables[0].multi_adds.tolist()))[:200]:
+        items = client.get("/lookup", params={"max_madds": f"{multi_adds / 1e6:.6f}", "limit": 100}).json()["items"]
+        expected = brute_force(search.tables[0], 100, Limits(max_multi_adds=multi_adds))
+        assert [item["code"] for item in items] == expected
+
+
+@pytest.mark.parametrize("name", ["max_madds", "max_params", "max_latency_ms"])
+@pytest.mark.parametrize("value", ["nan", "-1", "inf", "-inf", "many", "1e999"])
+def test_limits_that_are_no_limits(client: TestClient, name: str, value: str) -> None:
+    response = client.get("/lookup", params={name: value})
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["errors"][0]["loc"] == ["query", name]
+
+
+@pytest.mark.parametrize("limit", ["0", "101", "-3", "x"])
+def test_page_sizes_beyond_the_band(client: TestClient, limit: str) -> None:
+    assert client.get("/lookup", params={"limit": limit}).status_code == 422
+
+
+def test_huge_limits_limit_nothing(client_with: tuple[TestClient, Any]) -> None:
+    client, search = client_with
+    assert codes(client.get("/lookup", params={"max_madds": 1e300})) == brute_force(search.tables[0], 10, Limits())
+
+
+def test_the_latest_succeeded_search_answers(client: TestClient, factory: Any) -> None:
+    first, second = factory.search(), factory.search(seed=1)
+    factory.search(state="running")
+    assert client.get("/lookup").json()["search_id"] == str(second.id)
+    assert client.get("/lookup", params={"search_id": str(first.id)}).json()["search_id"] == str(first.id)
+
+
+def test_without_any_succeeded_search(client: TestClient) -> None:
+    response = client.get("/lookup")
+    assert response.status_code == 404
+    assert "POST /search" in response.json()["detail"]
+
+
+def test_an_unfinished_search_answers_from_published_rounds_only(client: TestClient, factory: Any) -> None:
+    search = factory.search(
+        space="fairnas",
+        state="running",
+        num_tables=1,
+        segments=[[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15], [16, 17, 18]],
+    )
+    asked = {"search_id": str(search.id)}
+    response = client.get("/lookup", params=asked)
+    assert response.status_code == 409
+    problem = response.json()
+    assert (problem["state"], problem["rounds_with_tables"]) == ("running", [0])
+    assert "round_index" in problem["detail"]
+    assert "wait" in problem["detail"]
+    assert codes(client.get("/lookup", params={**asked, "round_index": 0})) == brute_force(
+        search.tables[0], 10, Limits()
+    )
+    assert client.get("/lookup", params={**asked, "round_index": 1}).status_code == 409
+    assert client.get("/lookup", params={**asked, "round_index": 9}).status_code == 404
+
+
+def test_an_unknown_search(client: TestClient) -> None:
+    response = client.get("/lookup", params={"search_id": str(uuid.uuid4())})
+    assert response.status_code == 404
+    assert "GET /search" in response.json()["detail"]
+
+
+def test_no_device_is_registered(client_with: tuple[TestClient, Any]) -> None:
+    client, _ = client_with
+    response = client.get("/lookup", params={"max_latency_ms": 3, "device": "pixel"})
+    assert response.status_code == 404
+    assert "none is registered" in response.json()["detail"]
+    assert client.get("/lookup", params={"max_latency_ms": 3}).status_code == 422
+
+
+@pytest.mark.parametrize("cost", ["multi_adds", "params"])
+def test_the_pareto_front_is_what_a_scan_gives(client_with: tuple[TestClient, Any], cost: str) -> None:
+    client, search = client_with
+    table = search.tables[0]
+    costs = getattr(table, cost)
+    expected, cheapest = [], None
+    for row in table.order:
+        if cheapest is None or costs[row] < cheapest:
+            expected.append(row)
+            cheapest = costs[row]
+    answer = client.get("/lookup/pareto", params={"cost": cost})
+    assert codes(answer) == table.subspace.codes(expected[::-1])
+
+
+def test_rows_come_from_an_index_only_scan(client_with: tuple[TestClient, Any], factory: Any) -> None:
+    from app.db import lookup
+
+    with factory.engine.connect() as connection:
+        plan = (
+            connection.execute(
+                text("explain (analyze, format text) " + str(lookup._TOP)),
+                {"table_id": 1, "num_rows": 10, "max_multi_adds": 10**8, "max_params": 10**9},
+            )
+            .scalars()
+            .all()
+        )
+    assert "Index Only Scan using lookup_rows_band" in "\n".join(plan)
+    assert "Sort" not in "\n".join(plan)
+
+
+def test_each_round_has_its_own_table(client: TestClient, factory: Any) -> None:
+    search = factory.search(
+        space="fairnas",
+        num_tables=2,
+        num_rounds=2,
+        num_preserved=1,
+        segments=[[*range(5)], [*range(5, 9)], [*range(9, 14)], [*range(14, 19)]],
+    )
+    for round_index, table in enumerate(search.tables):
+        answer = client.get("/lookup", params={"round_index": round_index})
+        assert codes(answer) == brute_force(table, 10, Limits())
+    assert client.get("/lookup").json()["round_index"] == 1
+    code = search.tables[0].subspace.codes([7])[0]
+    known = client.get(f"/search/{search.id}/architectures/{code}").json()
+    assert known["predictions"][0] == {
+        "round_index": 0,
+        "subspace_index": 7,
+        "predicted_accuracy": pytest.approx(float(search.tables[0].predicted_accuracy[7])),
+    }
