@@ -29,10 +29,8 @@ def make_celery(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_transport_options={
             "visibility_timeout": VISIBILITY_TIMEOUT_S,
-            # a broker that is away must not hold up a request: the reaper sends the wake-up again
             "socket_connect_timeout": 2,
             "socket_timeout": 10,
-            "retry_policy": {"max_retries": 1},
         },
         task_publish_retry=False,
     )
@@ -41,7 +39,16 @@ def make_celery(settings: Settings) -> Celery:
 
 @lru_cache(maxsize=1)
 def _sender() -> Celery:
-    return make_celery(get_settings())
+    celery = make_celery(get_settings())
+    # A broker that is away must not hold up a request: the reaper sends the wake-up again. These are the options that
+    # kombu reads when it connects; without them it tries for six seconds.
+    celery.conf.broker_transport_options |= {
+        "max_retries": 0,
+        "interval_start": 0,
+        "interval_step": 0,
+        "interval_max": 0,
+    }
+    return celery
 
 
 def wake(step_ids: Iterable[int]) -> None:

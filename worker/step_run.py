@@ -5,14 +5,15 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import structlog
 from sqlalchemy.exc import OperationalError
 
 from app.db.steps import Signal
+from app.domain.subspace import Subspace
 from worker.pipeline import search as search_pipeline
-from worker.pipeline.ports import LeaseLostError, Networks, Outcome, StepInterrupted
+from worker.pipeline.ports import LeaseLostError, Networks, Pair, PairSource, Search, StepInterrupted
 from worker.store import Claim, PostgresStore
 
 log = structlog.get_logger(__name__)
@@ -20,7 +21,12 @@ log = structlog.get_logger(__name__)
 Ending = Literal["done", "handed back", "fenced off", "failed"]
 
 STORE_PATIENCE_S = 120.0
-"""How long a finished result waits for a database that is away (a crash restart) before it is given up."""
+"""How long a step waits for a database that is away (a crash restart) before it gives up."""
+
+_RETRY_S = 1.0
+_MAX_REASON_LENGTH = 2000
+
+T = TypeVar("T")
 
 
 class Heartbeat:
@@ -34,6 +40,7 @@ class Heartbeat:
         self._store, self._claim, self._interval_s = store, claim, interval_s
         self._progress: tuple[float, Mapping[str, Any] | None] = (0.0, None)
         self._signal: Signal = "go"
+        self._error: Exception | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -51,12 +58,15 @@ class Heartbeat:
         Raises:
             LeaseLostError: If another worker has the step.
             StepInterrupted: If the search was cancelled or the worker shuts down.
+            Exception: Whatever ended the heartbeats; without them the lease would run out while the work goes on.
         """
         self._progress = (min(max(progress, 0.0), 1.0), detail)
         self.check()
 
     def check(self) -> None:
         """Raise as :meth:`report` does, without news."""
+        if self._error is not None:
+            raise self._error
         if self._signal == "lost":
             raise LeaseLostError(f"step {self._claim.step.id}: another worker has it")
         if self._signal != "go":
@@ -70,6 +80,49 @@ class Heartbeat:
             except OperationalError as error:
                 # the database may be restarting; the lease tells whether it took too long
                 log.warning("heartbeat failed", step_id=self._claim.step.id, error=str(error.orig))
+            except Exception as error:
+                # passed on to the thread that works, which fails the step with it
+                self._error = error
+                return
+
+
+class PatientReader:
+    """The store's Reader port for a step under way: a database that is away for a moment is waited for."""
+
+    def __init__(self, store: PostgresStore, heartbeat: Heartbeat) -> None:
+        """Read from a store, unless the heartbeat says to stop."""
+        self._store, self._check = store, heartbeat.check
+
+    def subspace(self, search: Search, round_index: int) -> Subspace:
+        """Return S_t of a round that has begun."""
+        return patiently(lambda: self._store.subspace(search, round_index), self._check)
+
+    def pairs(self, search: Search, round_index: int, source: PairSource) -> list[Pair]:
+        """Return a round's pairs of one source, sorted by code."""
+        return patiently(lambda: self._store.pairs(search, round_index, source), self._check)
+
+    def predictions(self, search: Search, round_index: int, subspace_indices: list[int]) -> dict[int, float]:
+        """Return the predicted accuracies of some rows of a round's table."""
+        return patiently(lambda: self._store.predictions(search, round_index, subspace_indices), self._check)
+
+
+def patiently(call: Callable[[], T], check: Callable[[], None]) -> T:
+    """Make a call to the database, again and again while it is away, for up to ``STORE_PATIENCE_S``.
+
+    Args:
+        call: One transaction, safe to repeat.
+        check: Raises if it is no use to go on.
+    """
+    deadline = time.monotonic() + STORE_PATIENCE_S
+    while True:
+        try:
+            return call()
+        except OperationalError as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("waiting for the database", error=str(error.orig))
+            time.sleep(_RETRY_S)
+            check()
 
 
 @dataclass(frozen=True)
@@ -108,35 +161,30 @@ class StepRunner:
     def _run_claimed(self, claim: Claim) -> Ending:
         try:
             with Heartbeat(self.store, claim, self.heartbeat_s) as heartbeat:
+                reader = PatientReader(self.store, heartbeat)
                 outcome = search_pipeline.run_step(
-                    claim.search, claim.step, self.networks, self.store, heartbeat.report, shard_size=self.shard_size
+                    claim.search, claim.step, self.networks, reader, heartbeat.report, shard_size=self.shard_size
                 )
-                self.wake(self._complete(claim, outcome, heartbeat))
+                # Fenced by itself; to the heartbeat, a commit whose answer was lost looks like a lost lease.
+                ready = patiently(lambda: self.store.complete(claim, outcome), _go_on)
         except LeaseLostError:
             return "fenced off"
         except StepInterrupted as interrupted:
-            self.store.hand_back(claim)
+            patiently(lambda: self.store.hand_back(claim), _go_on)
             log.info("handed back", reason=str(interrupted))
             return "handed back"
         except Exception as error:
             # whatever went wrong, the search's owner reads it; the traceback is for the operator's log
             log.exception("step failed", kind=claim.step.kind)
-            self.store.fail(claim, readable_reason(claim, error))
+            reason = readable_reason(claim, error)
+            patiently(lambda: self.store.fail(claim, reason), _go_on)
             return "failed"
+        self.wake(ready)
         return "done"
 
-    def _complete(self, claim: Claim, outcome: Outcome, heartbeat: Heartbeat) -> list[int]:
-        """Store an outcome; a database that is away for a moment is waited for, while the lease lasts."""
-        deadline = time.monotonic() + STORE_PATIENCE_S
-        while True:
-            try:
-                return self.store.complete(claim, outcome)
-            except OperationalError as error:
-                if time.monotonic() > deadline:
-                    raise
-                log.warning("result not stored yet", step_id=claim.step.id, error=str(error.orig))
-                time.sleep(1.0)
-                heartbeat.check()
+
+def _go_on() -> None:
+    """For calls that are fenced by themselves: there is nothing to check between two tries."""
 
 
 def readable_reason(claim: Claim, error: Exception) -> str:
@@ -145,6 +193,17 @@ def readable_reason(claim: Claim, error: Exception) -> str:
         claim.step.kind if claim.step.round_index is None else f"{claim.step.kind} of round {claim.step.round_index}"
     )
     if isinstance(error, ValueError):
-        return f"{where}: {error}"
+        return _storable(f"{where}: {error}")
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{where}: {type(error).__name__} in {frame.name}: {error}; see the worker's log, then resume the search"
+    return _storable(
+        f"{where}: {type(error).__name__} in {frame.name}: {error}; see the worker's log, then resume the search"
+    )
+
+
+def _storable(text: str) -> str:
+    """Return a text that PostgreSQL takes; file names in messages may hold zeros, and bytes that are no UTF-8."""
+    readable = text.encode("utf-8", errors="backslashreplace").decode().replace("\0", "\\0")
+    if len(readable) <= _MAX_REASON_LENGTH:
+        return readable
+    half = _MAX_REASON_LENGTH // 2
+    return f"{readable[:half]} [...] {readable[-half:]}"

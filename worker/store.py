@@ -1,11 +1,14 @@
 """The pipeline's ports over PostgreSQL: claims, heartbeats, and an outcome stored in one transaction."""
 
+import math
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from sqlalchemy import Engine, func, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.db import pairs as pairs_db
@@ -17,7 +20,9 @@ from app.db.steps import Signal, StepKey
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import SearchSpace
 from app.domain.subspace import Subspace
-from worker.pipeline.ports import LeaseLostError, NewStep, Outcome, Pair, PairSource, Search, Step
+from worker.pipeline.ports import LeaseLostError, NewStep, Outcome, Pair, PairSource, Search, Step, StepInterrupted
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,41 +47,51 @@ class PostgresStore:
         self._lease_s = lease_s
 
     def claim(self, step_id: int, worker: str) -> Claim | None:
-        """Claim a step; None where another worker has it, or its search is not to be worked on."""
+        """Claim a step; None where another worker has it, or its search is not to be worked on.
+
+        A search whose stored request this version cannot read fails with that reason: nobody could ever work on it.
+        """
         with transaction(self._engine) as session:
             row = steps_db.claim(session, step_id, worker=worker, lease_s=self._lease_s)
             if row is None:
                 return None
             step = Step(row.id, row.kind, row.round_index, row.shard_index, row.payload, row.attempt)
-            search = session.get_one(SearchRow, row.search_id)
-            return Claim(
-                step,
-                Search(
-                    id=str(search.id),
-                    dataset=search.dataset,
-                    space=SearchSpace.model_validate(search.search_space),
-                    config=SearchConfig.model_validate(search.config),
-                ),
-            )
+            try:
+                return Claim(step, _search(session.get_one(SearchRow, row.search_id)))
+            except ValueError as error:
+                log.exception("stored search cannot be read", search_id=str(row.search_id))
+                reason = f"this version of the worker cannot read the stored search, submit it again: {error}"
+                steps_db.fail(session, StepKey(row.id, row.attempt), reason)
+                return None
 
     def heartbeat(self, claim: Claim, progress: float, detail: Mapping[str, Any] | None) -> Signal:
         """Renew the lease, store the progress, and say whether to go on."""
         with transaction(self._engine) as session:
-            return steps_db.heartbeat(session, claim.key, progress=progress, detail=detail, lease_s=self._lease_s)
+            return steps_db.heartbeat(
+                session, claim.key, progress=progress, detail=detail and _json(detail), lease_s=self._lease_s
+            )
 
     def complete(self, claim: Claim, outcome: Outcome) -> list[int]:
         """Store a step's outcome and the steps that follow, all or nothing.
+
+        Safe to repeat: where an earlier call was committed and its answer lost, nothing is stored again.
 
         Returns:
             The steps that became ready, to be woken.
 
         Raises:
             LeaseLostError: If another attempt has the step by now; nothing is stored.
+            StepInterrupted: If the search is cancelled for good; nothing is stored, the step is to be handed back.
         """
         search_id = uuid.UUID(claim.search.id)
         with transaction(self._engine) as session:
-            steps_db.lock_search(session, search_id)
-            if not steps_db.finish(session, claim.key, dict(outcome.result)):
+            search = steps_db.lock_search(session, search_id)
+            if search is not None and search.state == "cancelled":
+                # a worker that was silent beyond its lease; "cancelled" was the last word, and a resume needs the step
+                raise StepInterrupted("cancel")
+            if not steps_db.finish(session, claim.key, _json(outcome.result)):
+                if steps_db.was_finished(session, claim.key):
+                    return steps_db.ready_steps(session, search_id)
                 raise LeaseLostError(f"step {claim.step.id}: attempt {claim.step.attempt} was fenced off")
             self._store_round(session, search_id, claim.step, outcome)
             ready = list(outcome.next_steps)
@@ -87,8 +102,15 @@ class PostgresStore:
             step_ids = steps_db.insert(session, search_id, [_columns(step) for step in ready])
             steps_db.settle_cancellation(session, search_id)
         if outcome.fitted is not None:
-            tables_db.vacuum(self._engine)
+            self._vacuum()
         return step_ids
+
+    def _vacuum(self) -> None:
+        """Tend to freshly loaded rows. They are committed: should this fail, lookups are slow, but the step is done."""
+        try:
+            tables_db.vacuum(self._engine)
+        except SQLAlchemyError as error:
+            log.warning("table not vacuumed; autovacuum will", error=str(error))
 
     def _store_round(self, session: Session, search_id: uuid.UUID, step: Step, outcome: Outcome) -> None:
         """Write pairs, table and the facts of rounds that an outcome holds."""
@@ -109,7 +131,7 @@ class PostgresStore:
         values: dict[str, Any] = {}
         if (fitted := outcome.fitted) is not None and step.round_index is not None:
             tables_db.publish(session, search_id, step.round_index, fitted.table)
-            values |= {"held_out_tau": fitted.held_out_tau, "fit_report": dict(fitted.report)}
+            values |= {"held_out_tau": fitted.held_out_tau, "fit_report": _json(fitted.report)}
         if (closed := outcome.closed_round) is not None:
             values |= {"best_code": closed.best_code, "best_accuracy": closed.best_accuracy}
             values |= {"preserved": list(closed.preserved), "finished_at": func.now()}
@@ -195,3 +217,26 @@ def _columns(step: NewStep) -> Mapping[str, Any]:
         "shard_index": step.shard_index,
         "payload": dict(step.payload),
     }
+
+
+def _search(row: SearchRow) -> Search:
+    """Read a stored search; ValueError where this version cannot."""
+    return Search(
+        id=str(row.id),
+        dataset=row.dataset,
+        space=SearchSpace.model_validate(row.search_space),
+        config=SearchConfig.model_validate(row.config),
+    )
+
+
+def _json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return figures as JSON has them: a loss that is NaN or infinite, which PostgreSQL would refuse, becomes null."""
+    return {key: _finite(value) for key, value in values.items()}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _json(value)
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

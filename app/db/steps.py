@@ -21,6 +21,9 @@ Signal = Literal["go", "cancel", "release", "lost"]
 
 RUNNABLE = ("queued", "running")
 
+_LONG_AGO = dt.datetime.fromtimestamp(0, dt.UTC)
+"""A step with this ``woken_at`` is due for waking at the reaper's next sweep."""
+
 
 @dataclass(frozen=True)
 class StepKey:
@@ -46,13 +49,22 @@ def lock_search(session: Session, search_id: uuid.UUID) -> SearchRow | None:
 def claim(session: Session, step_id: int, *, worker: str, lease_s: float) -> Row[Any] | None:
     """Claim a ready step of a runnable search, and mark the search as running.
 
+    The search is locked first: a cancellation either sees this claim, or this claim sees the cancellation.
+
     Returns:
         The step's columns, or None where somebody else has it or there is nothing to do.
     """
-    runnable = select(SearchRow.id).where(SearchRow.id == StepRow.search_id, SearchRow.state.in_(RUNNABLE))
+    search_state = session.execute(
+        select(SearchRow.state)
+        .join(StepRow, StepRow.search_id == SearchRow.id)
+        .where(StepRow.id == step_id)
+        .with_for_update(of=SearchRow)
+    ).scalar_one_or_none()
+    if search_state not in RUNNABLE:
+        return None
     claimed = session.execute(
         update(StepRow)
-        .where(StepRow.id == step_id, StepRow.state == "ready", runnable.exists())
+        .where(StepRow.id == step_id, StepRow.state == "ready")
         .values(
             state="leased",
             attempt=StepRow.attempt + 1,
@@ -68,7 +80,7 @@ def claim(session: Session, step_id: int, *, worker: str, lease_s: float) -> Row
     if claimed is not None:
         session.execute(
             update(SearchRow)
-            .where(SearchRow.id == claimed.search_id, SearchRow.state.in_(RUNNABLE))
+            .where(SearchRow.id == claimed.search_id)
             .values(state="running", started_at=func.coalesce(SearchRow.started_at, func.now()))
         )
     return claimed
@@ -105,12 +117,27 @@ def finish(session: Session, key: StepKey, result: Mapping[str, Any]) -> bool:
     return done is not None
 
 
+def was_finished(session: Session, key: StepKey) -> bool:
+    """Whether this very attempt is stored already: its commit arrived, and the answer to it was lost."""
+    done = select(StepRow.id).where(StepRow.id == key.id, StepRow.attempt == key.attempt, StepRow.state == "done")
+    return session.execute(done).one_or_none() is not None
+
+
+def ready_steps(session: Session, search_id: uuid.UUID) -> list[int]:
+    """Return the ids of a search's ready steps."""
+    ready = select(StepRow.id).where(StepRow.search_id == search_id, StepRow.state == "ready")
+    return sorted(session.scalars(ready))
+
+
 def hand_back(session: Session, key: StepKey) -> bool:
-    """Make a held step ready again, for a worker that was cancelled or shuts down; False where the lease is lost."""
+    """Make a held step ready again, for a worker that was cancelled or shuts down; False where the lease is lost.
+
+    It is due for waking at once: where the search goes on, the reaper's next sweep sends it to another worker.
+    """
     released = session.execute(
         update(StepRow)
         .where(_held(key))
-        .values(state="ready", lease_expires_at=None, worker=None, woken_at=func.now(), release_requested=False)
+        .values(state="ready", lease_expires_at=None, worker=None, woken_at=_LONG_AGO, release_requested=False)
         .returning(StepRow.search_id)
         .execution_options(synchronize_session=False)
     ).one_or_none()
@@ -202,7 +229,7 @@ def expire(session: Session, step_id: int, max_failures: int) -> None:
         return
     step.failures += 1
     step.lease_expires_at = None
-    step.woken_at = dt.datetime.fromtimestamp(0, dt.UTC)
+    step.woken_at = _LONG_AGO
     if step.failures < max_failures:
         step.state = "ready"
     else:
@@ -220,9 +247,16 @@ def due_for_waking(session: Session, rewake_s: float) -> list[int]:
     """Return the ready steps of runnable searches whose last wake-up is too long ago, and note a new one."""
     age = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, rewake_s)
     runnable = select(SearchRow.id).where(SearchRow.id == StepRow.search_id, SearchRow.state.in_(RUNNABLE))
+    due = (
+        select(StepRow.id)
+        .where(StepRow.state == "ready", StepRow.woken_at < age, runnable.exists())
+        .order_by(StepRow.id)
+        # two reapers neither wait for each other nor wake a step twice
+        .with_for_update(skip_locked=True)
+    )
     rows = session.execute(
         update(StepRow)
-        .where(StepRow.state == "ready", StepRow.woken_at < age, runnable.exists())
+        .where(StepRow.id.in_(due.cte("due").select()))
         .values(woken_at=func.now())
         .returning(StepRow.id)
         .execution_options(synchronize_session=False)

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psycopg
 from sqlalchemy import Engine, Row, delete, select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from app.db.models import LookupRow, LookupTableRow
@@ -83,12 +85,16 @@ def _copy(
     connection = session.connection().connection.driver_connection
     assert connection is not None
     statement = f"COPY lookup_rows ({', '.join(name for name, _ in columns)}) FROM STDIN (FORMAT BINARY)"
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.write(_HEADER)
-        data = buffer.view(np.uint8).data if buffer.size else memoryview(b"")
-        for start in range(0, len(data), _CHUNK_BYTES):
-            copy.write(data[start : start + _CHUNK_BYTES])
-        copy.write(_TRAILER)
+    try:
+        with connection.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.write(_HEADER)
+            data = buffer.view(np.uint8).data if buffer.size else memoryview(b"")
+            for start in range(0, len(data), _CHUNK_BYTES):
+                copy.write(data[start : start + _CHUNK_BYTES])
+            copy.write(_TRAILER)
+    except psycopg.OperationalError as error:
+        # as any other statement's: whoever waits for a database that restarts need not know that this one was COPY
+        raise OperationalError(statement, None, error) from error
 
 
 def vacuum(engine: Engine) -> None:

@@ -4,6 +4,7 @@ Rows are ordered by predicted accuracy, descending; equal ones by their index in
 """
 
 import hashlib
+import json
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -87,8 +88,8 @@ class LookupTable:
         return order[:num]
 
     def digest(self) -> str:
-        """SHA-256 of the table's bytes: equal exactly where two tables are equal."""
-        sha = hashlib.sha256()
+        """SHA-256 of the subspace and the table's bytes: equal exactly where two tables are equal."""
+        sha = hashlib.sha256(json.dumps(self.subspace.to_dict(), sort_keys=True).encode())
         for column, dtype in ((self.predicted_accuracy, "<f4"), (self.multi_adds, "<i8"), (self.params, "<i8")):
             sha.update(np.ascontiguousarray(column, dtype=dtype).tobytes())
         return sha.hexdigest()

@@ -150,7 +150,8 @@ class SearchConfig(BaseModel):
                 if getattr(self, name) > smallest:
                     raise ValueError(
                         f"{name} is {getattr(self, name)}, but the subspace of round {round_index} (cells "
-                        f"{list(segment)}) has {smallest} architectures; lower {name} to at most {smallest}, or use longer segments"
+                        f"{list(segment)}) has {smallest} architectures; lower {name} to at most {smallest}, or use "
+                        "longer segments"
                     )
 
 

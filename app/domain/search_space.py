@@ -60,7 +60,9 @@ class Cell(_Value):
 
     @model_validator(mode="after")
     def _distinct_choices(self) -> Self:
-        if len(set(self.choices)) != len(self.choices):
+        # an identity is one and the same whatever kernel it names
+        operators = {"identity" if choice.kind == "identity" else choice for choice in self.choices}
+        if len(operators) != len(self.choices):
             raise ValueError("a cell names the same choice twice; each of its choices must be different")
         return self
 

@@ -39,6 +39,8 @@ class SuperCell:
             raise ValueError("a super-cell needs at least one choice, and each of them must be different")
         if any(len(choice) != len(self.cell_indices) for choice in self.choices):
             raise ValueError("each choice of a super-cell must give one choice index per covered cell")
+        if not self.cell_indices or list(self.cell_indices) != sorted(set(self.cell_indices)):
+            raise ValueError(f"a super-cell covers a non-empty ascending list of cells, not {list(self.cell_indices)}")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Subspace:
         self.space.check(self.base)
         if list(self.segment) != sorted(set(self.segment)) or not self.segment:
             raise ValueError(f"a segment is a non-empty ascending list of cells, not {list(self.segment)}")
+        self._check_cells()
         if self.super_cell and set(self.super_cell.cell_indices) & set(self.segment):
             raise ValueError(
                 "the super-cell covers an active cell; preserved cells cannot be searched in the next round"
@@ -69,6 +72,17 @@ class Subspace:
             raise ValueError(
                 f"a subspace may have up to {MAX_SUBSPACE_SIZE:,} architectures, this one has {self.size:,}"
             )
+
+    def _check_cells(self) -> None:
+        """Check that segment and super-cell name cells, and the super-cell choices, that the space has."""
+        covered = self.super_cell.cell_indices if self.super_cell else ()
+        if unknown := [i for i in (*self.segment, *covered) if not 0 <= i < self.space.num_cells]:
+            raise ValueError(f"{self.space.name} has the cells 0 to {self.space.num_cells - 1}, not {unknown}")
+        for configuration in self.super_cell.choices if self.super_cell else ():
+            architecture = list(self.base)
+            for cell_index, choice in zip(covered, configuration, strict=True):
+                architecture[cell_index] = choice
+            self.space.check(architecture)
 
     @classmethod
     def following(cls, space: SearchSpace, preserved: Sequence[Architecture], segment: Sequence[int]) -> "Subspace":
