@@ -3,9 +3,13 @@
 ``database_url`` is a fresh database with the whole schema, made from a template in some 50 ms.
 """
 
+import contextlib
 import os
+import signal
+import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -14,6 +18,7 @@ from sqlalchemy import make_url
 
 from app.embedded.directories import make_socket_directory, remove_socket_directory
 from app.embedded.postgres import EmbeddedPostgres
+from app.embedded.process_table import process_table
 from app.embedded.valkey import EmbeddedValkey
 
 TEST_DATABASE_VARIABLE = "NASATLAS_TEST_DATABASE_URL"
@@ -114,3 +119,50 @@ def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield server.url
     finally:
         remove_socket_directory(socket_dir)
+
+
+class MarkedProcesses:
+    """Every process that was started, however indirectly, with a mark of this test in its environment."""
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+
+    def pids(self) -> dict[int, str]:
+        """Return the live ones, with their command lines; zombies have no environment and do not count."""
+        found = {}
+        for entry in process_table():
+            with contextlib.suppress(OSError):
+                if self.mark.encode() in Path(f"/proc/{entry.pid}/environ").read_bytes():
+                    command = Path(f"/proc/{entry.pid}/cmdline").read_bytes()
+                    found[entry.pid] = command.replace(b"\0", b" ").decode(errors="replace")
+        found.pop(os.getpid(), None)
+        return found
+
+    def find(self, text: str) -> int:
+        """Return the one process whose command line contains ``text``, waiting for it to appear."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            found = [pid for pid, command in self.pids().items() if text in command and "launcher" not in command]
+            if found:
+                return min(found)
+            time.sleep(0.05)
+        raise AssertionError(f"no process with {text!r} among {self.pids()}")
+
+    def assert_gone(self, timeout_s: float = 30) -> None:
+        """Wait until none is left, and fail if that does not happen."""
+        deadline = time.monotonic() + timeout_s
+        while self.pids():
+            assert time.monotonic() < deadline, f"still there: {self.pids()}"
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def marked_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[MarkedProcesses]:
+    """Marks the environment of this test, to find what it left in the process table (and to kill that at its end)."""
+    mark = uuid.uuid4().hex
+    monkeypatch.setenv("NASATLAS_TEST_MARK", mark)
+    marked = MarkedProcesses(mark)
+    yield marked
+    for pid in marked.pids():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

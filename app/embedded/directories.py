@@ -17,14 +17,17 @@ _SOCKET_PREFIX = "nasatlas-"
 
 
 class DirectoryLock:
-    """An exclusive lock beside a directory, held by us and by every program that inherits :attr:`fd`.
+    """An exclusive lock on a directory, held by us and by every program that inherits :attr:`fd`.
+
+    Args:
+        path: The lock file, in the directory or beside it. It stays there; only the kernel's lock on it counts.
 
     The kernel releases it when the last of them is gone, however it went. So whoever gets the lock knows that no
     program of an earlier run still works on the directory.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.path = directory.parent / f".{directory.name}.lock"
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self._fd: int | None = None
 
     @property

@@ -83,7 +83,7 @@ class EmbeddedPostgres:
         self._privileges = privileges
         self._private_root = private_root
         self._settings = _SETTINGS | ({} if durable else _THROWAWAY_SETTINGS)
-        self._lock = DirectoryLock(self._data_dir)
+        self._lock = DirectoryLock(self._data_dir.with_name(f"{self._data_dir.name}.lock"))
         self._process: ChildProcess | None = None
 
     def __enter__(self) -> Self:

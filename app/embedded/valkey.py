@@ -34,7 +34,7 @@ class EmbeddedValkey:
         self._data_dir = data_dir.absolute()
         self._socket_dir = socket_dir.absolute()
         self._log_path = log_path or self._data_dir.parent / "valkey.log"
-        self._lock = DirectoryLock(self._data_dir)
+        self._lock = DirectoryLock(self._data_dir.with_name(f"{self._data_dir.name}.lock"))
         self._process: ChildProcess | None = None
 
     def __enter__(self) -> Self:
