@@ -1,5 +1,7 @@
 """The API application: ``uvicorn --factory app.main:create_app``."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from asgi_correlation_id import CorrelationIdMiddleware
@@ -7,8 +9,9 @@ from fastapi import FastAPI
 from fastapi_pagination import add_pagination
 from fastapi_rfc9457.server import get_problem_docs_router
 
-from app.api import lookup, operations, search
+from app.api import events, lookup, operations, search
 from app.api.body_limit import BodyLimitMiddleware
+from app.api.events import ServerStop
 from app.api.metrics import install_metrics
 from app.api.problem_handlers import install_problem_handlers
 from app.api.security_headers import SecurityHeadersMiddleware
@@ -25,14 +28,22 @@ Accuracies are fractions in [0, 1]; limits are in millions. Every error is an RF
 """
 
 
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    with app.state.server_stop.listening():
+        yield
+    app.state.engine.dispose()
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application, by default on the settings of the environment."""
     settings = settings or get_settings()
     configure_logging(settings.log_level, settings.log_format)
-    app = FastAPI(title="NAS Atlas", version=version("nasatlas"), description=_DESCRIPTION)
+    app = FastAPI(title="NAS Atlas", version=version("nasatlas"), description=_DESCRIPTION, lifespan=_lifespan)
     app.state.settings = settings
+    app.state.server_stop = ServerStop()
     app.state.engine = get_engine(settings.required_database_url())
-    for router in (search.router, lookup.router, operations.router):
+    for router in (search.router, events.router, lookup.router, operations.router):
         app.include_router(router)
     app.include_router(get_problem_docs_router(), prefix="/problems", include_in_schema=False)
     install_problem_handlers(app)

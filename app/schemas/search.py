@@ -56,6 +56,14 @@ class StepView(BaseModel):
     detail: dict[str, Any] | None = Field(description="What it reports, e.g. its epoch and loss.")
 
 
+class RoundStages(BaseModel):
+    """How much of each part of a round is done, in [0, 1]."""
+
+    evaluating_subnetworks: float
+    fitting_gcn: float
+    reevaluating: float
+
+
 class RoundView(BaseModel):
     """Round t of a search."""
 
@@ -63,6 +71,7 @@ class RoundView(BaseModel):
     segment: list[int] = Field(description="L_t: the cells that vary.")
     state: Literal["pending", "evaluating_subnetworks", "fitting_gcn", "reevaluating", "done"]
     progress: float
+    stages: RoundStages
     subspace_size: int | None = Field(description="|S_t|; null before the round has begun.")
     num_sampled: int = Field(description="Architectures evaluated so far.")
     num_reevaluated: int
@@ -103,6 +112,7 @@ class SearchView(SearchSummary):
 
     config: SearchConfig = Field(description="The whole configuration, defaults filled in.")
     networks: Networks
+    training_progress: float = Field(description="How much of the supernet's training is done, in [0, 1].")
     steps: list[StepView] = Field(description="What is being worked on now.")
     rounds: list[RoundView]
 

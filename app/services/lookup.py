@@ -124,7 +124,7 @@ def _not_ready(engine: Engine, found: FoundTable) -> TableNotReadyError:
         "succeeded": "",
     }[search.state]
     return TableNotReadyError(
-        detail=f"search {search.id} is {search.state} at {search.progress:.0%} ({search.phase}), that table is not there; "
+        detail=f"search {search.id} is {search.state} at {search.progress:.0%} ({search.phase}), without that table; "
         + ", or ".join(filter(None, [what_to_do, published])),
         search_id=str(search.id),
         state=search.state,

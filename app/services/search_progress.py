@@ -66,7 +66,7 @@ def progress(search_state: str, num_rounds: int, steps: Sequence[StepProgress]) 
     """Return how much of a search is done, in [0, 1]; 1 exactly when it has succeeded."""
     if search_state == "succeeded":
         return 1.0
-    total = TRAINING_WEIGHT * _mean_fraction(steps, "train_supernet", None)
+    total = TRAINING_WEIGHT * stage_progress(steps, "train_supernet", None)
     for round_index in range(num_rounds):
         total += (1.0 - TRAINING_WEIGHT) / num_rounds * round_progress(round_index, steps)
     return min(total, 0.999)
@@ -74,7 +74,7 @@ def progress(search_state: str, num_rounds: int, steps: Sequence[StepProgress]) 
 
 def round_progress(round_index: int, steps: Sequence[StepProgress]) -> float:
     """Return how much of one round is done, in [0, 1]."""
-    return sum(weight * _mean_fraction(steps, kind, round_index) for kind, weight in ROUND_WEIGHTS.items())
+    return sum(weight * stage_progress(steps, kind, round_index) for kind, weight in ROUND_WEIGHTS.items())
 
 
 def round_state(round_index: int, steps: Sequence[StepProgress], *, is_finished: bool) -> str:
@@ -113,6 +113,7 @@ def working_time_s(now: dt.datetime, steps: Sequence[StepProgress]) -> float:
     return total
 
 
-def _mean_fraction(steps: Sequence[StepProgress], kind: str, round_index: int | None) -> float:
+def stage_progress(steps: Sequence[StepProgress], kind: str, round_index: int | None) -> float:
+    """Return how much of all steps of a kind is done, in [0, 1]; 0 while there are none."""
     fractions = [step.fraction for step in steps if step.kind == kind and step.round_index == round_index]
     return sum(fractions) / len(fractions) if fractions else 0.0

@@ -185,6 +185,7 @@ def _summary(search: SearchRow, steps: Sequence[StepRow], now: dt.datetime) -> S
 def _view(record: SearchRecord, now: dt.datetime) -> SearchView:
     search, searched = record.search, _searched(record.search)
     config = SearchConfig.model_validate(search.config)
+    steps = [_step_progress(step) for step in record.steps]
     return SearchView(
         **_summary(search, record.steps, now).model_dump(),
         config=config,
@@ -192,6 +193,7 @@ def _view(record: SearchRecord, now: dt.datetime) -> SearchView:
             target=_network(searched.space, 1.0, searched.target_costs),
             proxy=_network(searched.proxy, config.proxy_width, searched.proxy_costs),
         ),
+        training_progress=search_progress.stage_progress(steps, "train_supernet", None),
         steps=[
             StepView(
                 kind=step.kind,
@@ -243,6 +245,11 @@ def _round(record: SearchRecord, round_index: int, segment: tuple[int, ...]) -> 
             "segment": list(segment),
             "state": search_progress.round_state(round_index, steps, is_finished=is_finished),
             "progress": 1.0 if is_finished else search_progress.round_progress(round_index, steps),
+            "stages": {
+                "evaluating_subnetworks": search_progress.stage_progress(steps, "evaluate_shard", round_index),
+                "fitting_gcn": search_progress.stage_progress(steps, "fit_gcn", round_index),
+                "reevaluating": search_progress.stage_progress(steps, "reevaluate_shard", round_index),
+            },
             "subspace_size": row and Subspace.from_dict(searched.space, row.subspace).size,
             "num_sampled": record.num_pairs.get((round_index, "sampled"), 0),
             "num_reevaluated": record.num_pairs.get((round_index, "reevaluated"), 0),

@@ -1,0 +1,77 @@
+"""The API as the command line sees it: JSON in, JSON out, and problems as command errors."""
+
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from app.cli.errors import FAILED, UNREACHABLE, USAGE, CommandError
+
+TIMEOUT_S = 60.0
+
+
+class UnreachableError(CommandError):
+    """Nobody answers at the service's address."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(
+            UNREACHABLE,
+            f"no answer from {url}: {reason}. Is the service up? Give its address with --url or NASATLAS_URL, or leave "
+            "both out to start one here.",
+        )
+
+
+class ApiClient:
+    """A connection to the service.
+
+    Args:
+        url: Its address.
+        transport: For tests: what carries the requests.
+    """
+
+    def __init__(self, url: str, transport: httpx2.BaseTransport | None = None) -> None:
+        self.url = url.rstrip("/")
+        try:
+            # the environment's proxies are for the outside world, not for a service on this machine
+            self._client = httpx2.Client(base_url=self.url, timeout=TIMEOUT_S, transport=transport, trust_env=False)
+        except (httpx2.InvalidURL, ValueError) as error:
+            raise CommandError(USAGE, f"{url!r} is no address; give something like http://127.0.0.1:8000") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def get(self, path: str, **query: Any) -> Any:
+        """Return the answer to a GET; parameters that are None are left out."""
+        return self._request("GET", path, params={k: v for k, v in query.items() if v is not None})
+
+    def post(self, path: str, body: Any = None) -> Any:
+        """Return the answer to a POST."""
+        return self._request("POST", path, json=body)
+
+    def _request(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            response = self._client.request(method, path, **options)
+        except (httpx2.TransportError, httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
+            raise UnreachableError(self.url, str(error) or type(error).__name__) from error
+        try:
+            answer = response.json()
+        except ValueError as error:
+            raise UnreachableError(self.url, f"status {response.status_code}, and not in JSON") from error
+        if response.is_success:
+            return answer
+        raise _problem(response.status_code, answer if isinstance(answer, dict) else {})
+
+
+def _problem(status: int, problem: dict[str, Any]) -> CommandError:
+    """The service's problem as a command error: its title, and each thing that is wrong with its place."""
+    unreachable_or_failed = UNREACHABLE if status in (502, 503, 504) else FAILED
+    exit_code = USAGE if status < 500 else unreachable_or_failed
+    errors = problem.get("errors") or []
+    details = tuple(f"{'.'.join(map(str, error['loc'][1:])) or 'request'}: {error['msg']}" for error in errors)
+    title, detail = problem.get("title", f"status {status}"), problem.get("detail")
+    return CommandError(exit_code, title if details or not detail else f"{title}: {detail}", details)

@@ -1,0 +1,74 @@
+"""Which service a command talks to: the one it is told, the one that runs on the state directory, or one of its own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from app.cli.client import ApiClient
+from app.cli.console import Notices
+from app.cli.errors import UNREACHABLE, CommandError
+from app.embedded.errors import EmbeddedStackError
+from app.embedded.running_stack import find_running_stack
+from app.embedded.stack import Stack
+from app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A service to talk to.
+
+    Attributes:
+        api: Its API.
+        stack: The embedded stack that this command started for it; None where it runs anyway.
+    """
+
+    api: ApiClient
+    stack: Stack | None = None
+
+    def check(self) -> None:
+        """Check that the programs of our own stack still run.
+
+        Raises:
+            CommandError: If one has ended by itself.
+        """
+        failures = self.stack.failures() if self.stack is not None else []
+        if failures:
+            raise CommandError(UNREACHABLE, "\n".join(map(str, failures)))
+
+
+@contextmanager
+def connect(
+    settings: Settings, url: str | None, notices: Notices, *, with_workers: bool = False, may_start: bool = True
+) -> Iterator[Connection]:
+    """Connect to the service, starting one on the state directory for as long as the block lasts if need be.
+
+    Args:
+        settings: Where things are.
+        url: The address that the user gave.
+        notices: Told what is going on.
+        with_workers: Whether a service of our own must be able to work on searches.
+        may_start: False if a service of our own would be of no use.
+
+    Raises:
+        CommandError: If there is no service and none can be started.
+    """
+    running = find_running_stack(settings.state_dir)
+    address = url or settings.url or (running.api_url if running is not None else None)
+    if address is not None:
+        with ApiClient(address) as api:
+            yield Connection(api)
+        return
+    if not may_start:
+        raise CommandError(
+            UNREACHABLE,
+            "no service is running that could go on with the search; start `nasatlas serve` in another terminal, or "
+            "give --url, or leave out --detach",
+        )
+    try:
+        with (
+            Stack(settings.state_dir, with_workers=with_workers, on_phase=notices.phase) as stack,
+            ApiClient(stack.url) as api,
+        ):
+            yield Connection(api, stack)
+    except EmbeddedStackError as error:
+        raise CommandError(UNREACHABLE, str(error)) from error

@@ -1,0 +1,67 @@
+"""Follows a search until it is over."""
+
+import time
+from typing import Any
+
+from app.cli.client import UnreachableError
+from app.cli.connection import Connection
+from app.cli.console import Notices
+from app.cli.errors import FAILED, CommandError
+from app.cli.progress import display
+
+POLL_S = 0.5
+PATIENCE_S = 60.0
+"""How long a service may be away (a restart) before a command gives up."""
+
+
+def follow(connection: Connection, search_id: str, notices: Notices) -> dict[str, Any]:
+    """Show a search's progress until it is over, and return it.
+
+    Raises:
+        CommandError: If it has failed or was cancelled, or the service is gone.
+        KeyboardInterrupt: If the user has had enough; says before what becomes of the search.
+    """
+    try:
+        with display(notices) as shown:
+            while True:
+                search = _read(connection, search_id)
+                shown.show(search)
+                if search["state"] in ("succeeded", "failed", "cancelled"):
+                    break
+                time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        notices.say(_farewell(connection, search_id))
+        raise
+    if search["state"] == "succeeded":
+        return search
+    reason = f": {search['error']}" if search["error"] else ""
+    raise CommandError(
+        FAILED,
+        f"search {search_id} was {search['state']}{reason}"
+        if search["state"] == "cancelled"
+        else f"search {search_id} has failed{reason}",
+        (f"what it has found so far is kept; go on with: nasatlas resume {search_id}",),
+    )
+
+
+def _read(connection: Connection, search_id: str) -> dict[str, Any]:
+    """Read the search; a service that is away for a moment is waited for, one of our own only while it runs."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        connection.check()
+        try:
+            search: dict[str, Any] = connection.api.get(f"/search/{search_id}")
+            return search
+        except UnreachableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_S)
+
+
+def _farewell(connection: Connection, search_id: str) -> str:
+    if connection.stack is None:
+        return (
+            f"the search goes on without you at {connection.api.url}; come back with: nasatlas resume {search_id}, "
+            f"end it with: nasatlas cancel {search_id}"
+        )
+    return f"search {search_id} is kept, with everything found so far; go on with: nasatlas resume {search_id}"

@@ -1,0 +1,87 @@
+"""The ``nasatlas`` command.
+
+Exit codes: 0 done, 1 the search failed, 2 a bad request, 3 the service cannot be reached, 130 interrupted.
+"""
+
+import contextlib
+import os
+import sys
+from importlib.metadata import version as installed_version
+
+import structlog
+import typer
+from pydantic import ValidationError
+from typer.exceptions import TyperException
+
+from app.cli import architectures, demo, searches, services
+from app.cli.console import Notices, print_json
+from app.cli.errors import INTERRUPTED, OK, USAGE, CommandError
+from app.cli.options import AsJson
+from app.embedded.interruption import signals_as_interrupt
+
+app = typer.Typer(
+    name="nasatlas",
+    help="Fit the whole search space of a weight-sharing architecture search, and ask its tables.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (
+    services.serve,
+    services.worker,
+    searches.search,
+    searches.status,
+    architectures.lookup,
+    searches.pairs,
+    searches.cancel,
+    searches.resume,
+    architectures.count,
+    demo.demo,
+):
+    app.command()(command)
+
+
+@app.command()
+def version(as_json: AsJson = False) -> None:
+    """Print the version."""
+    if as_json:
+        print_json({"version": installed_version("nasatlas")})
+    else:
+        typer.echo(f"nasatlas {installed_version('nasatlas')}")
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    status = run()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            # the reader is gone (a closed terminal, `| head`): nothing may fail once more when Python ends
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(status)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code; Ctrl-C, SIGTERM and SIGHUP end it in order, however often they come."""
+    with signals_as_interrupt():
+        try:
+            return app(arguments, standalone_mode=False) or OK
+        except CommandError as error:
+            Notices().error(error)
+            return error.exit_code
+        except ValidationError as error:
+            # the settings are read by the first command that needs them
+            problems = tuple(f"NASATLAS_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+            Notices().error(CommandError(USAGE, "the environment or .env is not valid", problems))
+            return USAGE
+        except TyperException as error:
+            show = getattr(error, "show", None)
+            if callable(show):
+                show()
+            return error.exit_code
+        except KeyboardInterrupt:
+            return INTERRUPTED

@@ -1,0 +1,123 @@
+"""Commands about searches: submit and follow, status, pairs, cancel, resume."""
+
+from typing import Annotated, Any
+
+import typer
+
+from app.cli import tables
+from app.cli.client import ApiClient
+from app.cli.connection import Connection, connect
+from app.cli.console import Notices, answers, print_json
+from app.cli.following import follow
+from app.cli.options import AsJson, SearchId, Url, read_settings_of, read_space
+from app.settings import get_settings
+
+Detach = Annotated[bool, typer.Option("--detach", help="Do not follow; needs a service that runs anyway.")]
+RoundIndex = Annotated[int | None, typer.Option("--round", min=0, help="Index of the round, from 0.")]
+
+PAGE_SIZE = 100
+
+
+def search(
+    dataset: Annotated[str, typer.Option(help="Name of the data set.")] = "digits",
+    search_space: Annotated[str, typer.Option(help="A preset's name, or a JSON file.")] = "fairnas",
+    preset: Annotated[str, typer.Option(help="quick or paper.")] = "quick",
+    seed: Annotated[int, typer.Option(help="Same seed, same table.")] = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A field of the configuration; repeatable.")
+    ] = None,
+    detach: Detach = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a search: train the supernet, sample, fit the GCN, re-evaluate, round by round."""
+    request: dict[str, Any] = {
+        "dataset": dataset,
+        "search_space": read_space(search_space),
+        "preset": preset,
+        "seed": seed,
+        **read_settings_of(settings or []),
+    }
+    notices = Notices()
+    with connect(get_settings(), url, notices, with_workers=True, may_start=not detach) as connection:
+        submitted = connection.api.post("/search", request)
+        notices.say(f"search {submitted['id']} on {dataset} is queued")
+        _finish(connection, submitted, notices, detach=detach, as_json=as_json)
+
+
+def resume(search_id: SearchId, detach: Detach = False, url: Url = None, as_json: AsJson = False) -> None:
+    """Let a failed, cancelled or interrupted search go on, and follow it."""
+    notices = Notices()
+    with connect(get_settings(), url, notices, with_workers=True, may_start=not detach) as connection:
+        resumed = connection.api.post(f"/search/{search_id}/resume")
+        notices.say(f"search {search_id} goes on at {resumed['progress']:.0%}")
+        _finish(connection, resumed, notices, detach=detach, as_json=as_json)
+
+
+def _finish(connection: Connection, started: dict[str, Any], notices: Notices, *, detach: bool, as_json: bool) -> None:
+    """Follow a search that was started, unless the user does not want to, and print what is known then."""
+    last = started if detach else follow(connection, started["id"], notices)
+    if as_json:
+        print_json(last)
+    else:
+        tables.print_search(answers(), last)
+
+
+def status(
+    search_id: Annotated[str | None, typer.Argument(help="The search's id; without it all are listed.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say where a search stands, or list the latest searches."""
+    with connect(get_settings(), url, Notices()) as connection:
+        if search_id is None:
+            answer = connection.api.get("/search", size=PAGE_SIZE)
+        else:
+            answer = connection.api.get(f"/search/{search_id}")
+    if as_json:
+        print_json(answer)
+    elif search_id is None:
+        tables.print_searches(answers(), answer["items"])
+    else:
+        tables.print_search(answers(), answer)
+
+
+def pairs(
+    search_id: SearchId,
+    round_index: RoundIndex = None,
+    source: Annotated[str | None, typer.Option(help="sampled or reevaluated.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="How many; 0: all.")] = 50,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the arch-accuracy pairs of a search."""
+    with connect(get_settings(), url, Notices()) as connection:
+        found = _pages(connection.api, f"/search/{search_id}/pairs", limit, round_index=round_index, source=source)
+    if as_json:
+        print_json({"items": found})
+    else:
+        tables.print_pairs(answers(), found)
+
+
+def _pages(api: ApiClient, path: str, limit: int, **query: Any) -> list[dict[str, Any]]:
+    """Return the items of a paged list: ``limit`` of them, or all where it is 0."""
+    items: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        size = min(PAGE_SIZE, limit - len(items)) if limit else PAGE_SIZE
+        page = api.get(path, size=size, cursor=cursor, **query)
+        items += page["items"]
+        cursor = page["next_page"]
+        if cursor is None or (limit and len(items) >= limit):
+            return items
+
+
+def cancel(search_id: SearchId, url: Url = None, as_json: AsJson = False) -> None:
+    """Stop a search within seconds; what it has found stays."""
+    with connect(get_settings(), url, Notices()) as connection:
+        answer = connection.api.post(f"/search/{search_id}/cancel")
+    if as_json:
+        print_json(answer)
+    else:
+        console = answers()
+        console.print(f"search {search_id} is {answer['state']}; go on with: nasatlas resume {search_id}")
