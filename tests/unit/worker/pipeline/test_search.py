@@ -1,0 +1,110 @@
+"""Algorithm 1 as a whole, run to its end by a scheduler of a few lines."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from worker.pipeline.ports import LeaseLostError, StepInterrupted
+
+if TYPE_CHECKING:
+    from tests.unit.worker.pipeline.conftest import Scheduler
+
+Schedule = Callable[..., "Scheduler"]
+
+
+def everything(scheduler: "Scheduler") -> tuple[Any, ...]:
+    """All that a search leaves behind, comparable."""
+    store, search = scheduler.store, scheduler.search
+    return (
+        store.subspaces,
+        {key: store.pairs(search, *key) for key in store.stored_pairs},
+        {t: (fitted.table.digest(), fitted.held_out_tau) for t, fitted in store.fitted.items()},
+        store.closed,
+        store.done,
+    )
+
+
+def test_the_kinds_of_steps_in_order(schedule: Schedule) -> None:
+    scheduler = schedule(shard_size=1000).run()
+    assert [(step.kind, step.round_index) for step in scheduler.ran] == [
+        ("train_supernet", None),
+        *((kind, t) for t in (0, 1) for kind in ("evaluate_shard", "fit_gcn", "reevaluate_shard", "advance")),
+    ]
+    assert scheduler.networks.num_trained == 1
+    assert scheduler.store.done
+
+
+def test_the_final_architecture_is_the_best_reevaluated_of_the_last_round(
+    schedule: Schedule, true_accuracy: Callable[[Sequence[int]], float]
+) -> None:
+    scheduler = schedule().run()
+    last = scheduler.store.pairs(scheduler.search, 1, "reevaluated")
+    final = scheduler.store.closed[1]
+    assert final.best_accuracy == max(pair.accuracy for pair in last)
+    assert final.best_accuracy == true_accuracy(scheduler.search.space.parse_code(final.best_code))
+    # the formula rewards every cell: a search that works ends near the top of all 729 architectures
+    every = np.stack(np.unravel_index(np.arange(729), (3,) * 6), axis=1).tolist()
+    assert sum(true_accuracy(m) > final.best_accuracy for m in every) < 10
+
+
+def test_rounds_improve_on_the_initial_architecture(
+    schedule: Schedule, true_accuracy: Callable[[Sequence[int]], float]
+) -> None:
+    scheduler = schedule(initial_architecture="000000", num_rounds=4).run()
+    found = [true_accuracy((0,) * 6), *(scheduler.store.closed[t].best_accuracy for t in range(4))]
+    assert found[0] < found[1] < found[2]
+    assert all(after >= before - 0.05 for before, after in pairwise(found))
+
+
+@pytest.mark.parametrize("num_rounds", [1, 2, 3, 5])
+def test_any_number_of_rounds(schedule: Schedule, num_rounds: int) -> None:
+    scheduler = schedule(num_rounds=num_rounds).run()
+    segments = [scheduler.store.subspaces[t].segment for t in range(num_rounds)]
+    assert set(scheduler.store.closed) == set(range(num_rounds))
+    assert all(not set(a) & set(b) for a, b in pairwise(segments))
+    assert scheduler.store.done
+    for t in range(1, num_rounds):
+        preserved = scheduler.store.closed[t - 1].preserved
+        subspace = scheduler.store.subspaces[t]
+        assert subspace.base == scheduler.search.space.parse_code(preserved[0])
+        assert all(subspace.index(scheduler.search.space.parse_code(code)) >= 0 for code in preserved)
+
+
+@pytest.mark.parametrize("shard_size", [1, 3, 8, 1000])
+@pytest.mark.parametrize("order", ["first come", "last come", "random"])
+def test_nothing_depends_on_shards_or_order(schedule: Schedule, shard_size: int, order: str) -> None:
+    """One worker or many, big shards or small: the same pairs, tables and architectures."""
+    scheduler = schedule(shard_size=shard_size, num_rounds=3)
+    rng = np.random.default_rng(shard_size)
+    scheduler.pick = {
+        "first come": lambda n: 0,
+        "last come": lambda n: n - 1,
+        "random": lambda n: int(rng.integers(n)),
+    }[order]
+    assert everything(scheduler.run()) == everything(schedule(shard_size=50, num_rounds=3).run())
+
+
+def test_another_seed_is_another_search(schedule: Schedule) -> None:
+    assert everything(schedule().run()) != everything(schedule(seed=1).run())
+
+
+@pytest.mark.parametrize("error", [StepInterrupted("cancel"), LeaseLostError("another worker has it")])
+@pytest.mark.parametrize("kind", ["train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard"])
+def test_an_interruption_passes_through_and_the_search_goes_on_after_it(
+    schedule: Schedule, kind: str, error: Exception
+) -> None:
+    scheduler = schedule().run(lambda step: step.kind == kind)
+    ran = len(scheduler.ran)
+
+    def interrupt(done: float, detail: Mapping[str, Any] | None) -> None:
+        raise error
+
+    go_on, scheduler.report = scheduler.report, interrupt
+    with pytest.raises(type(error)):
+        scheduler.run_one()
+    assert len(scheduler.ran) == ran
+    scheduler.report = go_on
+    assert everything(scheduler.run()) == everything(schedule().run())
