@@ -30,7 +30,6 @@ from app.embedded.process_table import is_alive, works_in
 USER = "nasatlas"
 DATABASE = "nasatlas"
 _PORT = 5432  # only a part of the socket's name; nothing listens on a network
-_PREDECESSOR_TIMEOUT_S = 15.0
 _INITDB_TIMEOUT_S = 120.0
 _START_TIMEOUT_S = 120.0  # crash recovery after a power cut may take a while on a slow disk
 # Small, because it shares the machine with the workers; synchronous_commit stays on, because jobs live in here.
@@ -65,6 +64,7 @@ class EmbeddedPostgres:
         privileges: As whom to run; by default what ``NASATLAS_EMBEDDED_PRIVILEGES`` says.
         private_root: Where programs and data go that the other user cannot reach otherwise.
         durable: False only for tests: faster, loses data when the machine goes down.
+        predecessor_timeout_s: How long to wait for a server whose owner was killed and that is just ending.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class EmbeddedPostgres:
         privileges: PrivilegesMode | None = None,
         private_root: Path = PRIVATE_ROOT,
         durable: bool = True,
+        predecessor_timeout_s: float = 15.0,
     ) -> None:
         self._data_dir = data_dir.absolute()
         self._socket_dir = socket_dir.absolute()
@@ -83,6 +84,7 @@ class EmbeddedPostgres:
         self._privileges = privileges
         self._private_root = private_root
         self._settings = _SETTINGS | ({} if durable else _THROWAWAY_SETTINGS)
+        self._predecessor_timeout_s = predecessor_timeout_s
         self._lock = DirectoryLock(self._data_dir.with_name(f"{self._data_dir.name}.lock"))
         self._process: ChildProcess | None = None
 
@@ -123,7 +125,7 @@ class EmbeddedPostgres:
         check_socket_directory(self._socket_dir)
         try:
             # A predecessor whose owner was killed may still be ending; its programs hold the lock until then.
-            self._lock.acquire(_PREDECESSOR_TIMEOUT_S)
+            self._lock.acquire(self._predecessor_timeout_s)
         except DirectoryInUseError as error:
             raise DirectoryInUseError(
                 f"Another PostgreSQL server works on {self._data_dir} ({error}): "

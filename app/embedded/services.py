@@ -65,11 +65,22 @@ def default_services(plan: ServicePlan) -> Sequence[ServiceSpec]:
         # A warm shutdown hands the running step back within seconds; one that does not is cut off by the cold one.
         (StopSignal(signal.SIGTERM, 10.0), StopSignal(signal.SIGQUIT, 6.0)),
     )
+    reaping = (*python, "celery", "-A", "worker.reaper", "worker", "--beat", "--queues", "reap")
     schedule = plan.state_dir / "beat" / "schedule"
     reaper = ServiceSpec(
         "reaper",
-        (*python, "celery", "-A", "worker.reaper", "worker", "--beat", "--schedule", str(schedule), "--queues", "reap")
-        + ("--pool", "solo", "--hostname", "reaper@%h", *alone, "--loglevel", "INFO"),
+        (
+            *reaping,
+            "--schedule",
+            str(schedule),
+            "--pool",
+            "solo",
+            "--hostname",
+            "reaper@%h",
+            *alone,
+            "--loglevel",
+            "INFO",
+        ),
         (StopSignal(signal.SIGTERM, 5.0),),
     )
     return (api, worker, reaper)

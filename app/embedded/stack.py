@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from app.db.migrate import migrate
 from app.embedded.api_endpoint import ApiEndpoint
 from app.embedded.directories import make_socket_directory, remove_socket_directory
 from app.embedded.errors import DirectoryInUseError, EmbeddedStackError
@@ -18,6 +19,7 @@ from app.embedded.process_table import is_alive
 from app.embedded.running_stack import RunningStack, read_stack_file, remove_stack_file, stack_lock
 from app.embedded.services import ServiceList, ServicePlan, ServiceSpec, default_services
 from app.embedded.valkey import EmbeddedValkey
+from app.settings import Settings
 
 _IMPORT_ROOT = Path(__file__).resolve().parents[2]
 _PREDECESSOR_TIMEOUT_S = 45.0
@@ -60,7 +62,7 @@ class Stack:
         artifact_url: Where checkpoints and weights go; by default ``NASATLAS_ARTIFACT_URL``, else below the state
             directory.
         services: The programs to run.
-        migrate: Brings the schema of a database URL to the newest version; by default ``app.db.migrate.migrate``.
+        migrate: Brings the schema of a database URL to the newest version.
         on_phase: Told what the start and the stop are doing, in words for the user.
     """
 
@@ -75,18 +77,17 @@ class Stack:
         broker_url: str | None = None,
         artifact_url: str | None = None,
         services: ServiceList = default_services,
-        migrate: Callable[[str], None] | None = None,
+        migrate: Callable[[str], None] = migrate,
         on_phase: Callable[[str], None] | None = None,
     ) -> None:
         self._state_dir = state_dir.absolute()
         self._with_workers = with_workers
         self._api_host = api_host
         self._api_port = api_port
-        self._given_database_url = database_url or os.environ.get("NASATLAS_DATABASE_URL") or None
-        self._given_broker_url = broker_url or os.environ.get("NASATLAS_BROKER_URL") or None
-        self._artifact_url = (
-            artifact_url or os.environ.get("NASATLAS_ARTIFACT_URL") or f"file://{self._state_dir / 'artifacts'}"
-        )
+        settings = Settings()
+        self._given_database_url = database_url or settings.database_url
+        self._given_broker_url = broker_url or settings.broker_url
+        self._artifact_url = artifact_url or settings.artifact_url or f"file://{self._state_dir / 'artifacts'}"
         self._services = services
         self._migrate = migrate
         self._on_phase = on_phase
@@ -132,7 +133,7 @@ class Stack:
             database_url = self._given_database_url or self._start_postgres(socket_dir)
             broker_url = self._given_broker_url or self._start_valkey(socket_dir)
             self._tell("bringing the database schema up to date")
-            self._run_migrations(database_url)
+            self._migrate(database_url)
             endpoint = ApiEndpoint.choose(self._api_host, self._api_port)
             running = RunningStack(
                 pid=os.getpid(),
@@ -250,14 +251,6 @@ class Stack:
         assert server.process is not None
         self._children.append(server.process)
         return url
-
-    def _run_migrations(self, database_url: str) -> None:
-        if self._migrate is None:
-            from app.db.migrate import migrate
-
-            migrate(database_url)
-        else:
-            self._migrate(database_url)
 
     def _start_services(self, running: RunningStack, endpoint: ApiEndpoint) -> None:
         plan = ServicePlan(self._state_dir, endpoint.host, endpoint.port, self._with_workers)

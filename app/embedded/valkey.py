@@ -17,7 +17,6 @@ from app.embedded.privileges import create_private_directory
 from app.embedded.process import ChildProcess, ProcessSpec, StopSignal
 
 _SOCKET_NAME = "valkey.sock"
-_PREDECESSOR_TIMEOUT_S = 15.0
 _START_TIMEOUT_S = 60.0
 
 
@@ -28,12 +27,16 @@ class EmbeddedValkey:
         data_dir: Where its append-only file is; made on the first start.
         socket_dir: Where its socket is made, mode 0700, at most about 90 bytes long; removed at the end if empty.
         log_path: Its log; ``valkey.log`` beside the data directory by default.
+        predecessor_timeout_s: How long to wait for a server whose owner was killed and that is just ending.
     """
 
-    def __init__(self, data_dir: Path, socket_dir: Path, *, log_path: Path | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, socket_dir: Path, *, log_path: Path | None = None, predecessor_timeout_s: float = 15.0
+    ) -> None:
         self._data_dir = data_dir.absolute()
         self._socket_dir = socket_dir.absolute()
         self._log_path = log_path or self._data_dir.parent / "valkey.log"
+        self._predecessor_timeout_s = predecessor_timeout_s
         self._lock = DirectoryLock(self._data_dir.with_name(f"{self._data_dir.name}.lock"))
         self._process: ChildProcess | None = None
 
@@ -73,7 +76,7 @@ class EmbeddedValkey:
         """
         check_socket_directory(self._socket_dir)
         try:
-            self._lock.acquire(_PREDECESSOR_TIMEOUT_S)
+            self._lock.acquire(self._predecessor_timeout_s)
         except DirectoryInUseError as error:
             raise DirectoryInUseError(
                 f"Another Valkey server works on {self._data_dir} ({error}): stop it, or use another state directory."

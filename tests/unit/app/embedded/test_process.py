@@ -164,9 +164,10 @@ def _owner(tmp_path: Path, family: str) -> Iterator[subprocess.Popen[bytes]]:
         import sys, threading, time
         from pathlib import Path
         from app.embedded.process import ChildProcess, ProcessSpec, StopSignal
-        log = Path({str(tmp_path)!r}) / "program.log"
-        spec = ProcessSpec("program", (sys.executable, {str(tmp_path / "family.py")!r}), log, stop_signals=(StopSignal(15, 0.2),),
-                           remove=(Path({str(tmp_path)!r}) / "left", Path({str(tmp_path)!r}) / "leftdir"))
+        here = Path({str(tmp_path)!r})
+        command = (sys.executable, str(here / "family.py"))
+        spec = ProcessSpec("program", command, here / "program.log", stop_signals=(StopSignal(15, 0.2),),
+                           remove=(here / "left", here / "leftdir"))
         child = ChildProcess(spec)
         thread = threading.Thread(target=child.start)
         thread.start()
@@ -199,7 +200,7 @@ def test_nothing_outlives_a_killed_owner(tmp_path: Path, marked_processes: "Mark
 
 def test_ctrl_c_reaches_the_owner_alone(tmp_path: Path, marked_processes: "MarkedProcesses") -> None:
     with _owner(tmp_path, _FAMILY) as owner:
-        program = marked_processes.find("family.py")
+        program = marked_processes.find(str(tmp_path / "family.py"))
         # As a terminal does: to the whole foreground process group, of which the program must be no part.
         assert os.getpgid(program) != owner.pid
         os.killpg(owner.pid, signal.SIGINT)
