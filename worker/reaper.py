@@ -30,7 +30,8 @@ def make_reaper_app() -> Celery:
 @setup_logging.connect
 def _use_our_logging(**_: object) -> None:
     """Celery's own logging set-up would print a second, unstructured copy."""
-    configure_logging(get_settings())
+    settings = get_settings()
+    configure_logging(settings.log_level, settings.log_format)
 
 
 app = make_reaper_app()
