@@ -84,6 +84,8 @@ class EmbeddedPostgres:
         self._privileges = privileges
         self._private_root = private_root
         self._settings = _SETTINGS | ({} if durable else _THROWAWAY_SETTINGS)
+        # A throwaway database need not reach the disk, which takes most of initdb's time on a busy machine.
+        self._initdb_options = () if durable else ("--no-sync",)
         self._predecessor_timeout_s = predecessor_timeout_s
         self._lock = DirectoryLock(self._data_dir.with_name(f"{self._data_dir.name}.lock"))
         self._process: ChildProcess | None = None
@@ -167,7 +169,7 @@ class EmbeddedPostgres:
         options = ("--encoding=UTF8", "--locale=C", "--auth=trust", f"--username={USER}", "--no-instructions")
         spec = ProcessSpec(
             name="initdb",
-            command=(initdb, "-D", str(scratch), *options),
+            command=(initdb, "-D", str(scratch), *options, *self._initdb_options),
             log_path=self._log_path,
             env=clean_environment(),
             identity=placement.identity,
