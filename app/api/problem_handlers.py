@@ -9,12 +9,14 @@ import structlog
 from asgi_correlation_id import correlation_id
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from fastapi_rfc9457 import MethodNotAllowed, Problem
 from fastapi_rfc9457.server import add_problem_handlers
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from app.api.body_limit import MAX_BODY_BYTES
 from app.errors import ContentTooLargeError, InternalError, InvalidRequestError, UnavailableError, UnknownPathError
@@ -56,7 +58,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
         case 404:
             problem: Problem = UnknownPathError(detail=f"nothing is served at {path}; GET /docs shows what is")
         case 405:
-            allowed = (error.headers or {}).get("Allow", "").split(", ")
+            allowed = _allowed_methods(request)
             problem = MethodNotAllowed(
                 detail=f"{path} does not answer {request.method}; use {' or '.join(allowed)}", allow=allowed
             )
@@ -75,8 +77,18 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return await _respond(request, problem)
 
 
+def _allowed_methods(request: Request) -> list[str]:
+    """The methods of all routes of a path; Starlette names only those of the first."""
+    methods: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        if route.path_format is not None and compile_path(route.path_format)[0].match(request.url.path):
+            methods |= route.methods or set()
+    return sorted(methods)
+
+
 async def _crash(request: Request, error: Exception) -> Response:
-    log.error("request failed", path=request.url.path, exc_info=error)
+    # the traceback follows: the server logs what is raised on
+    log.error("request failed", path=request.url.path, error=type(error).__name__)
     request_id = correlation_id.get()
     return await _respond(
         request,

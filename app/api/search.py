@@ -4,12 +4,11 @@ import uuid
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response, status
-from fastapi_pagination.cursor import CursorPage
 from fastapi_pagination.ext.sqlalchemy import paginate
 
 from app import queue
 from app.api.dependencies import AppSettings, Database, errors
-from app.api.pages import PairPageParams, SearchPageParams
+from app.api.pages import Page, PairPageParams, SearchPageParams
 from app.db import searches
 from app.db.engine import transaction
 from app.errors import (
@@ -70,10 +69,10 @@ def list_searches(
     engine: Database,
     params: Annotated[SearchPageParams, Depends()],
     state: Annotated[SearchState | None, Query(description="Only those in this state.")] = None,
-) -> CursorPage[SearchSummary]:
+) -> Page[SearchSummary]:
     """Return a page of searches; ask for the next one with `cursor` = its `next_page`."""
     with transaction(engine) as session:
-        page: CursorPage[SearchSummary] = paginate(
+        page: Page[SearchSummary] = paginate(
             session,
             searches.searches_newest_first(state),
             params,
@@ -107,11 +106,11 @@ def list_pairs(
     params: Annotated[PairPageParams, Depends()],
     round_index: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
     source: Literal["sampled", "reevaluated"] | None = None,
-) -> CursorPage[PairView]:
+) -> Page[PairView]:
     """Return a page of the pairs found so far, by round, source and code."""
     with transaction(engine) as session:
         search = lifecycle.require(session, search_id)
-        page: CursorPage[PairView] = paginate(
+        page: Page[PairView] = paginate(
             session,
             searches.pairs_in_order(search_id, round_index, source),
             params,

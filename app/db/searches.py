@@ -157,7 +157,7 @@ def states_count(session: Session) -> tuple[dict[str, int], dict[tuple[str, str]
     """Return how many searches there are by state, and how many steps by kind and state."""
     searches = session.execute(select(SearchRow.state, func.count()).group_by(SearchRow.state))
     steps = session.execute(select(StepRow.kind, StepRow.state, func.count()).group_by(StepRow.kind, StepRow.state))
-    return dict(searches.tuples().all()), {(kind, state): count for kind, state, count in steps}
+    return dict(searches.all()), {(kind, state): count for kind, state, count in steps}
 
 
 def _lease_is_over() -> ColumnElement[bool]:
