@@ -1,7 +1,6 @@
 # Two images from one file: `api` (no torch) and `worker`.
 FROM python:3.11-slim-bookworm AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # the data sets are mounted at /data, checkpoints lie in /artifacts; both must exist with this owner before a volume covers them
 RUN groupadd --gid 10001 nasatlas \
     && useradd --uid 10001 --gid 10001 --create-home nasatlas \

@@ -24,7 +24,7 @@ from worker.nas.data import SearchData, load_search_data
 from worker.nas.distributed_training import train_supernet_distributed
 from worker.nas.evaluation import evaluate_subnetworks
 from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn, predict_subspace
-from worker.nas.similarity import measured_similarities
+from worker.nas.similarity import measured_similarity
 from worker.nas.supernet import Supernet
 from worker.nas.supernet_training import SupernetTrainingConfig, TrainingProgress, load_supernet, train_supernet
 from worker.pipeline.ports import Fit, Report, Search
@@ -83,7 +83,6 @@ class TorchNetworks:
             weight_decay=config.weight_decay,
             augmentation=config.augmentation,
         )
-        start = time.perf_counter()
 
         def on_progress(progress: TrainingProgress) -> None:
             report(progress.fraction, {"epoch": progress.epoch, "epochs": config.epochs, "loss": progress.loss})
@@ -114,8 +113,11 @@ class TorchNetworks:
             "num_train_images": len(loaded.data.train_labels_N),
             "num_validation_images": len(loaded.data.validation_labels_N),
             "num_classes": loaded.data.num_classes,
-            "loss_curve": [round(loss, 5) for loss in result.loss_curve],
-            "seconds": round(time.perf_counter() - start, 2),
+            "loss_curve": [round(epoch.loss, 5) for epoch in result.results],
+            "accuracy_curve": [round(epoch.accuracy, 5) for epoch in result.results],
+            "images_per_s": round(result.images_per_s, 1),
+            "seconds": round(result.duration_s, 2),
+            "warnings": list(result.warnings),
             "proxy_multi_adds": [smallest.multi_adds, largest.multi_adds],
         }
 
@@ -219,8 +221,5 @@ def _graph(
     config: SearchConfig, subspace: Subspace, index_N: npt.NDArray[np.int64], accuracy_N: npt.NDArray[np.float64]
 ) -> HammingGraph:
     """Return the Hamming graph of a subspace with the configured similarity."""
-    if config.similarity == "assigned":
-        return HammingGraph.assigned(subspace.factor_sizes, hamming_threshold=config.hamming_threshold)
-    return HammingGraph.measured(
-        measured_similarities(subspace.factor_sizes, index_N, accuracy_N), config.hamming_threshold
-    )
+    graph = HammingGraph.assigned(subspace.factor_sizes, hamming_threshold=config.hamming_threshold)
+    return graph if config.similarity == "assigned" else measured_similarity(graph, index_N, accuracy_N)

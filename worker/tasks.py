@@ -8,7 +8,7 @@ import torch
 from app.queue import RUN_STEP, wake
 from app.settings import get_settings
 from worker.celery_app import app, store, worker_name
-from worker.nas.device import worker_device
+from worker.nas.device import choose_device
 from worker.networks import TorchNetworks
 from worker.step_run import StepRunner
 
@@ -36,7 +36,7 @@ def _runner() -> StepRunner:
 def _device() -> torch.device:
     from billiard.process import current_process
 
-    return worker_device(get_settings().device, getattr(current_process(), "index", 0) or 0)
+    return choose_device(get_settings().device, getattr(current_process(), "index", 0) or 0)
 
 
 @app.task(name=RUN_STEP)
