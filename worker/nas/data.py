@@ -5,11 +5,23 @@ data set fits into a GPU's memory beside the supernet and no batch crosses the b
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from app.domain.data_sets import DataSetError, ImageData, is_hub_data_set, load_images_of, open_source, stratified_split
+from app.domain.image_sources import ImageSource, Int64Array
+from app.domain.images import UInt8Array
+from app.domain.seeds import generator
+from worker.nas.device import memory_at_hand
+
+_MAX_MEMORY_SHARE = 0.5
+_STATISTICS_IMAGES = 4096
 
 
 @dataclass(frozen=True)
@@ -79,6 +91,109 @@ class SearchData:
         scale_1C11 = (1.0 / (255.0 * self.std_C)).view(1, -1, 1, 1)
         shift_1C11 = (-self.mean_C / self.std_C).view(1, -1, 1, 1)
         return torch.addcmul(shift_1C11, images_NCHW.to(torch.float32), scale_1C11)
+
+
+def load_search_data(
+    name: str,
+    data_root: Path | None,
+    *,
+    resolution: int,
+    num_classes: int | None,
+    num_images: int | None,
+    validation_fraction: float,
+    num_calibration_images: int,
+    seed: int,
+    on_progress: Callable[[float], None] | None = None,
+) -> SearchData:
+    """Load a data set, split it and return it as tensors on the CPU (section 4.1).
+
+    Args:
+        name: A data set's name, or ``hub:OWNER/NAME``.
+        data_root: The folder of the operator's data sets.
+        resolution: Of the trained networks' input, in pixels.
+        num_classes: A random subset of so many classes; None takes all.
+        num_images: At most so many images for training and validation together; None takes all.
+        validation_fraction: Share held out for evaluation, class by class.
+        num_calibration_images: How many training images recalibrate BN statistics; at most all of them.
+        seed: The search's seed.
+        on_progress: Called with the fraction decoded; may raise to stop.
+
+    Raises:
+        DataSetError: If the data set cannot be read, or cannot give what is asked for.
+    """
+    if num_calibration_images < 2:
+        raise DataSetError(f"num_calibration_images must be at least 2, not {num_calibration_images}")
+    if is_hub_data_set(name):
+        # Imported here: seconds, for the few searches that read from the hub.
+        from worker.nas.hub_images import open_hub_source
+
+        source: ImageSource = open_hub_source(name)
+    else:
+        source = open_source(name, data_root)
+    _check_memory(min(num_images or len(source.labels_N), len(source.labels_N)), resolution)
+    images = load_images_of(
+        source,
+        resolution=resolution,
+        num_classes=num_classes,
+        num_images=num_images,
+        seed=seed,
+        on_progress=on_progress,
+    )
+    return split_search_data(
+        images, validation_fraction=validation_fraction, num_calibration_images=num_calibration_images, seed=seed
+    )
+
+
+def split_search_data(
+    images: ImageData, *, validation_fraction: float, num_calibration_images: int, seed: int
+) -> SearchData:
+    """Split loaded images into training, validation and calibration; see :func:`load_search_data`."""
+    train, validation = stratified_split(images.labels_N, validation_fraction, seed)
+    calibration = np.sort(generator(seed, None, "calibration images").permutation(train)[:num_calibration_images])
+    mean_C, std_C = _channel_statistics(images.images_NHWC, train)
+    labels_N = torch.from_numpy(images.labels_N)
+    return SearchData(
+        train_images_NCHW=_tensor_NCHW(images.images_NHWC[train]),
+        train_labels_N=labels_N[train],
+        validation_images_NCHW=_tensor_NCHW(images.images_NHWC[validation]),
+        validation_labels_N=labels_N[validation],
+        calibration_images_NCHW=_tensor_NCHW(images.images_NHWC[calibration]),
+        mean_C=mean_C,
+        std_C=std_C,
+        num_classes=len(images.class_names),
+        class_names=images.class_names,
+    )
+
+
+def _tensor_NCHW(images_NHWC: UInt8Array) -> Tensor:
+    """The same memory seen as [N, 3, R, R]: channels_last."""
+    return torch.from_numpy(images_NHWC).permute(0, 3, 1, 2)
+
+
+def _channel_statistics(images_NHWC: UInt8Array, index_N: Int64Array) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the channels, from exact integer sums, chunk by chunk."""
+    totals_C, squares_C = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
+    for first in range(0, len(index_N), _STATISTICS_IMAGES):
+        pixels = images_NHWC[index_N[first : first + _STATISTICS_IMAGES]].reshape(-1, 3)
+        for channel in range(3):
+            counts = np.bincount(pixels[:, channel], minlength=256)
+            totals_C[channel] += counts @ np.arange(256)
+            squares_C[channel] += counts @ np.arange(256) ** 2
+    num_pixels = len(index_N) * images_NHWC.shape[1] ** 2
+    mean_C = totals_C / num_pixels
+    std_C = np.sqrt(np.maximum(squares_C / num_pixels - mean_C**2, 0.0))
+    # A channel without contrast (all one grey) must not divide by zero; one grey level is the least that can differ.
+    scaled = (mean_C / 255.0, np.maximum(std_C, 1.0) / 255.0)
+    return torch.tensor(scaled[0], dtype=torch.float32), torch.tensor(scaled[1], dtype=torch.float32)
+
+
+def _check_memory(num_images: int, resolution: int) -> None:
+    needed, at_hand = num_images * resolution**2 * 3, memory_at_hand(torch.device("cpu"))
+    if needed > _MAX_MEMORY_SHARE * at_hand:
+        raise DataSetError(
+            f"{num_images} images at {resolution} px take {needed / 2**30:.1f} GiB, and this machine has "
+            f"{at_hand / 2**30:.1f} GiB in all; lower num_images or the proxy resolution"
+        )
 
 
 def _check_images(part: str, images: Tensor) -> None:

@@ -1,0 +1,121 @@
+"""Step 0 of the paper: single-path training of the supernet (section 3.3; values of section 4.1).
+
+In every iteration one mini-batch trains one sub-network, whose choice in each cell is drawn with equal probability.
+"""
+
+import dataclasses
+import hashlib
+
+import torch
+
+from app.domain.search_space import SearchSpace
+from worker.nas.checkpoint import CheckpointError, CheckpointStore
+from worker.nas.data import SearchData
+from worker.nas.supernet import Supernet
+from worker.nas.training_config import (
+    OnTrainingProgress,
+    SupernetTrainingConfig,
+    TrainingDivergedError,
+    TrainingProgress,
+    TrainingReport,
+)
+from worker.nas.training_loop import SingleReplica, TrainingLoop, sampled_path
+from worker.nas.training_state import SUPERNET, EpochResult, check_digest, load_latest_epoch, parse_results
+
+__all__ = [
+    "SUPERNET",
+    "EpochResult",
+    "OnTrainingProgress",
+    "SupernetTrainingConfig",
+    "TrainingDivergedError",
+    "TrainingProgress",
+    "TrainingReport",
+    "load_supernet",
+    "sampled_path",
+    "train_supernet",
+    "training_digest",
+]
+
+
+def train_supernet(
+    space: SearchSpace,
+    data: SearchData,
+    config: SupernetTrainingConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    checkpoints: CheckpointStore,
+    on_progress: OnTrainingProgress | None = None,
+    replica: SingleReplica | None = None,
+) -> TrainingReport:
+    """Train the supernet of a space, continuing where a checkpoint left off, and save it as ``"supernet"``.
+
+    Args:
+        space: The space of the networks that are trained (the proxy, where the search has one).
+        data: Its images.
+        config: How to train.
+        seed: The search's seed.
+        device: Where to train.
+        checkpoints: The search's checkpoints; one is written after every epoch.
+        on_progress: Called several times a second; may raise to stop, and nothing is half-written then.
+        replica: This process's part in a training by several.
+
+    Raises:
+        ValueError: If space, data and configuration do not fit together.
+        TrainingDivergedError: If the loss or the weights became NaN or infinite.
+        CheckpointError: If the checkpoints belong to another training, or all are damaged.
+    """
+    replica = replica or SingleReplica()
+    _check_fit(space, data, config, replica)
+    digest = training_digest(space, data, config, seed)
+    if checkpoints.exists(SUPERNET):
+        finished = checkpoints.load_tensors(SUPERNET)
+        check_digest(finished, digest)
+        results = parse_results(finished)
+        return TrainingReport(tuple(results), len(results), 0, 0.0, 0.0)
+    loop = TrainingLoop(space, data.to(device), config, seed=seed, digest=digest, replica=replica)
+    checkpoint, warnings = load_latest_epoch(checkpoints)
+    if checkpoint is not None:
+        loop.state.restore(checkpoint)
+    report = loop.run(checkpoints, on_progress)
+    return dataclasses.replace(report, warnings=warnings)
+
+
+def load_supernet(space: SearchSpace, checkpoints: CheckpointStore, device: torch.device) -> Supernet:
+    """Return the trained supernet of a search, in evaluation mode.
+
+    Raises:
+        CheckpointError: If it is missing, damaged, or of another space.
+    """
+    checkpoint = checkpoints.load_tensors(SUPERNET)
+    supernet = Supernet(space)
+    try:
+        supernet.load_state_dict(checkpoint.tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"the saved supernet is not one of the space {space.name!r}: {error}") from error
+    return supernet.to(device).eval()
+
+
+def training_digest(space: SearchSpace, data: SearchData, config: SupernetTrainingConfig, seed: int) -> str:
+    """Return a digest of everything that decides the trained weights."""
+    digest = hashlib.blake2b(digest_size=16)
+    parts = (space.model_dump_json(), repr(config), seed, tuple(data.train_images_NCHW.shape), data.num_classes)
+    digest.update(repr(parts).encode())
+    for tensor in (data.train_labels_N, data.mean_C, data.std_C):
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check_fit(space: SearchSpace, data: SearchData, config: SupernetTrainingConfig, replica: SingleReplica) -> None:
+    if data.resolution != space.input_resolution or data.num_classes != space.num_classes:
+        raise ValueError(
+            f"the space wants {space.num_classes} classes at {space.input_resolution} px, the data has "
+            f"{data.num_classes} at {data.resolution} px"
+        )
+    if config.batch_size % replica.num_replicas:
+        raise ValueError(f"batch_size {config.batch_size} cannot be split evenly over {replica.num_replicas} processes")
+    if min(config.batch_size, len(data.train_labels_N)) // replica.num_replicas < 2:
+        raise ValueError(
+            f"every process needs at least 2 images per iteration, for BN; there are {len(data.train_labels_N)} "
+            f"training images, a batch_size of {config.batch_size} and {replica.num_replicas} process(es)"
+        )

@@ -1,0 +1,96 @@
+"""How a supernet is trained, where a training is, and what it did (step 0; values of section 4.1)."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from worker.nas.augmentation import AUGMENTATIONS, Augmentation
+from worker.nas.training_state import EpochResult
+
+
+class TrainingDivergedError(ValueError):
+    """The loss or the weights became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class SupernetTrainingConfig:
+    """How the supernet is trained; the defaults are the paper's (section 4.1).
+
+    Attributes:
+        epochs: Passes over the training images.
+        batch_size: Images per iteration, over all replicas.
+        learning_rate: Initial learning rate; it falls to 0 along a cosine, iteration by iteration.
+        momentum: Of SGD.
+        weight_decay: Of SGD, on every parameter of the sampled path.
+        augmentation: ``none``, ``crop`` (for images that a mirror changes), or ``crop-flip``.
+        label_smoothing: Share of the target spread evenly over the classes.
+    """
+
+    epochs: int = 150
+    batch_size: int = 1024
+    learning_rate: float = 0.18
+    momentum: float = 0.9
+    weight_decay: float = 4e-5
+    augmentation: Augmentation = "crop-flip"
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1, not {self.epochs}")
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size must be at least 2 (BN needs a spread), not {self.batch_size}")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate must be a positive number, not {self.learning_rate}")
+        if self.augmentation not in AUGMENTATIONS:
+            raise ValueError(f"augmentation must be one of {', '.join(AUGMENTATIONS)}, not {self.augmentation!r}")
+        for name in ("momentum", "label_smoothing"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0.0):
+            raise ValueError(f"weight_decay must be a number of at least 0, not {self.weight_decay}")
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Where a training is.
+
+    Attributes:
+        epoch: Epochs done.
+        iteration: Iterations of the current epoch that are done.
+        fraction: Of the whole training, in [0, 1].
+        loss: Latest loss; NaN before the first iteration.
+    """
+
+    epoch: int
+    iteration: int
+    fraction: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What a training did.
+
+    Attributes:
+        results: Every epoch's loss and accuracy, those before an interruption included.
+        first_epoch: Epochs that a checkpoint already held when this call began.
+        num_images: Images trained on by this call.
+        duration_s: Time this call took.
+        input_share: Share of that time spent on drawing, augmenting and normalising batches (on a GPU: on queueing it).
+        warnings: Checkpoints that could not be read and were passed over for earlier ones.
+    """
+
+    results: tuple[EpochResult, ...]
+    first_epoch: int
+    num_images: int
+    duration_s: float
+    input_share: float
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def images_per_s(self) -> float:
+        """Training images per second of this call."""
+        return self.num_images / self.duration_s if self.duration_s > 0 else 0.0
+
+
+OnTrainingProgress = Callable[[TrainingProgress], None]
