@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import psycopg
-from sqlalchemy import Engine, Row, delete, select
+from sqlalchemy import Engine, Row, delete, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -33,6 +33,9 @@ def publish(session: Session, search_id: uuid.UUID, round_index: int, table: Loo
     Returns:
         The table's id.
     """
+    # VACUUM marks a page as visible only if the commit of its rows is on disk. After an asynchronous commit it would
+    # mark none, and every index-only scan would read the heap.
+    session.execute(text("set local synchronous_commit = on"))
     old = select(LookupTableRow.id).where(
         LookupTableRow.search_id == search_id, LookupTableRow.round_index == round_index
     )
