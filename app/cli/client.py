@@ -16,7 +16,7 @@ class UnreachableError(CommandError):
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(
             UNREACHABLE,
-            f"no answer from {url}: {reason}. Is the service up? Give its address with --url or NASATLAS_URL, or leave "
+            f"no answer from {url}: {reason.rstrip('.')}. Is the service up? Give its address with --url or NASATLAS_URL, or leave "
             "both out to start one here.",
         )
 
@@ -32,10 +32,13 @@ class ApiClient:
     def __init__(self, url: str, transport: httpx2.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
         try:
-            # the environment's proxies are for the outside world, not for a service on this machine
-            self._client = httpx2.Client(base_url=self.url, timeout=TIMEOUT_S, transport=transport, trust_env=False)
-        except (httpx2.InvalidURL, ValueError) as error:
-            raise CommandError(USAGE, f"{url!r} is no address; give something like http://127.0.0.1:8000") from error
+            address = httpx2.URL(self.url)
+        except httpx2.InvalidURL:
+            address = httpx2.URL("")
+        if address.scheme not in ("http", "https") or not address.host:
+            raise CommandError(USAGE, f"{url!r} is no address; give something like http://127.0.0.1:8000")
+        # the environment's proxies are for the outside world, not for a service on this machine
+        self._client = httpx2.Client(base_url=address, timeout=TIMEOUT_S, transport=transport, trust_env=False)
 
     def __enter__(self) -> Self:
         return self
@@ -56,7 +59,7 @@ class ApiClient:
     def _request(self, method: str, path: str, **options: Any) -> Any:
         try:
             response = self._client.request(method, path, **options)
-        except (httpx2.TransportError, httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
+        except httpx2.TransportError as error:
             raise UnreachableError(self.url, str(error) or type(error).__name__) from error
         try:
             answer = response.json()

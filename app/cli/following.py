@@ -32,16 +32,16 @@ def follow(connection: Connection, search_id: str, notices: Notices) -> dict[str
     except KeyboardInterrupt:
         notices.say(_farewell(connection, search_id))
         raise
+    except CommandError as error:
+        raise CommandError(error.exit_code, error.message, (*error.details, _kept(search_id))) from error
     if search["state"] == "succeeded":
         return search
-    reason = f": {search['error']}" if search["error"] else ""
-    raise CommandError(
-        FAILED,
-        f"search {search_id} was {search['state']}{reason}"
-        if search["state"] == "cancelled"
-        else f"search {search_id} has failed{reason}",
-        (f"what it has found so far is kept; go on with: nasatlas resume {search_id}",),
-    )
+    ending = f"has failed: {search['error']}" if search["state"] == "failed" else "was cancelled"
+    raise CommandError(FAILED, f"search {search_id} {ending}", (_kept(search_id),))
+
+
+def _kept(search_id: str) -> str:
+    return f"search {search_id} is kept, with everything found so far; go on with: nasatlas resume {search_id}"
 
 
 def _read(connection: Connection, search_id: str) -> dict[str, Any]:
@@ -64,4 +64,4 @@ def _farewell(connection: Connection, search_id: str) -> str:
             f"the search goes on without you at {connection.api.url}; come back with: nasatlas resume {search_id}, "
             f"end it with: nasatlas cancel {search_id}"
         )
-    return f"search {search_id} is kept, with everything found so far; go on with: nasatlas resume {search_id}"
+    return _kept(search_id)

@@ -1,0 +1,72 @@
+"""The API as the command line sees it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.cli.client import ApiClient, UnreachableError
+from app.cli.errors import CommandError
+
+
+def answering(answer: Callable[[httpx2.Request], httpx2.Response]) -> ApiClient:
+    return ApiClient("http://service/", transport=httpx2.MockTransport(answer))
+
+
+def test_answers_are_json_and_empty_parameters_are_left_out() -> None:
+    with answering(lambda request: httpx2.Response(200, json={"url": str(request.url)})) as api:
+        assert api.get("/lookup", max_madds=400, limit=None) == {"url": "http://service/lookup?max_madds=400"}
+
+
+def test_a_body_is_sent_as_json() -> None:
+    with answering(lambda request: httpx2.Response(202, json=[request.method, request.content.decode()])) as api:
+        assert api.post("/search", {"a": 1}) == ["POST", '{"a":1}']
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "exit_code", "message", "details"),
+    [
+        (
+            422,
+            {"title": "Invalid request", "errors": [{"loc": ["body", "seed"], "msg": "m"}]},
+            2,
+            "Invalid request",
+            ("seed: m",),
+        ),
+        (
+            422,
+            {"title": "Invalid request", "errors": [{"loc": ["body"], "msg": "m"}]},
+            2,
+            "Invalid request",
+            ("request: m",),
+        ),
+        (404, {"title": "No such search", "detail": "d"}, 2, "No such search: d", ()),
+        (500, {"title": "Internal server error", "detail": "d"}, 1, "Internal server error: d", ()),
+        (503, {"title": "Service unavailable", "detail": "d"}, 3, "Service unavailable: d", ()),
+        (502, [], 3, "status 502", ()),
+    ],
+)
+def test_problems_become_command_errors(
+    status: int, body: Any, exit_code: int, message: str, details: tuple[str, ...]
+) -> None:
+    with answering(lambda _: httpx2.Response(status, json=body)) as api, pytest.raises(CommandError) as caught:
+        api.get("/search")
+    assert (caught.value.exit_code, caught.value.message, caught.value.details) == (exit_code, message, details)
+
+
+def test_nobody_there() -> None:
+    with ApiClient("http://127.0.0.1:1") as api, pytest.raises(UnreachableError, match="Is the service up") as caught:
+        api.get("/healthz")
+    assert caught.value.exit_code == 3
+
+
+def test_somebody_else_there() -> None:
+    with answering(lambda _: httpx2.Response(200, text="<html>")) as api, pytest.raises(UnreachableError, match="JSON"):
+        api.get("/healthz")
+
+
+@pytest.mark.parametrize("url", ["", "no scheme", "ftp://x", "http://[::1"])
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(CommandError), ApiClient(url) as api:
+        api.get("/healthz")

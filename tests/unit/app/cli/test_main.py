@@ -1,0 +1,98 @@
+"""Commands that need no service, and how commands end."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app.cli import services
+from app.cli.main import run
+from app.settings import get_settings
+
+
+@pytest.fixture(autouse=True)
+def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NASATLAS_URL", raising=False)
+    get_settings.cache_clear()
+
+
+def test_count_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["count", "--search-space", "fairnas", "3" * 19]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["multi_adds"], answer["params"]) == (452_036_096, 4_679_144)
+    assert answer["readable"].startswith("K3E6 ")
+
+
+def test_count_for_other_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["count", "--num-classes", "10", "0" * 19, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["params"] == 3_189_080 - 1281 * 990
+
+
+def test_count_of_a_space_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from app.domain.search_space import preset
+
+    path = tmp_path / "space.json"
+    path.write_text(preset("nas-bench-macro").model_dump_json())
+    assert run(["count", "--search-space", str(path), "01201201"]) == 0
+    assert json.loads(capsys.readouterr().out)["search_space"] == "nas-bench-macro"
+    path.write_text("{}")
+    assert run(["count", "--search-space", str(path), "01201201"]) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["count", "33"],
+        ["count", "--search-space", "darts", "33"],
+        ["count"],
+        ["nothing"],
+        ["search", "--nothing"],
+        ["search", "--set", "epochs"],
+        ["status", "--url", "nowhere"],
+        ["lookup", "--max-madds", "many", "--url", "http://127.0.0.1:1"],
+    ],
+)
+def test_bad_requests_end_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    assert captured.err
+
+
+@pytest.mark.parametrize("command", ["status", "lookup", "search", "demo"])
+def test_nobody_there_ends_with_3(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--url", "http://127.0.0.1:1"]) == 3
+    assert "Is the service up" in capsys.readouterr().err
+
+
+def test_detached_needs_a_service_that_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["search", "--detach"]) == 3
+    assert "nasatlas serve" in capsys.readouterr().err
+
+
+def test_a_broken_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("NASATLAS_LEASE_S", "long")
+    assert run(["status"]) == 2
+    assert "NASATLAS_LEASE_S" in capsys.readouterr().err
+    get_settings.cache_clear()
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["version", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["version"]
+
+
+def test_a_worker_without_a_service(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NASATLAS_DATABASE_URL", "NASATLAS_BROKER_URL"):
+        monkeypatch.delenv(name, raising=False)
+    get_settings.cache_clear()
+    assert run(["worker"]) == 2
+    assert "NASATLAS_BROKER_URL" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("visible", "num"), [("0,1,2", 3), ("", 0), ("-1", 0), ("GPU-1", 1)])
+def test_gpus_that_are_visible(monkeypatch: pytest.MonkeyPatch, visible: str, num: int) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert services.num_gpus() == num

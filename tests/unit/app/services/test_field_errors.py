@@ -1,0 +1,64 @@
+"""What pydantic says becomes field errors that help."""
+
+import pytest
+from pydantic import ValidationError
+
+from app.errors import FieldError
+from app.schemas.search_request import SearchRequest
+from app.services.field_errors import field_errors
+
+
+def errors_of(body: dict[str, object]) -> list[FieldError]:
+    with pytest.raises(ValidationError) as caught:
+        SearchRequest.model_validate(body)
+    return field_errors(caught.value, "body", model=SearchRequest)
+
+
+@pytest.mark.parametrize(
+    ("body", "loc", "msg"),
+    [
+        (
+            {"datasett": "x", "dataset": "x"},
+            ["body", "datasett"],
+            "there is no field 'datasett'; did you mean dataset?",
+        ),
+        (
+            {"dataset": "x", "search_space": {"hed": {}}},
+            ["body", "search_space", "hed"],
+            "there is no field 'hed'; did you mean head?",
+        ),
+        (
+            {"dataset": "x", "search_space": {"stem": {"strde": 1}}},
+            ["body", "search_space", "stem", "strde"],
+            "there is no field 'strde'; did you mean stride?",
+        ),
+        (
+            {"dataset": "x", "search_space": {"cells": [{"choices": [{"kernel": 3}]}]}},
+            ["body", "search_space", "cells", 0, "choices", 0, "kernel"],
+            "there is no field 'kernel'; did you mean kernel_size?",
+        ),
+        ({}, ["body", "dataset"], "Field required"),
+    ],
+)
+def test_misspelt_names_get_the_closest_ones(body: dict[str, object], loc: list[str | int], msg: str) -> None:
+    assert FieldError(loc=loc, msg=msg) in errors_of(body)
+
+
+def test_a_name_like_no_other_gets_all_of_them() -> None:
+    (error,) = errors_of({"dataset": "x", "qqqqqq": 1})
+    assert "num_sampled" in error.msg
+    assert "search_space" in error.msg
+
+
+def test_the_domains_own_words_stay() -> None:
+    assert field_errors(ValueError("too small"), "body", "x") == [FieldError(loc=["body", "x"], msg="too small")]
+    space = {
+        "name": "a",
+        "input_resolution": 8,
+        "num_classes": 2,
+        "stem": {},
+        "head": {},
+        "cells": [{"out_channels": 8, "choices": [{}]}],
+    }
+    (error,) = errors_of({"dataset": "x", "search_space": space})
+    assert error.msg == "the search space holds one architecture only; give at least one cell two choices"
