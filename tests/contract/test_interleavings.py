@@ -135,7 +135,7 @@ class TestCancelAgainstComplete:
 
     @pytest.mark.parametrize("kind", ["evaluate_shard", "advance"])
     def test_a_worker_that_comes_back_after_the_last_word(self, world: "World", kind: str, pairs_outcome: Make) -> None:
-        """Its lease was over, so the search was cancelled at once: that must not turn into a success, nor lose the step."""
+        """Its lease was over, so the search was cancelled at once: no success may follow, no step be lost."""
         search_id = world.search()
         claim = world.claimed(world.step(search_id, kind))
         world.let_lease_run_out(claim.step.id)

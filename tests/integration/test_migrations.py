@@ -1,0 +1,145 @@
+"""Migrations: up and down, also with rows in the tables, and the models say the same as the schema."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from alembic import command
+from pytest_alembic.config import Config as PytestAlembicConfig
+from pytest_alembic.tests import (
+    test_model_definitions_match_ddl,
+    test_single_head_revision,
+    test_up_down_consistency,
+    test_upgrade,
+)
+from sqlalchemy import Engine, create_engine, func, inspect, select
+from sqlalchemy.exc import IntegrityError
+
+from app.db.engine import transaction
+from app.db.migrate import alembic_config as make_alembic_config
+from app.db.migrate import is_current, migrate
+from app.db.models import Base, LookupRow, LookupTableRow, PairRow, RoundRow, SearchRow, StepRow
+
+__all__ = [
+    "test_model_definitions_match_ddl",
+    "test_single_head_revision",
+    "test_up_down_consistency",
+    "test_upgrade",
+]
+
+
+@pytest.fixture
+def alembic_engine(empty_database_url: str) -> Iterator[Engine]:
+    engine = create_engine(empty_database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def alembic_config(empty_database_url: str) -> PytestAlembicConfig:
+    return PytestAlembicConfig(alembic_config=make_alembic_config(empty_database_url))
+
+
+def add_one_row_of_everything(engine: Engine) -> None:
+    with transaction(engine) as session:
+        search = SearchRow(
+            dataset="digits", preset="quick", search_space={}, config={}, num_rounds=1, request={}, state="running"
+        )
+        session.add(search)
+        session.flush()
+        table = LookupTableRow(
+            search_id=search.id,
+            round_index=0,
+            num_rows=1,
+            digest="d",
+            min_multi_adds=1,
+            max_multi_adds=2**40,
+            min_params=1,
+            max_params=1,
+        )
+        session.add_all(
+            [
+                RoundRow(search_id=search.id, round_index=0, subspace={}),
+                StepRow(search_id=search.id, kind="train_supernet"),
+                PairRow(search_id=search.id, round_index=0, source="sampled", code="0", accuracy=0.5),
+                table,
+            ]
+        )
+        session.flush()
+        session.add(LookupRow(table_id=table.id, subspace_index=0, predicted_accuracy=0.5, multi_adds=2**40, params=1))
+
+
+def tables_of(engine: Engine) -> set[str]:
+    return set(inspect(engine).get_table_names()) - {"alembic_version"}
+
+
+def test_down_and_up_again_with_rows_in_the_tables(alembic_engine: Engine, empty_database_url: str) -> None:
+    migrate(empty_database_url)
+    assert tables_of(alembic_engine) == set(Base.metadata.tables)
+    add_one_row_of_everything(alembic_engine)
+    command.downgrade(make_alembic_config(empty_database_url), "base")
+    assert tables_of(alembic_engine) == set()
+    migrate(empty_database_url)
+    with transaction(alembic_engine) as session:
+        assert session.execute(select(func.count()).select_from(SearchRow)).scalar_one() == 0
+    add_one_row_of_everything(alembic_engine)
+
+
+def test_migrating_twice_changes_nothing(alembic_engine: Engine, empty_database_url: str) -> None:
+    migrate(empty_database_url)
+    add_one_row_of_everything(alembic_engine)
+    migrate(empty_database_url)
+    with transaction(alembic_engine) as session:
+        assert session.execute(select(func.count()).select_from(SearchRow)).scalar_one() == 1
+
+
+def test_two_processes_that_start_together_do_not_migrate_together(
+    alembic_engine: Engine, empty_database_url: str
+) -> None:
+    """Two connections at once, as two containers would: Alembic's context is one per process, so each has its own."""
+    script = (
+        "import sys\nfrom app.db.migrate import migrate\n"
+        "try:\n    migrate(sys.argv[1])\nexcept Exception as error:\n    sys.exit(str(error))\n"
+    )
+
+    def start(_: int) -> int:
+        return subprocess.run([sys.executable, "-c", script, empty_database_url], check=False).returncode
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(start, range(2))) == [0, 0]
+    assert is_current(alembic_engine)
+
+
+def test_is_current(alembic_engine: Engine, empty_database_url: str) -> None:
+    assert not is_current(alembic_engine)
+    migrate(empty_database_url)
+    assert is_current(alembic_engine)
+
+
+def test_deleting_a_search_deletes_what_belongs_to_it(alembic_engine: Engine, empty_database_url: str) -> None:
+    migrate(empty_database_url)
+    add_one_row_of_everything(alembic_engine)
+    with transaction(alembic_engine) as session:
+        session.delete(session.scalars(select(SearchRow)).one())
+    with transaction(alembic_engine) as session:
+        for table in (RoundRow, StepRow, PairRow, LookupTableRow):
+            assert session.execute(select(func.count()).select_from(table)).scalar_one() == 0
+
+
+@pytest.mark.parametrize(
+    ("table", "values"),
+    [
+        (StepRow, {"kind": "unknown"}),
+        (StepRow, {"kind": "advance", "state": "unknown"}),
+        (PairRow, {"round_index": 0, "source": "unknown", "code": "0", "accuracy": 0.5}),
+    ],
+)
+def test_unknown_states_are_refused(
+    alembic_engine: Engine, empty_database_url: str, table: type[Base], values: dict[str, object]
+) -> None:
+    migrate(empty_database_url)
+    add_one_row_of_everything(alembic_engine)
+    with pytest.raises(IntegrityError, match="_known"), transaction(alembic_engine) as session:
+        session.add(table(search_id=session.scalars(select(SearchRow.id)).one(), **values))
