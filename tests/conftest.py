@@ -122,21 +122,33 @@ def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 class MarkedProcesses:
-    """Every process that was started, however indirectly, with a mark of this test in its environment."""
+    """Every process that was started, however indirectly, by one test.
 
-    def __init__(self, mark: str) -> None:
+    They have a mark in their environment, or work below one of the test's directories: servers that show their state
+    in the process title (PostgreSQL's backends, Valkey) write it over their environment.
+    """
+
+    def __init__(self, mark: str, directory: Path) -> None:
         self.mark = mark
+        self.directories = [directory]
 
     def pids(self) -> dict[int, str]:
         """Return the live ones, with their command lines; zombies have no environment and do not count."""
         found = {}
         for entry in process_table():
             with contextlib.suppress(OSError):
-                if self.mark.encode() in Path(f"/proc/{entry.pid}/environ").read_bytes():
+                if self._is_marked(Path(f"/proc/{entry.pid}")):
                     command = Path(f"/proc/{entry.pid}/cmdline").read_bytes()
                     found[entry.pid] = command.replace(b"\0", b" ").decode(errors="replace")
         found.pop(os.getpid(), None)
         return found
+
+    def _is_marked(self, entry: Path) -> bool:
+        if self.mark.encode() in (entry / "environ").read_bytes():
+            return True
+        # Not resolved: the kernel appends " (deleted)" for a directory that is gone, its process may still be there.
+        work_dir = (entry / "cwd").readlink()
+        return any(work_dir.is_relative_to(directory) for directory in self.directories)
 
     def find(self, text: str) -> int:
         """Return the one process whose command line contains ``text``, waiting for it to appear."""
@@ -157,11 +169,11 @@ class MarkedProcesses:
 
 
 @pytest.fixture
-def marked_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[MarkedProcesses]:
+def marked_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MarkedProcesses]:
     """Marks the environment of this test, to find what it left in the process table (and to kill that at its end)."""
     mark = uuid.uuid4().hex
     monkeypatch.setenv("NASATLAS_TEST_MARK", mark)
-    marked = MarkedProcesses(mark)
+    marked = MarkedProcesses(mark, tmp_path)
     yield marked
     for pid in marked.pids():
         with contextlib.suppress(ProcessLookupError):

@@ -161,6 +161,9 @@ def test_up_and_down(tmp_path: Path, temp_dir: Path, marked_processes: "MarkedPr
         assert (state_dir / "stack.json").stat().st_mode & 0o777 == 0o600
         assert stack.failures() == []
         assert stack.wait(0.1) == []
+        running = marked_processes.pids().values()
+        for title in ("postgres: checkpointer", "valkey-server", "stand-in api", "stand-in worker", "pool child"):
+            assert any(title in command for command in running), title
     assert phases[0] == "creating the database (first start only)"
     assert phases[-1] == "stopping"
     assert marked_processes.pids() == {}
