@@ -16,8 +16,8 @@ class UnreachableError(CommandError):
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(
             UNREACHABLE,
-            f"no answer from {url}: {reason.rstrip('.')}. Is the service up? Give its address with --url or NASATLAS_URL, or leave "
-            "both out to start one here.",
+            f"no answer from {url}: {reason.rstrip('.')}. Is the service up? Give its address with --url or "
+            "NASATLAS_URL, or leave both out to start one here.",
         )
 
 

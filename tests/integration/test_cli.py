@@ -1,0 +1,133 @@
+"""The command line against a real server: submit, follow, look up, cancel, resume; and what it prints."""
+
+import datetime as dt
+import json
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from app.cli.main import run
+from app.domain.lookup_table import Limits
+from app.main import create_app
+from app.settings import Settings, get_settings
+
+
+@pytest.fixture
+def served(api_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a real server on the test's database."""
+    server = uvicorn.Server(uvicorn.Config(create_app(api_settings), port=0, log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    monkeypatch.setenv("NASATLAS_URL", url)
+    get_settings.cache_clear()
+    yield url
+    server.should_exit = True
+    thread.join()
+
+
+def answer_of(capsys: pytest.CaptureFixture[str], *arguments: str, exit_code: int = 0) -> Any:
+    assert run([*arguments, "--json"]) == exit_code, capsys.readouterr()
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.usefixtures("served")
+class TestLookups:
+    def test_as_json(self, factory: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        search = factory.search()
+        table = search.tables[0]
+        limit = int(sorted(table.multi_adds)[3000])
+        answer = answer_of(capsys, "lookup", "--max-madds", f"{limit / 1e6}", "--limit", "20")
+        expected = table.subspace.codes(table.top(20, Limits(max_multi_adds=limit)))
+        assert [item["code"] for item in answer["items"]] == expected
+
+    def test_as_a_table(self, factory: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        search = factory.search()
+        assert run(["lookup", "--search-id", str(search.id), "--round", "0", "--limit", "3"]) == 0
+        printed = capsys.readouterr().out
+        for code in search.tables[0].subspace.codes(search.tables[0].top(3)):
+            assert code in printed
+        assert run(["lookup", "--max-madds", "0.1"]) == 0
+        assert "is below the cheapest" in capsys.readouterr().out
+
+    def test_without_any(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["lookup"]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert "no search has succeeded yet" in captured.err
+
+
+@pytest.mark.usefixtures("served")
+class TestSearches:
+    def test_submit_and_leave(self, capsys: pytest.CaptureFixture[str]) -> None:
+        arguments = ("search", "--dataset", "digits", "--search-space", "nas-bench-macro", "--detach", "--seed", "7")
+        search = answer_of(capsys, *arguments, "--set", "num_sampled=40", "--set", "similarity=measured")
+        assert search["state"] == "queued"
+        config = search["config"]
+        assert (config["seed"], config["num_sampled"], config["similarity"]) == (7, 40, "measured")
+        assert answer_of(capsys, "status")["items"][0]["id"] == search["id"]
+        assert answer_of(capsys, "status", search["id"])["id"] == search["id"]
+        assert answer_of(capsys, "cancel", search["id"])["state"] == "cancelled"
+        assert answer_of(capsys, "resume", search["id"], "--detach")["state"] == "queued"
+        assert run(["status"]) == 0
+        assert search["id"] in capsys.readouterr().out
+
+    def test_bad_requests_say_what_is_wrong(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["search", "--dataset", "nope", "--set", "num_samples=3"]) == 2
+        assert "did you mean num_sampled" in capsys.readouterr().err
+        assert run(["search", "--dataset", "nope", "--search-space", "darts"]) == 2
+        error = capsys.readouterr().err
+        assert "dataset: there is no data set 'nope'" in error
+        assert "search_space: there is no search space 'darts'" in error
+
+    def test_unknown_ids(self, capsys: pytest.CaptureFixture[str]) -> None:
+        for command in ("status", "cancel", "resume", "pairs"):
+            assert run([command, str(uuid.uuid4())]) == 2
+            assert "there is no search" in capsys.readouterr().err
+            assert run([command, "mine"]) == 2
+
+    def test_pairs_over_all_pages(
+        self, factory: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        search = factory.search()
+        monkeypatch.setattr("app.cli.searches.PAGE_SIZE", 7)
+        assert len(answer_of(capsys, "pairs", str(search.id), "--limit", "0")["items"]) == 40
+        assert len(answer_of(capsys, "pairs", str(search.id), "--limit", "9")["items"]) == 9
+        assert len(answer_of(capsys, "pairs", str(search.id), "--source", "reevaluated", "--round", "0")["items"]) == 10
+        assert run(["pairs", str(search.id)]) == 0
+        assert "62.50%" in capsys.readouterr().out
+
+    def test_follow_to_the_end(self, factory: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        search = factory.search(state="running")
+        lease = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=60)
+        factory.step(
+            search.id, "train_supernet", state="leased", progress=0.5, detail={"epoch": 3}, lease_expires_at=lease
+        )
+        code = search.tables[0].subspace.codes([5])[0]
+        ending = threading.Timer(
+            1.0, lambda: factory.change(search.id, state="succeeded", final_code=code, final_accuracy=0.75)
+        )
+        ending.start()
+        assert run(["resume", str(search.id)]) == 0
+        captured = capsys.readouterr()
+        assert code in captured.out
+        assert "75.00%" in captured.out
+        assert "epoch 3" in captured.err
+        assert "succeeded" in captured.err
+
+    @pytest.mark.parametrize("state", ["failed", "cancelled"])
+    def test_follow_to_a_bad_end(self, factory: Any, capsys: pytest.CaptureFixture[str], state: str) -> None:
+        search = factory.search(state="running", num_tables=0)
+        threading.Timer(1.0, lambda: factory.change(search.id, state=state, error="the disk is full")).start()
+        assert run(["resume", str(search.id)]) == 1
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert f"nasatlas resume {search.id}" in captured.err
+        assert state != "failed" or "the disk is full" in captured.err
