@@ -87,7 +87,21 @@ def upgrade() -> None:
         sa.Column("shard_index", sa.Integer(), server_default="0", nullable=False),
         sa.Column("payload", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
         sa.Column("state", sa.Text(), server_default="ready", nullable=False),
-        sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
+        sa.Column(
+            "attempt",
+            sa.Integer(),
+            server_default="0",
+            nullable=False,
+            comment="Fencing token: only ever increases.",
+        ),
+        sa.Column("failures", sa.Integer(), server_default="0", nullable=False, comment="Attempts whose worker died."),
+        sa.Column(
+            "release_requested",
+            sa.Boolean(),
+            server_default=sa.text("false"),
+            nullable=False,
+            comment="The worker is shutting down and shall hand the step back.",
+        ),
         sa.Column("progress", sa.Float(), server_default="0", nullable=False),
         sa.Column(
             "detail",
