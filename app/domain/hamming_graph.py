@@ -62,6 +62,22 @@ class FactorFeatures:
         """float32 [C, num_bits]: ``constant``, then the rows of all tables."""
         return np.concatenate([self.constant[None, :], *self.tables]).astype(np.float32)
 
+    def compacted(self) -> tuple["FactorFeatures", Float32Array]:
+        """Return the features without the bits that are the same in all nodes, and how to get them back.
+
+        Returns:
+            Features of A varying bits plus one that is 1 everywhere, and float32 [A + 1, num_bits], by which a row of
+            them is multiplied for the full row. Propagation works on either, as it acts on nodes and not on bits.
+        """
+        varying_B = np.zeros(self.num_bits, dtype=bool)
+        for table in self.tables:
+            varying_B |= (table != 0).any(axis=0)
+        expansion = np.eye(self.num_bits, dtype=np.float32)[varying_B]
+        expansion = np.concatenate([expansion, np.where(varying_B, 0, self.constant).astype(np.float32)[None]])
+        constant = np.append(self.constant[varying_B], np.float32(1))
+        tables = tuple(np.pad(table[:, varying_B], ((0, 0), (0, 1))) for table in self.tables)
+        return FactorFeatures(constant, tables), expansion
+
     def rows(self, choices_NF: Int64Array) -> Float32Array:
         """Return float32 [N, num_bits], the feature vectors of the nodes with these choices."""
         rows_NB = np.tile(self.constant.astype(np.float32), (len(choices_NF), 1))

@@ -23,7 +23,7 @@ from worker.nas.receptive_field import propagated_bits, receptive_field
 
 OnProgress = Callable[[int, int], None]
 
-_SLAB_BYTES = 24 << 20
+_SLAB_BYTES = 8 << 20
 _NODES_PER_LIST_CHUNK = 2048
 _BITS_CHUNK = 16384
 
@@ -150,28 +150,30 @@ class _UniformSlabs:
 
 
 class _MeasuredSlabs:
-    """Any similarity: the propagated bits of all nodes are kept (num_bits floats a node), scaled by D^-1/2."""
+    """Any similarity: the propagated bits that vary are kept for all nodes (22 floats for 7 cells), times D^-1/2."""
 
     def __init__(self, fit: GCNFit, num_leading: int) -> None:
         first = fit.module.layers[0]
         graph = fit.graph
         self._slab_size = math.prod(graph.factor_sizes[num_leading:])
         self._strides = [stride // self._slab_size for stride in graph.strides[:num_leading]]
-        self._weight_BH = torch.cat([first.lin.weight.T, first.bias[None]])
-        self._bits_NB = torch.empty(graph.num_nodes, len(self._weight_BH), device=fit.device)
+        compact, expansion = fit.features.compacted()
+        weight_AH = torch.as_tensor(expansion, device=fit.device) @ first.lin.weight.T
+        self._weight_AH = torch.cat([weight_AH, first.bias[None]])
+        self._bits_NA = torch.empty(graph.num_nodes, len(self._weight_AH), device=fit.device)
         for nodes in _runs(graph.num_nodes, _BITS_CHUNK):
             index = np.arange(nodes.start, nodes.stop, dtype=np.int64)
-            bits = torch.as_tensor(propagated_bits(graph, fit.features, index), device=fit.device)
+            bits = torch.as_tensor(propagated_bits(graph, compact, index), device=fit.device)
             scale = torch.as_tensor(graph.degree(index) ** -0.5, dtype=torch.float32, device=fit.device)[:, None]
-            self._bits_NB[nodes] = pad(bits, (0, 1), value=1.0) * scale
+            self._bits_NA[nodes] = pad(bits, (0, 1), value=1.0) * scale
 
     def activate(self, lead: Lead, out_SH: Tensor) -> None:
         start = self._slab_size * sum(choice * stride for choice, stride in zip(lead, self._strides, strict=True))
-        torch.mm(self._bits_NB[start : start + self._slab_size], self._weight_BH, out=out_SH)
+        torch.mm(self._bits_NA[start : start + self._slab_size], self._weight_AH, out=out_SH)
         out_SH.relu_()
 
     def scale(self, nodes: slice) -> Tensor:
-        return self._bits_NB[nodes, -1:]
+        return self._bits_NA[nodes, -1:]
 
 
 class _SlabWalk:

@@ -117,14 +117,20 @@ def _train(
     for epoch in range(config.epochs):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate_at(epoch)
-        optimizer.zero_grad()
-        loss = l1_loss(module(field), target_N)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        losses.append(loss.detach())
+        loss = train_epoch(module, field, target_N, optimizer)
+        losses.append(loss)
         if on_epoch is not None:
             on_epoch(epoch + 1, loss.item())
     return torch.stack(losses).cpu().numpy().astype(np.float64)
+
+
+def train_epoch(module: GCN, field: ReceptiveField, target_N: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+    """Make one full-batch update and return the mean absolute error before it (a scalar, still on the device)."""
+    optimizer.zero_grad()
+    loss = l1_loss(module(field), target_N)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.detach()
 
 
 def _check_pairs(index_N: Int64Array, accuracy_N: Float64Array) -> None:

@@ -10,7 +10,7 @@ receptive field. Legend: N labelled nodes, R field nodes, F factors, C choices o
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,9 +20,9 @@ from torch.nn.functional import embedding_bag
 
 from app.domain.hamming_graph import FactorFeatures, Float32Array, HammingGraph, Int64Array, factor_offsets
 
-# Temporaries of this size stay in (or near) the last-level cache; larger ones are bound by memory traffic.
-_TEMPORARY_BYTES = 24 << 20
-_FIELD_CHUNK = 4096
+# Temporaries of this size stay in the second-level caches; eight times as large, an epoch takes 1.7 times as long.
+_TEMPORARY_BYTES = 3 << 20
+_FIELD_CHUNK = 1024
 _STORED_FEATURES_BYTES = 256 << 20
 
 
@@ -184,11 +184,12 @@ class ExplicitField:
 
     Attributes:
         graph: The graph.
-        features: Its nodes' features.
+        features: Its nodes' features, compacted to the bits that vary.
         index_N: int64, the labelled nodes.
         field_R: int64, the distinct nodes of the field, in the order in which labelled nodes first meet them.
         chunks: The edges, by chunks of field nodes.
-        stored_RB: The propagated features of the field if they fit in 256 MB, else None (recomputed when used).
+        expansion_AB: From the features' A varying bits, the only ones worked on, to all B.
+        stored_RA: The propagated features of the field if they fit in 256 MB, else None (recomputed when used).
         device: Where to compute.
     """
 
@@ -197,7 +198,8 @@ class ExplicitField:
     index_N: Int64Array
     field_R: Int64Array
     chunks: tuple[_FieldChunk, ...]
-    stored_RB: Tensor | None
+    expansion_AB: Tensor
+    stored_RA: Tensor | None
     device: torch.device
 
     @classmethod
@@ -219,25 +221,27 @@ class ExplicitField:
         chunks = tuple(
             _field_chunks(rank_R[position_E], index_NK.shape[1], weight_E.astype(np.float32), len(field_R), device)
         )
-        field = cls(graph, features, index_N, field_R, chunks, None, torch.device(device))
-        if 4 * len(field_R) * features.num_bits > _STORED_FEATURES_BYTES:
+        compact, expansion = features.compacted()
+        expansion_AB = torch.as_tensor(expansion, device=device)
+        field = cls(graph, compact, index_N, field_R, chunks, expansion_AB, None, torch.device(device))
+        if 4 * len(field_R) * compact.num_bits > _STORED_FEATURES_BYTES:
             return field
-        stored_RB = torch.cat([field._propagated(field_R[chunk.start : chunk.stop]) for chunk in chunks])
-        return cls(graph, features, index_N, field_R, chunks, stored_RB, torch.device(device))
+        stored_RA = torch.cat([field._propagated(field_R[chunk.start : chunk.stop]) for chunk in chunks])
+        return replace(field, stored_RA=stored_RA)
 
     def propagated(self) -> Tensor:
         """Return [N, B], the nodes' propagated bits."""
-        return self._propagated(self.index_N)
+        return self._propagated(self.index_N) @ self.expansion_AB
 
     def aggregate(self, weight_HB: Tensor, bias_H: Tensor) -> Tensor:
         """Return [N, H]; see :class:`ReceptiveField`."""
-        result: Tensor = _ExplicitAggregate.apply(weight_HB, bias_H, self)  # type: ignore[no-untyped-call]
+        result: Tensor = _ExplicitAggregate.apply(weight_HB @ self.expansion_AB.T, bias_H, self)  # type: ignore[no-untyped-call]
         return result
 
     def chunk_features(self, chunk: _FieldChunk) -> Tensor:
-        """Return [m, B], the propagated features of a chunk's nodes."""
-        if self.stored_RB is not None:
-            return self.stored_RB[chunk.start : chunk.stop]
+        """Return [m, A], the propagated features of a chunk's nodes."""
+        if self.stored_RA is not None:
+            return self.stored_RA[chunk.start : chunk.stop]
         return self._propagated(self.field_R[chunk.start : chunk.stop])
 
     def _propagated(self, index_M: Int64Array) -> Tensor:
@@ -291,28 +295,28 @@ class _ExplicitAggregate(torch.autograd.Function):
     """Σ_j Â_ij relu(x_j W + b) over the listed field, chunk by chunk; activations are recomputed in the backward."""
 
     @staticmethod
-    def forward(ctx: Any, weight_HB: Tensor, bias_H: Tensor, field: ExplicitField) -> Tensor:
+    def forward(ctx: Any, weight_HA: Tensor, bias_H: Tensor, field: ExplicitField) -> Tensor:
         """Sum the chunks' activations into the rows that they reach."""
-        ctx.save_for_backward(weight_HB, bias_H)
+        ctx.save_for_backward(weight_HA, bias_H)
         ctx.field = field
-        sum_NH = weight_HB.new_zeros(len(field.index_N), len(bias_H))
+        sum_NH = weight_HA.new_zeros(len(field.index_N), len(bias_H))
         for chunk in field.chunks:
-            hidden_mH = torch.addmm(bias_H, field.chunk_features(chunk), weight_HB.T).relu_()
+            hidden_mH = torch.addmm(bias_H, field.chunk_features(chunk), weight_HA.T).relu_()
             sum_NH[chunk.rows_n] += _weighted_sums(hidden_mH, chunk.to_rows)
         return sum_NH
 
     @staticmethod
     def backward(ctx: Any, grad_NH: Tensor) -> tuple[Tensor, Tensor, None]:
         """Bring the gradient to the chunk's nodes, mask it by their activations, and sum over nodes."""
-        weight_HB, bias_H = ctx.saved_tensors
+        weight_HA, bias_H = ctx.saved_tensors
         field: ExplicitField = ctx.field
         grad_NH = grad_NH.contiguous()
-        grad_weight_HB, grad_bias_H = torch.zeros_like(weight_HB), torch.zeros_like(bias_H)
+        grad_weight_HA, grad_bias_H = torch.zeros_like(weight_HA), torch.zeros_like(bias_H)
         for chunk in field.chunks:
-            features_mB = field.chunk_features(chunk)
-            hidden_mH = torch.addmm(bias_H, features_mB, weight_HB.T)
+            features_mA = field.chunk_features(chunk)
+            hidden_mH = torch.addmm(bias_H, features_mA, weight_HA.T)
             arriving_mH = _weighted_sums(grad_NH, chunk.to_nodes)
             masked_mH = torch.ops.aten.threshold_backward(arriving_mH, hidden_mH, 0)
-            grad_weight_HB.addmm_(masked_mH.T, features_mB)
+            grad_weight_HA.addmm_(masked_mH.T, features_mA)
             grad_bias_H += masked_mH.sum(0)
-        return grad_weight_HB, grad_bias_H, None
+        return grad_weight_HA, grad_bias_H, None
