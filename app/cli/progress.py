@@ -134,12 +134,18 @@ def _result(stage: str, current: dict[str, Any]) -> str:
 
 
 def _detail(search: dict[str, Any], round_index: int | None, *, any_round: bool = False) -> str:
-    """What the running steps report of themselves, e.g. ``epoch 3, loss 1.21``."""
+    """What the running steps report of themselves, e.g. ``epoch 3/20, loss 1.21``."""
     for step in search["steps"]:
         if (any_round or step["round_index"] == round_index) and step["detail"]:
-            return ", ".join(f"{name.replace('_', ' ')} {_figure(value)}" for name, value in step["detail"].items())
+            return ", ".join(_figures(step["detail"]))
     return ""
 
 
-def _figure(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _figures(detail: dict[str, Any]) -> Iterator[str]:
+    """The reported figures; a count comes first, with its total."""
+    counts = [name for name in detail if f"{name}s" in detail]
+    for name in counts:
+        yield f"{name} {min(detail[name] + 1, detail[f'{name}s'])}/{detail[f'{name}s']}"
+    for name, value in detail.items():
+        if name not in counts and name.removesuffix("s") not in counts:
+            yield f"{name.replace('_', ' ')} {f'{value:.4g}' if isinstance(value, float) else value}"

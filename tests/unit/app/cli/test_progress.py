@@ -19,7 +19,7 @@ def a_search(state: str = "running", **changes: Any) -> dict[str, Any]:
         "eta_s": 187.2,
         "config": {"num_sampled": 300, "num_reevaluated": 30},
         "training_progress": 1.0,
-        "steps": [{"round_index": 0, "detail": {"epoch": 3, "loss": 0.123456}}],
+        "steps": [{"round_index": 0, "detail": {"loss": 0.123456, "epoch": 2, "epochs": 20}}],
         "rounds": [
             {
                 "round_index": 0,
@@ -51,7 +51,7 @@ def test_bars_appear_with_their_round() -> None:
     assert "training the supernet" in text
     assert "round 1: evaluating 300 sub-networks" in text
     assert "round 1: fitting the GCN to 279,936 architectures" in text
-    assert "epoch 3, loss 0.1235" in text
+    assert "epoch 3/20, loss 0.1235" in text
     assert "re-evaluating" not in text
     assert "round 2" not in text
 
@@ -67,7 +67,8 @@ def test_plain_lines_come_with_changes_and_now_and_then(
     printed = capsys.readouterr().err.splitlines()
     assert len(printed) == 3
     assert (
-        printed[0] == " 60%  round 1: fitting the GCN to 279,936 architectures (epoch 3, loss 0.1235), about 3:07 left"
+        printed[0]
+        == " 60%  round 1: fitting the GCN to 279,936 architectures (epoch 3/20, loss 0.1235), about 3:07 left"
     )
     assert "succeeded" in printed[2]
 
