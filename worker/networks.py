@@ -168,7 +168,7 @@ class TorchNetworks:
         )
         fit_s = time.perf_counter() - start
         predicted = predict_subspace(
-            fitted, on_progress=lambda fraction: report(_FIT_SHARE + (1 - _FIT_SHARE) * fraction, None)
+            fitted, on_progress=lambda done, total: report(_FIT_SHARE + (1 - _FIT_SHARE) * done / total, None)
         )
         return Fit(
             predicted,
