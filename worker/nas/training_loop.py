@@ -82,6 +82,10 @@ class TrainingLoop:
         self.network.to(self.device)
         if self.device.type == "cpu":
             use_cpu_convolutions(self.network)
+        # nn.Dropout draws from torch's global generator, whose state no checkpoint holds.
+        self.dropout = _SeededDropout(space.head.dropout, self.device) if space.head.dropout else None
+        if self.dropout is not None:
+            setattr(self.network.head, "dropout", self.dropout)  # noqa: B010 - mypy knows it as nn.Dropout
         self.active = _PathParameters(self.network)
         optimizer = torch.optim.SGD(
             self.network.parameters(),
@@ -155,6 +159,9 @@ class TrainingLoop:
         self, model: nn.Module, images_NCHW: Tensor, labels_N: Tensor, epoch: int, iteration: int
     ) -> tuple[Tensor, Tensor]:
         path = sampled_path(self.space, self.seed, epoch, iteration)
+        if self.dropout is not None:
+            draws = derive_seed(self.seed, None, f"dropout {epoch} {iteration} {self.replica.rank}")
+            self.dropout.generator.manual_seed(draws)
         optimizer, scaler = self.state.optimizer, self.state.scaler
         group = optimizer.param_groups[0]
         # Only the path's parameters: the others get no gradient, so neither momentum nor weight decay moves them.
@@ -183,6 +190,20 @@ class TrainingLoop:
         _check_finite(value, epoch)
         if on_progress is not None:
             on_progress(TrainingProgress(epoch, iteration + 1, done / num_steps, value))
+
+
+class _SeededDropout(nn.Module):
+    """Dropout that draws from a generator of its own, which is set before every iteration."""
+
+    def __init__(self, probability: float, device: torch.device) -> None:
+        super().__init__()
+        self.probability = probability
+        self.generator = torch.Generator(device)
+
+    def forward(self, x_NF: Tensor) -> Tensor:
+        """Zero features with the probability, and scale the others up."""
+        kept = 1.0 - self.probability
+        return x_NF * torch.empty_like(x_NF).bernoulli_(kept, generator=self.generator).div_(kept)
 
 
 class _PathParameters:

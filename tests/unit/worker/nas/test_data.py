@@ -1,0 +1,126 @@
+"""A search's images: split, statistics, calibration, and what is refused."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from app.domain.data_sets import DataSetError, load_images
+from worker.nas import data as data_module
+from worker.nas.data import load_search_data
+
+
+def load(root=None, name="digits", **changes):
+    arguments = {
+        "resolution": 8,
+        "num_classes": None,
+        "num_images": 400,
+        "validation_fraction": 0.1,
+        "num_calibration_images": 50,
+        "seed": 3,
+    }
+    return load_search_data(name, root, **{**arguments, **changes})
+
+
+def test_parts_and_their_sizes():
+    data = load()
+    assert len(data.train_labels_N) + len(data.validation_labels_N) == 400
+    assert len(data.validation_labels_N) == 40
+    assert len(data.calibration_images_NCHW) == 50
+    assert data.num_classes == len(data.class_names) == 10
+    assert data.resolution == 8
+    for images in (data.train_images_NCHW, data.validation_images_NCHW, data.calibration_images_NCHW):
+        assert images.dtype == torch.uint8
+        assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_calibration_images_are_training_images_and_never_validation_images():
+    data = load(num_images=None)
+    train = {image.numpy().tobytes() for image in data.train_images_NCHW}
+    assert all(image.numpy().tobytes() in train for image in data.calibration_images_NCHW)
+    held_out = {image.numpy().tobytes() for image in data.validation_images_NCHW} - train
+    assert len(held_out) > 100
+    everything = load(num_calibration_images=10_000)
+    assert len(everything.calibration_images_NCHW) == len(everything.train_images_NCHW)
+
+
+def test_the_seed_decides_everything():
+    first, again, other = load(), load(), load(seed=4)
+    for field in dataclasses.fields(first):
+        value = getattr(first, field.name)
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, getattr(again, field.name))
+    assert not torch.equal(first.train_images_NCHW, other.train_images_NCHW)
+    assert not torch.equal(first.calibration_images_NCHW, other.calibration_images_NCHW)
+
+
+def test_normalised_training_images_have_mean_zero_and_variance_one(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 200, (300, 9, 9, 3), dtype=np.uint8)
+    pixels[..., 2] //= 3
+    np.savez(tmp_path / "a.npz", images=pixels, labels=np.arange(300) % 3)
+    data = load(tmp_path, "a", resolution=9, num_images=None)
+    normalised = data.normalise(data.train_images_NCHW)
+    assert normalised.dtype == torch.float32
+    assert normalised.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(normalised.mean((0, 2, 3)), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(normalised.var((0, 2, 3), correction=0), torch.ones(3), atol=1e-4)
+    exact = (data.train_images_NCHW.double() / 255 - data.mean_C.double().view(3, 1, 1)) / data.std_C.double().view(
+        3, 1, 1
+    )
+    assert torch.allclose(normalised.double(), exact, atol=1e-5)
+
+
+def test_images_of_one_colour_do_not_divide_by_zero(tmp_path):
+    np.savez(tmp_path / "a.npz", images=np.full((20, 4, 4), 9, np.uint8), labels=np.arange(20) % 2)
+    data = load(tmp_path, "a", resolution=4, num_images=None)
+    assert torch.isfinite(data.normalise(data.train_images_NCHW)).all()
+
+
+def test_images_are_those_of_the_data_set():
+    images = load_images("digits", None, resolution=8, num_images=400, seed=3)
+    data = load()
+    assert sorted(images.labels_N.tolist()) == sorted(
+        [*data.train_labels_N.tolist(), *data.validation_labels_N.tolist()]
+    )
+    total = int(data.train_images_NCHW.sum()) + int(data.validation_images_NCHW.sum())
+    assert total == int(images.images_NHWC.sum(dtype=np.int64))
+
+
+def test_what_cannot_be_given_is_refused(monkeypatch):
+    with pytest.raises(DataSetError, match="no data set 'nothing'"):
+        load(name="nothing")
+    with pytest.raises(DataSetError, match="num_calibration_images"):
+        load(num_calibration_images=1)
+    monkeypatch.setattr(data_module, "memory_at_hand", lambda device: 2**20)
+    with pytest.raises(DataSetError, match="lower num_images"):
+        load(resolution=64)
+
+
+def test_malformed_tensors_are_refused():
+    data = load()
+    for changes, match in (
+        ({"train_images_NCHW": data.train_images_NCHW.float()}, "must be uint8"),
+        ({"train_labels_N": data.train_labels_N[1:]}, "one per image"),
+        ({"num_classes": 9}, "must lie in 0 to 8"),
+        ({"calibration_images_NCHW": data.calibration_images_NCHW[:0]}, "no calibration images"),
+        ({"std_C": torch.zeros(3)}, "positive"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            dataclasses.replace(data, **changes)
+
+
+def test_moving_keeps_everything():
+    data = load()
+    assert data.to("cpu") is data
+    moved = data.to("cpu:0")
+    assert moved is not data
+    assert torch.equal(moved.calibration_images_NCHW, data.calibration_images_NCHW)
+    assert moved.class_names == data.class_names
+
+
+def test_progress_reaches_the_end():
+    fractions = []
+    load(on_progress=fractions.append, num_images=None)
+    assert fractions
+    assert fractions == sorted(fractions)

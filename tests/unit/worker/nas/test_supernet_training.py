@@ -1,0 +1,306 @@
+"""Step 0: it learns, trains only the sampled path, and resumes to the same bits from wherever it was stopped."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from app.domain.search_space import Cell, Choice, Head, SearchSpace, Stem
+from app.domain.seeds import derive_seed
+from worker.nas.checkpoint import CheckpointError, CheckpointStore
+from worker.nas.data import load_search_data
+from worker.nas.supernet import Supernet
+from worker.nas.supernet_training import (
+    SupernetTrainingConfig,
+    TrainingDivergedError,
+    TrainingProgress,
+    load_supernet,
+    sampled_path,
+    train_supernet,
+)
+from worker.nas.training_loop import learning_rate_at
+
+CPU = torch.device("cpu")
+CHOICES = (Choice(kernel_size=3, expansion=2), Choice(kernel_size=5, expansion=3), Choice(kind="identity"))
+SPACE = SearchSpace(
+    name="tiny",
+    input_resolution=8,
+    num_classes=10,
+    activation="relu",
+    stem=Stem(out_channels=8, stride=1),
+    cells=(Cell(out_channels=8, choices=CHOICES), Cell(out_channels=16, stride=2, choices=CHOICES)),
+    head=Head(out_channels=32, dropout=0.2),
+)
+CONFIG = SupernetTrainingConfig(epochs=3, batch_size=50, learning_rate=0.1, augmentation="crop")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_search_data(
+        "digits",
+        None,
+        resolution=8,
+        num_classes=None,
+        num_images=300,
+        validation_fraction=0.1,
+        num_calibration_images=32,
+        seed=0,
+    )
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def store(tmp_path, name="search"):
+    return CheckpointStore(str(tmp_path), name)
+
+
+def train(checkpoints, data, config=CONFIG, seed=0, space=SPACE, on_progress=None):
+    return train_supernet(space, data, config, seed=seed, device=CPU, checkpoints=checkpoints, on_progress=on_progress)
+
+
+def weights(checkpoints):
+    return checkpoints.load_tensors("supernet").tensors
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stop_at(step, monkeypatch):
+    """A callback that raises at a step, counted over the whole training; progress comes at every iteration then."""
+    monkeypatch.setattr("worker.nas.training_loop._PROGRESS_INTERVAL_S", 0.0)
+    calls = iter(range(10_000))
+
+    def on_progress(progress):
+        if next(calls) == step:
+            raise StoppedError
+
+    return on_progress
+
+
+def test_it_learns(tmp_path, data):
+    config = dataclasses.replace(CONFIG, epochs=25, batch_size=20, augmentation="none")
+    report = train(store(tmp_path), data, config)
+    assert len(report.results) == 25
+    assert report.results[0].loss > report.results[-1].loss
+    assert report.results[-1].accuracy > 0.5
+    assert report.num_images == 25 * 260
+    assert report.images_per_s > 0
+    assert 0 < report.input_share < 0.5
+
+
+def test_the_loop_is_plain_sgd_on_the_sampled_paths(tmp_path, data):
+    """The same training written the obvious way: nn.Conv2d, NCHW, torch's SGD over all parameters."""
+    config = SupernetTrainingConfig(
+        epochs=2, batch_size=64, learning_rate=0.05, augmentation="none", label_smoothing=0.1
+    )
+    space = SPACE.model_copy(update={"head": Head(out_channels=32, dropout=0.0)})
+    report = train(store(tmp_path), data, config, space=space)
+    network = Supernet(space, torch.Generator().manual_seed(derive_seed(0, None, "supernet weights"))).train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=4e-5)
+    iterations = len(data.train_labels_N) // 64
+    losses = []
+    for epoch in range(2):
+        order = torch.Generator().manual_seed(derive_seed(0, None, f"order {epoch}"))
+        order_N = torch.randperm(len(data.train_labels_N), generator=order)
+        for iteration in range(iterations):
+            index_N = order_N[64 * iteration : 64 * iteration + 64]
+            optimizer.param_groups[0]["lr"] = learning_rate_at(config, epoch * iterations + iteration, 2 * iterations)
+            optimizer.zero_grad(set_to_none=True)
+            images = data.normalise(data.train_images_NCHW[index_N]).contiguous()
+            logits = network(images, sampled_path(SPACE, 0, epoch, iteration))
+            loss = F.cross_entropy(logits, data.train_labels_N[index_N], label_smoothing=0.1)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    found = [result.loss for result in report.results]
+    assert np.allclose(found, np.reshape(losses, (2, iterations)).mean(1), atol=1e-4)
+    trained = weights(store(tmp_path))
+    for name, tensor in network.state_dict().items():
+        assert torch.allclose(trained[name], tensor, atol=1e-3), name
+
+
+@pytest.mark.parametrize("step", [0, 3, 5, 7, 12, 14])
+def test_stopped_anywhere_it_resumes_to_the_same_bits(tmp_path, data, monkeypatch, step):
+    undisturbed, stopped = store(tmp_path, "undisturbed"), store(tmp_path, "stopped")
+    expected = train(undisturbed, data)
+    with pytest.raises(StoppedError):
+        train(stopped, data, on_progress=stop_at(step, monkeypatch))
+    assert not stopped.exists("supernet")
+    report = train(stopped, data)
+    assert report.first_epoch == step // 5
+    assert report.results == expected.results
+    assert same(weights(stopped), weights(undisturbed))
+
+
+def test_a_damaged_checkpoint_costs_one_epoch_and_not_the_training(tmp_path, data, monkeypatch):
+    undisturbed, damaged = store(tmp_path, "undisturbed"), store(tmp_path, "damaged")
+    train(undisturbed, data)
+    with pytest.raises(StoppedError):
+        train(damaged, data, on_progress=stop_at(12, monkeypatch))
+    assert damaged.names() == ("training-000001", "training-000002")
+    path = tmp_path / "damaged" / "training-000002.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    report = train(damaged, data)
+    assert report.first_epoch == 1
+    assert len(report.warnings) == 1
+    assert "training-000002" in report.warnings[0]
+    assert same(weights(damaged), weights(undisturbed))
+
+
+def test_when_no_checkpoint_can_be_read_it_says_so_and_does_not_start_again(tmp_path, data, monkeypatch):
+    checkpoints = store(tmp_path)
+    with pytest.raises(StoppedError):
+        train(checkpoints, data, on_progress=stop_at(12, monkeypatch))
+    for path in (tmp_path / "search").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="no checkpoint of this training can be read"):
+        train(checkpoints, data)
+
+
+def test_a_finished_training_is_not_done_again(tmp_path, data):
+    checkpoints = store(tmp_path)
+    first = train(checkpoints, data)
+    assert checkpoints.names() == ("supernet",)
+    again = train(checkpoints, data)
+    assert again.results == first.results
+    assert again.num_images == 0
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_another_trainings_checkpoint_is_refused(tmp_path, data, monkeypatch, finished):
+    checkpoints = store(tmp_path)
+    if finished:
+        train(checkpoints, data)
+    else:
+        with pytest.raises(StoppedError):
+            train(checkpoints, data, on_progress=stop_at(6, monkeypatch))
+    before = checkpoints.names()
+    other_space = SPACE.model_copy(update={"head": Head(out_channels=40)})
+    shifted = dataclasses.replace(data, mean_C=data.mean_C + 0.01)
+    for changes in (
+        {"seed": 1},
+        {"config": dataclasses.replace(CONFIG, learning_rate=0.11)},
+        {"space": other_space},
+        {"data": shifted},
+    ):
+        with pytest.raises(CheckpointError, match="another search space, data set, configuration or seed"):
+            train(checkpoints, **{"data": data, **changes})
+    assert checkpoints.names() == before
+
+
+def test_the_seed_decides_the_weights(tmp_path, data):
+    stores = [store(tmp_path, name) for name in "abc"]
+    for checkpoints, seed in zip(stores, (0, 0, 1), strict=True):
+        train(checkpoints, data, seed=seed)
+    first, again, other = map(weights, stores)
+    assert same(first, again)
+    assert not same(first, other)
+
+
+def test_blocks_that_were_never_sampled_keep_their_weights(tmp_path, data):
+    config = dataclasses.replace(CONFIG, epochs=1, batch_size=270)
+    train(store(tmp_path), data, config)
+    path = sampled_path(SPACE, 0, 0, 0)
+    start = Supernet(SPACE, torch.Generator().manual_seed(derive_seed(0, None, "supernet weights"))).state_dict()
+    trained = weights(store(tmp_path))
+    for name, tensor in start.items():
+        if not name.startswith("cells."):
+            continue
+        cell_index, choice = map(int, name.split(".")[1:3])
+        if choice != path[cell_index]:
+            assert torch.equal(trained[name], tensor), name
+        elif name.endswith("conv.weight"):
+            assert not torch.equal(trained[name], tensor), name
+
+
+def test_paths_are_uniform_and_independent():
+    paths = np.array([sampled_path(SPACE, 5, epoch, iteration) for epoch in range(10) for iteration in range(180)])
+    counts = np.zeros((3, 3))
+    np.add.at(counts, tuple(paths.T), 1)
+    expected = len(paths) / 9
+    assert ((counts - expected) ** 2 / expected).sum() < 26.1  # chi-square with 8 degrees of freedom, p = 0.001
+    assert sampled_path(SPACE, 5, 1, 2) == sampled_path(SPACE, 5, 1, 2)
+    assert all(0 <= choice < 3 for choice in paths.ravel())
+
+
+def test_the_cosine_ends_at_zero():
+    config = SupernetTrainingConfig(learning_rate=0.18)
+    rates = [learning_rate_at(config, step, 100) for step in range(101)]
+    assert rates[0] == 0.18
+    assert rates[50] == pytest.approx(0.09)
+    assert rates[100] == pytest.approx(0.0)
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_divergence_says_what_to_do_and_leaves_no_supernet(tmp_path, data):
+    checkpoints = store(tmp_path)
+    with pytest.raises(TrainingDivergedError, match="lower the learning rate"):
+        train(checkpoints, data, dataclasses.replace(CONFIG, learning_rate=1e30))
+    assert not checkpoints.exists("supernet")
+
+
+def test_progress_is_monotone_and_complete(tmp_path, data, monkeypatch):
+    monkeypatch.setattr("worker.nas.training_loop._PROGRESS_INTERVAL_S", 0.0)
+    seen: list[TrainingProgress] = []
+    train(store(tmp_path), data, on_progress=seen.append)
+    assert [(p.epoch, p.iteration) for p in seen] == [(epoch, i + 1) for epoch in range(3) for i in range(5)]
+    assert [p.fraction for p in seen] == [(i + 1) / 15 for i in range(15)]
+    assert all(math.isfinite(p.loss) for p in seen)
+
+
+def test_a_batch_larger_than_the_data_is_the_data(tmp_path, data):
+    report = train(store(tmp_path), data, dataclasses.replace(CONFIG, epochs=1, batch_size=1024))
+    assert report.num_images == len(data.train_labels_N)
+
+
+def test_the_trained_supernet_can_be_loaded(tmp_path, data):
+    checkpoints = store(tmp_path)
+    with pytest.raises(CheckpointError, match="no checkpoint 'supernet'"):
+        load_supernet(SPACE, checkpoints, CPU)
+    train(checkpoints, data)
+    network = load_supernet(SPACE, checkpoints, CPU)
+    assert not network.training
+    assert same(network.state_dict(), weights(checkpoints))
+    with pytest.raises(CheckpointError, match="not one of the space"):
+        load_supernet(SPACE.model_copy(update={"head": Head(out_channels=40)}), checkpoints, CPU)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", 1),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("learning_rate", float("inf")),
+        ("momentum", 1.0),
+        ("momentum", -0.1),
+        ("weight_decay", -1e-4),
+        ("weight_decay", float("nan")),
+        ("augmentation", "flip"),
+        ("label_smoothing", 1.0),
+    ],
+)
+def test_impossible_values_are_refused(field, value):
+    with pytest.raises(ValueError, match=field):
+        SupernetTrainingConfig(**{field: value})
+
+
+def test_space_and_data_must_fit(tmp_path, data):
+    for changes in ({"input_resolution": 16}, {"num_classes": 5}):
+        with pytest.raises(ValueError, match="the space wants"):
+            train(store(tmp_path), data, space=SPACE.model_copy(update=changes))
