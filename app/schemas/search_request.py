@@ -30,7 +30,7 @@ class _Request(BaseModel):
         json_schema_extra={
             "examples": [
                 {"dataset": "digits", "search_space": "fairnas", "preset": "quick", "seed": 0},
-                {"dataset": "cifar10", "search_space": "nas-bench-macro", "epochs": 10, "num_sampled": 200},
+                {"dataset": "digits", "search_space": "nas-bench-macro", "epochs": 10, "num_sampled": 200},
             ]
         },
     )
