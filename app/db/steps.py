@@ -94,7 +94,7 @@ def heartbeat(
     row = session.execute(
         update(StepRow)
         .where(_held(key))
-        .values(lease_expires_at=_expiry(lease_s), progress=progress, detail=detail)
+        .values(lease_expires_at=_expiry(lease_s), progress=func.greatest(StepRow.progress, progress), detail=detail)
         .returning(StepRow.release_requested, state.label("search_state"))
         .execution_options(synchronize_session=False)
     ).one_or_none()
