@@ -1,11 +1,10 @@
 """Turns what pydantic and the domain say about wrong values into field errors that help."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from app.errors import FieldError
 
@@ -26,19 +25,28 @@ def field_errors(error: ValueError, *loc: str, model: type[BaseModel] | None = N
 
 
 def from_details(
-    details: Iterable[ErrorDetails] | Sequence[Any],
+    details: Iterable[Mapping[str, Any]],
     prefix: Sequence[str | int] = (),
     model: type[BaseModel] | None = None,
 ) -> list[FieldError]:
     """Return pydantic's error details as field errors."""
     found = []
     for detail in details:
-        path = tuple(part for part in detail["loc"] if part not in _UNION_TAGS or part == detail["loc"][-1])
+        path = _without_tag(detail["loc"])
         msg = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden" and model is not None:
             msg = _unknown_field(str(path[-1]), model, path)
         found.append(FieldError(loc=[*prefix, *path], msg=msg))
     return found
+
+
+def _without_tag(loc: Sequence[str | int]) -> tuple[str | int, ...]:
+    """A place as users see it: without pydantic's note which kind of search space it took the value for."""
+    return tuple(
+        part
+        for position, part in enumerate(loc)
+        if not (part in _UNION_TAGS and position and loc[position - 1] == "search_space")
+    )
 
 
 def _unknown_field(name: str, model: type[BaseModel], path: Sequence[str | int]) -> str:

@@ -61,4 +61,5 @@ def test_the_domains_own_words_stay() -> None:
         "cells": [{"out_channels": 8, "choices": [{}]}],
     }
     (error,) = errors_of({"dataset": "x", "search_space": space})
+    assert error.loc == ["body", "search_space"]
     assert error.msg == "the search space holds one architecture only; give at least one cell two choices"
