@@ -1,12 +1,13 @@
 """BN statistics of a sub-network itself: recalibration through a prefix, layer by layer.
 
-The supernet's running averages mix all paths that were trained, which distorts z far more than the supernet's weights do.
-A layer's own statistics depend on the choices before it only, so a node of the trie is calibrated once for all below it.
+The supernet's running averages mix all paths that were trained, which distorts z far more than the supernet's weights
+do. A layer's own statistics depend on the choices before it only, so a node of the trie is calibrated once.
 
 Tensors: N images, C channels, H x W pixels, channels_last.
 """
 
 from collections.abc import Iterable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ def calibrate(block: RawBlock, x_NCHW: Tensor, *, budget_bytes: int) -> tuple[tu
     """
     if not block.layers:
         return (), x_NCHW
-    parts = list(x_NCHW.split(chunk_rows(x_NCHW, block.layers)))
+    parts = list(torch.split(x_NCHW, chunk_rows(x_NCHW, block.layers)))
     affines: list[Affine] = []
     pending: list[FoldedLayer] = []  # layers that are known, but whose output was too large to keep
     num_pixels = x_NCHW.shape[2] * x_NCHW.shape[3]
@@ -84,13 +85,19 @@ def _partial_moments(x_NCHW: Tensor) -> tuple[Tensor, Tensor, int]:
         variance_C, mean_C = torch.var_mean(x_NCHW.float(), (0, 2, 3), correction=0)
         return mean_C[None], variance_C[None], x_NCHW.numel() // len(mean_C)
     n, channels, height, width = x_NCHW.shape
-    # var_mean is many times slower than BN's own kernel on channels_last. As if pixels were channels: R rows of partial
-    # statistics over n images (or image rows) each, which also keeps float32 sums short.
-    pixels = next((p for p in (height * width, width) if p * channels <= _MAX_STATISTICS), 1)
+    # var_mean is many times slower than BN's own kernel on channels_last. As if some pixels were channels, which keeps
+    # the float32 sums of that kernel short.
+    pixels = _divisor(height * width, max(1, _MAX_STATISTICS // channels))
     size = n * height * width // pixels
     rows = x_NCHW.permute(0, 2, 3, 1).reshape(size, pixels * channels)
     mean, variance = torch.ops.aten.batch_norm_update_stats(rows.t()[None, :, :, None], None, None, 0.0)
     return mean.view(pixels, channels), variance.view(pixels, channels), size
+
+
+@cache
+def _divisor(number: int, largest: int) -> int:
+    """Return the largest divisor of a number that is not above ``largest``."""
+    return next(divisor for divisor in range(min(number, largest), 0, -1) if number % divisor == 0)
 
 
 def _normalise(x_NCHW: Tensor, affine: Affine, layer: RawConv) -> Tensor:

@@ -1,12 +1,12 @@
-"""Sub-network sampling, fast: z of many architectures of one supernet in one depth-first walk (steps 1 and 3 of the paper).
+"""Sub-network sampling, fast: z of many architectures in one depth-first walk (steps 1 and 3 of the paper).
 
-The activations after a prefix are computed once for all architectures that share it, with BN folded into the convolutions.
+What a prefix computes is computed once for all architectures that share it, with BN folded into the convolutions.
 The numbers are those of :mod:`worker.nas.plain_evaluation` up to rounding, and an architecture's result does not depend
 on which others are evaluated with it, nor on the number of threads: every operation runs on one thread on a CPU, on a
 batch whose size is given by the network and the machine, and threads share the work node by node.
 
-Wrong by decree: an image whose logits are not all finite counts as misclassified. Weights or statistics that are not finite
-are an error (:class:`DivergedSupernetError`): no accuracy of such a supernet means anything.
+Wrong by decree: an image whose logits are not all finite counts as misclassified. Weights or BN statistics that are not
+finite are an error (:class:`DivergedSupernetError`): no accuracy of such a supernet means anything.
 """
 
 import threading
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from app.domain.multi_adds import cell_costs, fixed_cost
 from app.domain.search_config import BNStatistics
@@ -31,7 +31,7 @@ from worker.nas.trie import TrieNode, build_trie, shard
 from worker.nas.trie_walk import TrieWalk
 
 _MAX_TRIE_SIZE = 512
-"""Architectures per trie. It bounds what is kept between batches: the statistics of each node, and a label per image."""
+"""Architectures per trie. It bounds what is kept: the statistics of each node, and a label per image."""
 
 _NOT_FINITE = -1
 
@@ -56,12 +56,12 @@ def evaluate_subnetworks(
         supernet: The trained supernet S; not changed.
         architectures: In any order, also repeated.
         data: The validation images, and the calibration images for ``recalibrated``.
-        bn_statistics: ``recalibrated``: each sub-network's own on the calibration set; ``running``: the supernet's averages.
+        bn_statistics: ``recalibrated``: each sub-network's own on the calibration set; ``running``: the supernet's.
         device: Where to evaluate.
-        memory_bytes: Memory for activations; by default a part of what the machine (or the GPU) has in all. It decides the
-            batch size, so the same value gives the same numbers.
-        on_progress: Called with the fraction done, in (0, 1], from the calling thread, at least every half second between
-            blocks; what it raises cancels the evaluation and is passed on.
+        memory_bytes: Memory for activations; by default a part of what the machine (or the GPU) has in all. It decides
+            the batch size, so the same value gives the same numbers.
+        on_progress: Called with the fraction done, in (0, 1], from the calling thread, several times a second; what it
+            raises cancels the evaluation after the blocks that are running, and is passed on.
 
     Returns:
         int64 array, one count per architecture in the order given.
@@ -176,7 +176,7 @@ class _RawNetwork:
 
     def logits(self, features_NCHW: Tensor) -> Tensor:
         """Map the output of the head's convolution to logits, float32 [N, num_classes]."""
-        return F.linear(pool(features_NCHW).float(), self.classifier_weight, self.classifier_bias)
+        return functional.linear(pool(features_NCHW).float(), self.classifier_weight, self.classifier_bias)
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,6 +313,4 @@ def _block_costs(space: SearchSpace) -> dict[tuple[int, int], int]:
 
 def _check_finite(tensors: Sequence[Tensor], problem: str) -> None:
     if tensors and not bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all()):
-        raise DivergedSupernetError(
-            f"{problem}: its training has diverged; train it again with a lower learning rate, or from an earlier checkpoint"
-        )
+        raise DivergedSupernetError(f"{problem}: its training has diverged; train it again with a lower learning rate")

@@ -5,16 +5,14 @@ Batch sizes change the last bits of a sum. From total memory or a given budget t
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from app.domain.search_space import SearchSpace
+from worker.nas.device import memory_at_hand
 
 _MAX_BATCH = 512
 """Images per batch beyond which nothing is gained: the work per node outweighs what a node costs in Python."""
-
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def plan_memory(
     Args:
         space: The space of the supernet.
         resolution: Height and width of the images.
-        num_calibration: Images of the calibration set, all of which pass each layer before the next; 0 without recalibration.
+        num_calibration: Images of the calibration set, which pass each layer together; 0 without recalibration.
         device: Where evaluation runs.
         bytes_per_value: Of an activation.
         memory_bytes: Budget for activations; None: half of all memory.
@@ -52,27 +50,17 @@ def plan_memory(
     Raises:
         ValueError: If not even the activations between the cells fit for the calibration set.
     """
-    budget = memory_bytes if memory_bytes is not None else total_memory(device) // 2
+    budget = memory_bytes if memory_bytes is not None else memory_at_hand(device) // 2
     path, widest = _bytes_per_image(space, resolution, bytes_per_value)
     if num_calibration * path > budget // 2:
         raise ValueError(
-            f"{num_calibration} calibration images need {num_calibration * path / 2**20:,.0f} MiB for their activations, "
-            f"and there are {budget / 2**21:,.0f} MiB for that; use at most {max(1, budget // 2 // path)} calibration images"
+            f"{num_calibration} calibration images need {num_calibration * path / 2**20:,.0f} MiB for activations, and "
+            f"there are {budget / 2**21:,.0f} MiB; use at most {max(1, budget // 2 // path)} calibration images"
         )
     num_walkers = (os.cpu_count() or 1) if device.type == "cpu" else 1
     share = budget // 2 // num_walkers
     per_image = path if device.type == "cpu" else path + 3 * widest  # a CPU runs the inside of a block in small chunks
     return MemoryPlan(batch_size=min(_MAX_BATCH, max(1, share // per_image)), inner_bytes=share // 4)
-
-
-def total_memory(device: torch.device) -> int:
-    """Return the memory of a GPU, or of this machine or container, in bytes."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if _CGROUP_LIMIT.exists() and (limit := _CGROUP_LIMIT.read_text().strip()).isdigit():
-        total = min(total, int(limit))
-    return total
 
 
 def _bytes_per_image(space: SearchSpace, resolution: int, bytes_per_value: int) -> tuple[int, int]:

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from app.domain.search_space import Activation
 from worker.nas.blocks import ConvBN, InvertedResidual, SqueezeExcitation
 
 CHUNK_BYTES = 8 * 2**20
-"""Size of the widest activation of a chunk on a CPU. Larger ones fall out of the cache, and from 32 MiB on the C library
-maps fresh pages for every tensor, which costs more than the convolution."""
+"""Size of the widest activation of a chunk on a CPU. Larger ones fall out of the cache, and from 32 MiB on the C
+library maps fresh pages for every tensor, which costs more than the convolution."""
 
 _GEMM_MAX_PIXELS = 16
 """Largest map, in pixels, on which the matrix product is faster than oneDNN's 1x1 convolution (measured)."""
@@ -126,8 +126,8 @@ class Gate:
 
     def __call__(self, x_NCHW: Tensor) -> Tensor:
         """Scale the channels in place."""
-        squeezed = activate_(F.linear(pool(x_NCHW), self.squeeze_weight, self.squeeze_bias), self.activation)
-        gate_NC = torch.sigmoid_(F.linear(squeezed, self.excite_weight, self.excite_bias))
+        squeezed = activate_(functional.linear(pool(x_NCHW), self.squeeze_weight, self.squeeze_bias), self.activation)
+        gate_NC = torch.sigmoid_(functional.linear(squeezed, self.excite_weight, self.excite_bias))
         return x_NCHW.mul_(gate_NC.to(x_NCHW.dtype)[:, :, None, None])
 
 
@@ -177,7 +177,7 @@ class FoldedBlock:
         rows = chunk_rows(x_NCHW, self.layers)
         if len(x_NCHW) <= rows:
             return self._run(x_NCHW)
-        return torch.cat([self._run(part) for part in x_NCHW.split(rows)])
+        return torch.cat([self._run(part) for part in torch.split(x_NCHW, rows)])
 
     def _run(self, x_NCHW: Tensor) -> Tensor:
         out = run_layers(x_NCHW, self.layers)
@@ -192,7 +192,7 @@ def run_layers(x_NCHW: Tensor, layers: Sequence[FoldedLayer]) -> Tensor:
 
 
 def chunk_rows(x_NCHW: Tensor, layers: Sequence[RawLayer | FoldedLayer]) -> int:
-    """Images per chunk, so that the widest activation of a block takes at most ``CHUNK_BYTES``; all of them on a GPU."""
+    """Images per chunk, so that a block's widest activation takes at most ``CHUNK_BYTES``; all of them on a GPU."""
     if x_NCHW.device.type != "cpu":
         return len(x_NCHW)
     height, width, widest = x_NCHW.shape[2], x_NCHW.shape[3], 1
@@ -230,7 +230,7 @@ def raw_block(block: nn.Module, device: torch.device, dtype: torch.dtype) -> Raw
 
 def pool(x_NCHW: Tensor) -> Tensor:
     """Global average pool: [N, C, H, W] to [N, C]."""
-    # Reducing the middle axis of a contiguous [N, HW, C] view is several times faster than mean((2, 3)) on channels_last.
+    # Reducing the middle axis of a contiguous [N, HW, C] view is much faster than mean((2, 3)) on channels_last.
     return x_NCHW.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
 
 
@@ -242,7 +242,7 @@ def activate_(x: Tensor, activation: Activation | None) -> Tensor:
         case "relu6":
             return x.clamp_(0, 6)
         case "swish":
-            return F.silu(x, inplace=True)
+            return functional.silu(x, inplace=True)
         case None:
             return x
 
@@ -251,22 +251,30 @@ def _raw_conv(layer: ConvBN, device: torch.device, dtype: torch.dtype) -> RawCon
     conv, bn = layer.conv, layer.bn
     assert bn.running_mean is not None
     assert bn.running_var is not None
+    gamma_C, beta_C, mean_C, variance_C = (
+        tensor.detach().to(device, torch.float32) for tensor in (bn.weight, bn.bias, bn.running_mean, bn.running_var)
+    )
     return RawConv(
-        ConvSpec(conv.kernel_size[0], conv.stride[0], conv.groups, _activation_name(layer.activation)),
-        conv.weight.detach().to(device, dtype).contiguous(memory_format=torch.channels_last),
-        *(t.detach().to(device, torch.float32) for t in (bn.weight, bn.bias, bn.running_mean, bn.running_var)),
+        spec=ConvSpec(conv.kernel_size[0], conv.stride[0], conv.groups, _activation_name(layer.activation)),
+        weight=conv.weight.detach().to(device, dtype).contiguous(memory_format=torch.channels_last),
+        gamma_C=gamma_C,
+        beta_C=beta_C,
+        mean_C=mean_C,
+        variance_C=variance_C,
         eps=bn.eps,
     )
 
 
 def _gate(layer: SqueezeExcitation, device: torch.device, dtype: torch.dtype) -> Gate:
-    weights = [
-        tensor.detach().to(device, dtype).flatten(1) if tensor.ndim > 1 else tensor.detach().to(device, dtype)
-        for conv in (layer.squeeze, layer.excite)
-        for tensor in (conv.weight, conv.bias)
-        if tensor is not None
-    ]
-    return Gate(*weights, activation=_activation_name(layer.activation))
+    assert layer.squeeze.bias is not None
+    assert layer.excite.bias is not None
+    return Gate(
+        squeeze_weight=layer.squeeze.weight.detach().to(device, dtype).flatten(1),
+        squeeze_bias=layer.squeeze.bias.detach().to(device, dtype),
+        excite_weight=layer.excite.weight.detach().to(device, dtype).flatten(1),
+        excite_bias=layer.excite.bias.detach().to(device, dtype),
+        activation=_activation_name(layer.activation),
+    )
 
 
 def _activation_name(module: nn.Module) -> Activation | None:
@@ -290,9 +298,9 @@ def _convolve(x_NCHW: Tensor, weight: Tensor, bias_C: Tensor | None, spec: ConvS
             weight_IO = weight.view(-1, channels).t()
             out = rows @ weight_IO if bias_C is None else torch.addmm(bias_C, rows, weight_IO)
             return activate_(out, act).view(n, height, width, -1).permute(0, 3, 1, 2)
-        if torch.backends.mkldnn.is_available():
+        if torch._C._has_mkldnn:
             return _convolve_onednn(x_NCHW, weight, bias_C, spec, act)
-    out = F.conv2d(x_NCHW, weight, bias_C, spec.stride, spec.kernel_size // 2, 1, spec.groups)
+    out = functional.conv2d(x_NCHW, weight, bias_C, spec.stride, spec.kernel_size // 2, 1, spec.groups)
     return activate_(out, act)
 
 

@@ -17,8 +17,8 @@ from worker.nas.supernet import Supernet
 def recalibrate(subnetwork: nn.Module, images_NCHW: Tensor) -> None:
     """Give every BN layer the statistics of the sub-network itself on a calibration set.
 
-    One forward pass with BN in train mode and the whole set as one batch: each layer's mean and biased variance are those
-    of what reaches it when all layers before it normalise by theirs.
+    One forward pass with BN in train mode and the whole set as one batch: each layer's mean and biased variance are
+    those of what reaches it when all layers before it normalise by theirs.
 
     Args:
         subnetwork: Changed in place: running statistics are replaced; left in eval mode.
@@ -75,7 +75,8 @@ def predict_labels_plain(
     subnetwork.eval()
     with torch.no_grad():
         labels = [
-            subnetwork(data.normalise(images)).argmax(1) for images in data.validation_images_NCHW.split(batch_size)
+            subnetwork(data.normalise(images)).argmax(1)
+            for images in torch.split(data.validation_images_NCHW, batch_size)
         ]
     supernet.train(was_training)
     return torch.cat(labels)

@@ -17,7 +17,7 @@ def sample_distinct(size: int, num: int, generator: np.random.Generator) -> npt.
         generator: Source of randomness, derived from (seed, round, purpose).
 
     Returns:
-        int64 array of ``num`` distinct indices in [0, size), in random order: every leading part is a uniform sample too.
+        int64 array of ``num`` distinct indices in [0, size), in random order: a leading part is a uniform sample too.
 
     Raises:
         ValueError: If there are fewer than ``num`` nodes, ``num`` is below 1, or ``size`` is beyond 64 bits.
@@ -25,7 +25,9 @@ def sample_distinct(size: int, num: int, generator: np.random.Generator) -> npt.
     if num < 1:
         raise ValueError(f"num_sampled must be at least 1, not {num}")
     if num > size:
-        raise ValueError(f"cannot sample {num:,} distinct architectures of {size:,}; num_sampled may be at most {size:,}")
+        raise ValueError(
+            f"cannot sample {num:,} distinct architectures of {size:,}; num_sampled may be at most {size:,}"
+        )
     if size > _LARGEST_SIZE:
         raise ValueError(f"can sample from at most {_LARGEST_SIZE:,} architectures, not from {size:,}")
     return generator.choice(size, num, replace=False, shuffle=True).astype(np.int64, copy=False)

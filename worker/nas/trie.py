@@ -1,12 +1,12 @@
-"""The trie of a set of architectures: equal prefixes are one path, so what they compute is computed once (no torch here).
+"""The trie of a set of architectures: equal prefixes are one path, and computed once (no torch here).
 
-A sub-network's activations after cell l depend on its choices up to l only. Sorted architectures that share a prefix are
-neighbours; a depth-first walk over their trie evaluates every shared prefix once.
+A sub-network's activations after cell l depend on its choices up to l only. Sorted architectures that share a prefix
+are neighbours; a depth-first walk over their trie evaluates every shared prefix once.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from app.domain.search_space import Architecture
 
@@ -36,9 +36,10 @@ class TrieNode:
 
 def build_trie(architectures: Sequence[Architecture]) -> TrieNode:
     """Return the root of the trie of distinct, sorted architectures of one search space."""
-    assert all(a < b for a, b in zip(architectures, architectures[1:], strict=False)), "sorted and distinct, please"
+    assert all(a < b for a, b in pairwise(architectures)), "sorted and distinct, please"
     root = TrieNode(-1, -1)
-    path, previous = [root], ()
+    path = [root]
+    previous: Architecture = ()
     for leaf_index, architecture in enumerate(architectures):
         shared = _shared_length(previous, architecture)
         del path[shared + 1 :]

@@ -16,7 +16,7 @@ class TrieWalk(Generic[Task]):
     """A last-in-first-out list of tasks, worked off by threads; finishing a task may add its children.
 
     Last in, first out is depth first: what a parent computed is freed as soon as its last child has taken it, and all
-    threads stay near each other in the trie. Each thread runs torch on one core, so no number depends on how many there are.
+    threads stay near each other in the trie. Each thread runs torch on one core, so no number depends on their count.
     """
 
     def __init__(self, visit: Callable[[Task], Sequence[Task]]) -> None:
@@ -32,8 +32,8 @@ class TrieWalk(Generic[Task]):
         Args:
             tasks: The first ones; the first of them is taken first.
             num_threads: Walkers.
-            while_waiting: Called in the calling thread several times a second; what it raises stops the walk and is passed
-                on, as is what a visit raises.
+            while_waiting: Called in the calling thread several times a second; what it raises stops the walk and is
+                passed on, as is what a visit raises.
         """
         self._add(tasks)
         with ThreadPoolExecutor(num_threads, thread_name_prefix="trie-walk") as pool:
@@ -64,7 +64,7 @@ class TrieWalk(Generic[Task]):
     def _next(self) -> Task | None:
         with self._changed:
             self._changed.wait_for(lambda: self._tasks or self._stopped or not self._num_open)
-            return self._tasks.pop() if self._tasks else None
+            return self._tasks.pop() if self._tasks and not self._stopped else None
 
     def _work(self) -> None:
         torch.set_num_threads(1)
