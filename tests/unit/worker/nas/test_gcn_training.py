@@ -129,6 +129,35 @@ def test_progress_is_reported_and_may_cancel():
     assert all(np.isfinite(loss) for _, loss in seen)
 
 
+def test_a_network_that_ranks_nothing_is_refused():
+    graph, features = HammingGraph.assigned(SIZES), gray_features()
+    _, index, sampled = pairs(graph, 60)
+    config = GCNTrainingConfig(hidden_sizes=(16, 1), epochs=20, learning_rate=0.5, weight_decay=0.0)
+    refused = []
+    for seed in range(5):
+        try:
+            assert np.ptp(predict_nodes(fit_gcn(graph, features, index, sampled, config, seed), index)) > 0
+        except ValueError as error:
+            refused.append(str(error))
+    assert refused
+    assert all("the same accuracy for every architecture" in reason for reason in refused)
+
+
+def test_a_diverging_fit_is_refused():
+    graph, features = HammingGraph.assigned(SIZES), gray_features()
+    _, index, sampled = pairs(graph, 60)
+    with pytest.raises(ValueError, match="diverged"):
+        fit_gcn(graph, features, index, sampled, GCNTrainingConfig((8, 8), epochs=5, learning_rate=1e30), seed=0)
+
+
+def test_equal_accuracies_are_fitted_by_their_value():
+    graph, features = HammingGraph.assigned(SIZES), gray_features()
+    index = np.arange(0, graph.num_nodes, 20)
+    config = GCNTrainingConfig(hidden_sizes=(8, 8), epochs=100)
+    fit = fit_gcn(graph, features, index, np.full(len(index), 0.1), config, seed=0)
+    np.testing.assert_allclose(predict_nodes(fit, index), 0.1, atol=0.02)
+
+
 def test_learning_rate_is_divided_at_half_and_three_quarters():
     config = GCNTrainingConfig()
     rates = [config.learning_rate_at(epoch) for epoch in (0, 299, 300, 449, 450, 599)]
@@ -144,7 +173,7 @@ def test_learning_rate_is_divided_at_half_and_three_quarters():
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"weight_decay": -1.0}, "weight_decay"),
         ({"milestones": (0.5, 1.5)}, "milestones"),
-        ({"decay": 0.0}, "decay"),
+        ({"decay": 1.5}, "decay"),
     ],
 )
 def test_unusable_configurations(values, message):
