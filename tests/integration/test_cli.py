@@ -131,3 +131,24 @@ class TestSearches:
         assert captured.out == ""
         assert f"nasatlas resume {search.id}" in captured.err
         assert state != "failed" or "the disk is full" in captured.err
+
+
+@pytest.mark.usefixtures("served")
+def test_the_demo_ends_with_lookups(
+    factory: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = factory.search()
+    # the search itself takes minutes; another one that is done stands in for it here
+    monkeypatch.setattr("app.cli.demo.follow", lambda connection, *_: connection.api.get(f"/search/{search.id}"))
+    monkeypatch.setattr("app.cli.demo.LOOKUPS", ({}, {"max_madds": 100.0}, {"max_madds": 0.5}))
+    assert run(["demo"]) == 0
+    printed = capsys.readouterr().out
+    table = search.tables[0]
+    best = search.space.readable(table.subspace.architecture(int(table.top(1)[0])))
+    assert best in printed
+    assert "max_madds=100" in printed
+    assert "is below the cheapest" in printed
+    assert "nasatlas lookup" in printed
+    answer = answer_of(capsys, "demo")
+    assert [len(lookup["answer"]["items"]) for lookup in answer["lookups"]] == [1, 1, 0]
+    assert answer["search"]["id"] == str(search.id)
