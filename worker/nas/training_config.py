@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from worker.nas.augmentation import AUGMENTATIONS, Augmentation
+from worker.nas.supernet_initialisation import INITIALISATIONS, Initialisation
 from worker.nas.training_state import EpochResult
 
 
@@ -24,6 +25,9 @@ class SupernetTrainingConfig:
         weight_decay: Of SGD, on every parameter of the sampled path.
         augmentation: ``none``, ``crop`` (for images that a mirror changes), or ``crop-flip``.
         label_smoothing: Share of the target spread evenly over the classes.
+        initialisation: How the choices of a cell start (see ``supernet_initialisation``); the paper does not say.
+        warmup_fraction: Share of all iterations over which the learning rate rises from 0; the paper has none.
+        max_gradient_norm: Longer gradients are scaled down to this length; None (the paper) leaves them.
     """
 
     epochs: int = 150
@@ -33,21 +37,30 @@ class SupernetTrainingConfig:
     weight_decay: float = 4e-5
     augmentation: Augmentation = "crop-flip"
     label_smoothing: float = 0.0
+    initialisation: Initialisation = "aligned"
+    warmup_fraction: float = 0.0
+    max_gradient_norm: float | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"epochs must be at least 1, not {self.epochs}")
         if self.batch_size < 2:
             raise ValueError(f"batch_size must be at least 2 (BN needs a spread), not {self.batch_size}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate must be a positive number, not {self.learning_rate}")
-        if self.augmentation not in AUGMENTATIONS:
-            raise ValueError(f"augmentation must be one of {', '.join(AUGMENTATIONS)}, not {self.augmentation!r}")
-        for name in ("momentum", "label_smoothing"):
+        for name, known in (("augmentation", AUGMENTATIONS), ("initialisation", INITIALISATIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        for name in ("momentum", "label_smoothing", "warmup_fraction"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
+        self._check_optimiser()
+
+    def _check_optimiser(self) -> None:
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate must be a positive number, not {self.learning_rate}")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0.0):
             raise ValueError(f"weight_decay must be a number of at least 0, not {self.weight_decay}")
+        if self.max_gradient_norm is not None and not self.max_gradient_norm > 0.0:
+            raise ValueError(f"max_gradient_norm must be positive, or null for none, not {self.max_gradient_norm}")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from worker.nas.cpu_convolution import use_cpu_convolutions
 from worker.nas.data import SearchData
 from worker.nas.device import autocast_dtype
 from worker.nas.supernet import Supernet
+from worker.nas.supernet_initialisation import initialise_supernet
 from worker.nas.training_config import (
     OnTrainingProgress,
     SupernetTrainingConfig,
@@ -57,8 +58,18 @@ def sampled_path(space: SearchSpace, seed: int, epoch: int, iteration: int) -> A
 
 
 def learning_rate_at(config: SupernetTrainingConfig, step: int, num_steps: int) -> float:
-    """Return the learning rate of a step of all: a cosine from the initial rate to 0."""
-    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / num_steps))
+    """Return the learning rate of a step of all: a cosine from the initial rate to 0, after a linear rise if any."""
+    num_rising = config.warmup_fraction * num_steps
+    rise = min(1.0, (step + 1) / num_rising) if num_rising else 1.0
+    return rise * config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / num_steps))
+
+
+def initial_supernet(space: SearchSpace, config: SupernetTrainingConfig, seed: int) -> Supernet:
+    """Return the supernet that a training starts from."""
+    network = Supernet(space)
+    weights = torch.Generator().manual_seed(derive_seed(seed, None, "supernet weights"))
+    initialise_supernet(network, config.initialisation, weights)
+    return network
 
 
 class TrainingLoop:
@@ -76,8 +87,7 @@ class TrainingLoop:
     ) -> None:
         self.space, self.data, self.config, self.seed, self.replica = space, data, config, seed, replica
         self.device = data.device
-        weights = torch.Generator().manual_seed(derive_seed(seed, None, "supernet weights"))
-        self.network = Supernet(space, weights).train()
+        self.network = initial_supernet(space, config, seed).train()
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's own stub lacks it
         self.network.to(self.device)
         if self.device.type == "cpu":
@@ -173,6 +183,9 @@ class TrainingLoop:
             logits_NK = model(images_NCHW, path)
             loss = F.cross_entropy(logits_NK, labels_N, label_smoothing=self.config.label_smoothing)
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if self.config.max_gradient_norm is not None:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(group["params"], self.config.max_gradient_norm)
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)

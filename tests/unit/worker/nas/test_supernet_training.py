@@ -12,7 +12,6 @@ from app.domain.search_space import Cell, Choice, Head, SearchSpace, Stem
 from app.domain.seeds import derive_seed
 from worker.nas.checkpoint import CheckpointError, CheckpointStore
 from worker.nas.data import load_search_data
-from worker.nas.supernet import Supernet
 from worker.nas.supernet_training import (
     SupernetTrainingConfig,
     TrainingDivergedError,
@@ -21,7 +20,7 @@ from worker.nas.supernet_training import (
     sampled_path,
     train_supernet,
 )
-from worker.nas.training_loop import learning_rate_at
+from worker.nas.training_loop import initial_supernet, learning_rate_at
 
 CPU = torch.device("cpu")
 CHOICES = (Choice(kernel_size=3, expansion=2), Choice(kernel_size=5, expansion=3), Choice(kind="identity"))
@@ -109,7 +108,7 @@ def test_the_loop_is_plain_sgd_on_the_sampled_paths(tmp_path, data):
     )
     space = SPACE.model_copy(update={"head": Head(out_channels=32, dropout=0.0)})
     report = train(store(tmp_path), data, config, space=space)
-    network = Supernet(space, torch.Generator().manual_seed(derive_seed(0, None, "supernet weights"))).train()
+    network = initial_supernet(space, config, seed=0).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=4e-5)
     iterations = len(data.train_labels_N) // 64
     losses = []
@@ -215,7 +214,7 @@ def test_blocks_that_were_never_sampled_keep_their_weights(tmp_path, data):
     config = dataclasses.replace(CONFIG, epochs=1, batch_size=270)
     train(store(tmp_path), data, config)
     path = sampled_path(SPACE, 0, 0, 0)
-    start = Supernet(SPACE, torch.Generator().manual_seed(derive_seed(0, None, "supernet weights"))).state_dict()
+    start = initial_supernet(SPACE, config, seed=0).state_dict()
     trained = weights(store(tmp_path))
     for name, tensor in start.items():
         if not name.startswith("cells."):
@@ -244,6 +243,28 @@ def test_the_cosine_ends_at_zero():
     assert rates[50] == pytest.approx(0.09)
     assert rates[100] == pytest.approx(0.0)
     assert rates == sorted(rates, reverse=True)
+
+
+def test_a_warm_up_rises_to_the_cosine():
+    config = SupernetTrainingConfig(learning_rate=0.1, warmup_fraction=0.1)
+    plain = SupernetTrainingConfig(learning_rate=0.1)
+    rates = [learning_rate_at(config, step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[9:] == [learning_rate_at(plain, step, 100) for step in range(9, 100)]
+
+
+def test_clipped_gradients_cannot_move_weights_further_than_the_rate_allows(tmp_path, data):
+    config = dataclasses.replace(
+        CONFIG, epochs=1, batch_size=270, learning_rate=0.5, weight_decay=0.0, max_gradient_norm=1e-3
+    )
+    train(store(tmp_path), data, config)
+    start = initial_supernet(SPACE, config, seed=0)
+    trained = weights(store(tmp_path))
+    moved = sum(
+        float((trained[name] - parameter.detach()).square().sum()) for name, parameter in start.named_parameters()
+    )
+    assert math.sqrt(moved) == pytest.approx(0.5 * 1e-3, rel=1e-3)
 
 
 def test_divergence_says_what_to_do_and_leaves_no_supernet(tmp_path, data):
@@ -293,6 +314,10 @@ def test_the_trained_supernet_can_be_loaded(tmp_path, data):
         ("weight_decay", float("nan")),
         ("augmentation", "flip"),
         ("label_smoothing", 1.0),
+        ("warmup_fraction", 1.0),
+        ("max_gradient_norm", 0.0),
+        ("max_gradient_norm", float("nan")),
+        ("initialisation", "random"),
     ],
 )
 def test_impossible_values_are_refused(field, value):
