@@ -82,6 +82,10 @@ class TorchNetworks:
             momentum=config.momentum,
             weight_decay=config.weight_decay,
             augmentation=config.augmentation,
+            label_smoothing=config.label_smoothing,
+            initialisation=config.initialisation,
+            warmup_fraction=config.warmup_fraction,
+            max_gradient_norm=config.max_gradient_norm,
         )
 
         def on_progress(progress: TrainingProgress) -> None:

@@ -15,6 +15,7 @@ PresetName = Literal["paper", "quick"]
 BNStatistics = Literal["recalibrated", "running"]
 Similarity = Literal["assigned", "measured"]
 Augmentation = Literal["none", "crop", "crop-flip"]
+Initialisation = Literal["aligned", "independent"]
 
 MIN_FITTED_PAIRS = 10
 """Fewer arch-accuracy pairs than this do not determine a fit."""
@@ -52,6 +53,12 @@ class SearchConfig(BaseModel):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: Fraction = 4e-5
     augmentation: Augmentation = "crop-flip"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    initialisation: Initialisation = Field(
+        default="aligned", description="How the choices of a cell start: as one function, or each drawn by itself."
+    )
+    warmup_fraction: float = Field(default=0.0, ge=0, lt=1, description="Share of iterations with a rising rate.")
+    max_gradient_norm: Rate | None = Field(default=None, description="Longer gradients are scaled down.")
 
     # step 1: sub-network sampling
     segments: tuple[tuple[int, ...], ...] | None = Field(
@@ -156,13 +163,15 @@ class SearchConfig(BaseModel):
 
 
 _QUICK: dict[str, Any] = {
-    "num_images": 8000,
+    "num_images": 4000,
     "proxy_resolution": 32,
     "proxy_width": 0.25,
-    "epochs": 20,
-    "batch_size": 64,
+    "epochs": 30,
+    "batch_size": 32,
     "learning_rate": 0.05,
     "augmentation": "crop",
+    "warmup_fraction": 0.1,
+    "max_gradient_norm": 1.0,
     "num_sampled": 300,
     "num_calibration_images": 256,
     "gcn_hidden_sizes": (128, 128),
@@ -170,7 +179,7 @@ _QUICK: dict[str, Any] = {
     "num_reevaluated": 30,
 }
 
-_PAPER: dict[str, Any] = {"num_classes": 100, "bn_statistics": "running"}
+_PAPER: dict[str, Any] = {"num_classes": 100, "bn_statistics": "running", "initialisation": "independent"}
 
 
 def from_preset(name: str, overrides: dict[str, Any]) -> SearchConfig:

@@ -288,6 +288,8 @@ class Stack:
             "NASATLAS_ARTIFACT_URL": self._artifact_url,
             "PYTHONPATH": os.pathsep.join(import_path),
             "PYTHONUNBUFFERED": "1",
+            # Threads that spin while they wait slow each other down on a machine that does more than this.
+            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         }
 
     def _wait_until_ready(self, endpoint: ApiEndpoint) -> None:

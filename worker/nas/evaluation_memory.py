@@ -45,12 +45,12 @@ def plan_memory(
         num_calibration: Images of the calibration set, which pass each layer together; 0 without recalibration.
         device: Where evaluation runs.
         bytes_per_value: Of an activation.
-        memory_bytes: Budget for activations; None: half of all memory.
+        memory_bytes: Budget for activations; None: a quarter of all memory, so that several workers fit.
 
     Raises:
         ValueError: If not even the activations between the cells fit for the calibration set.
     """
-    budget = memory_bytes if memory_bytes is not None else memory_at_hand(device) // 2
+    budget = memory_bytes if memory_bytes is not None else memory_at_hand(device) // 4
     path, widest = _bytes_per_image(space, resolution, bytes_per_value)
     if num_calibration * path > budget // 2:
         raise ValueError(
