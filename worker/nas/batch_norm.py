@@ -66,17 +66,23 @@ def moments(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     sum of millions of values would lose digits.
     """
     partial = [_partial_moments(part) for part in parts]
+    mean_RC, variance_RC, _ = partial[0]
     if len(partial) == 1:
-        mean_RC, variance_RC, _ = partial[0]
         if len(mean_RC) == 1:
             return mean_RC[0], variance_RC[0]
-        mean_C = mean_RC.mean(0)
-        return mean_C, (variance_RC + (mean_RC - mean_C).square_()).mean(0)
-    sizes = torch.tensor([size for mean_RC, _, size in partial for _ in range(len(mean_RC))], dtype=torch.float64)
-    mean_RC, variance_RC = torch.cat([p[0] for p in partial]), torch.cat([p[1] for p in partial])
-    weight_R = (sizes / sizes.sum()).to(mean_RC.device, torch.float32, non_blocking=True)
+        weight_R = _equal_weights(len(mean_RC), mean_RC.device)
+    else:
+        sizes = torch.tensor([float(size) for mean_RC, _, size in partial for _ in range(len(mean_RC))])
+        weight_R = (sizes / sizes.sum(dtype=torch.float64)).to(mean_RC.device, torch.float32, non_blocking=True)
+        mean_RC, variance_RC = torch.cat([p[0] for p in partial]), torch.cat([p[1] for p in partial])
+    # A product with a vector: a reduction of a small tensor costs several times more.
     mean_C = weight_R @ mean_RC
-    return mean_C, weight_R @ (variance_RC + (mean_RC - mean_C).square_())
+    return mean_C, weight_R @ (mean_RC - mean_C).square_().add_(variance_RC)
+
+
+@cache
+def _equal_weights(number: int, device: torch.device) -> Tensor:
+    return torch.full((number,), 1.0 / number, device=device)
 
 
 def _partial_moments(x_NCHW: Tensor) -> tuple[Tensor, Tensor, int]:

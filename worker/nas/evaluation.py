@@ -312,5 +312,5 @@ def _block_costs(space: SearchSpace) -> dict[tuple[int, int], int]:
 
 
 def _check_finite(tensors: Sequence[Tensor], problem: str) -> None:
-    if tensors and not bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all()):
+    if tensors and not bool(torch.cat([tensor.flatten() for tensor in tensors]).isfinite().all()):
         raise DivergedSupernetError(f"{problem}: its training has diverged; train it again with a lower learning rate")

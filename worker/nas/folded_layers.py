@@ -291,16 +291,32 @@ def _activation_name(module: nn.Module) -> Activation | None:
 
 
 def _convolve(x_NCHW: Tensor, weight: Tensor, bias_C: Tensor | None, spec: ConvSpec, act: Activation | None) -> Tensor:
-    n, channels, height, width = x_NCHW.shape
     if x_NCHW.device.type == "cpu":
-        if spec.kernel_size == 1 and spec.stride == 1 and height * width <= _GEMM_MAX_PIXELS:
-            rows = x_NCHW.permute(0, 2, 3, 1).reshape(-1, channels)
-            weight_IO = weight.view(-1, channels).t()
-            out = rows @ weight_IO if bias_C is None else torch.addmm(bias_C, rows, weight_IO)
-            return activate_(out, act).view(n, height, width, -1).permute(0, 3, 1, 2)
+        num_pixels = x_NCHW.shape[2] * x_NCHW.shape[3]
+        if spec.kernel_size == 1 and spec.stride == 1 and num_pixels <= _GEMM_MAX_PIXELS:
+            return _convolve_gemm(x_NCHW, weight, bias_C, act)
+        if num_pixels == 1 and spec.groups == weight.shape[0]:
+            return _convolve_single_pixel(x_NCHW, weight, bias_C, act)
         if torch._C._has_mkldnn:
             return _convolve_onednn(x_NCHW, weight, bias_C, spec, act)
     out = functional.conv2d(x_NCHW, weight, bias_C, spec.stride, spec.kernel_size // 2, 1, spec.groups)
+    return activate_(out, act)
+
+
+def _convolve_gemm(x_NCHW: Tensor, weight: Tensor, bias_C: Tensor | None, act: Activation | None) -> Tensor:
+    """A 1x1 convolution as one matrix product over all pixels."""
+    n, channels, height, width = x_NCHW.shape
+    rows = x_NCHW.permute(0, 2, 3, 1).reshape(-1, channels)
+    weight_IO = weight.view(-1, channels).t()
+    out = rows @ weight_IO if bias_C is None else torch.addmm(bias_C, rows, weight_IO)
+    return activate_(out, act).view(n, height, width, -1).permute(0, 3, 1, 2)
+
+
+def _convolve_single_pixel(x_NCHW: Tensor, weight: Tensor, bias_C: Tensor | None, act: Activation | None) -> Tensor:
+    """A depthwise convolution on maps of one pixel, where all but the kernel's centre meets padding."""
+    centre = weight.shape[-1] // 2
+    scale_C11 = weight[:, :, centre, centre].contiguous()[:, :, None]
+    out = x_NCHW * scale_C11 if bias_C is None else torch.addcmul(bias_C[:, None, None], x_NCHW, scale_C11)
     return activate_(out, act)
 
 
