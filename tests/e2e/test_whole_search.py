@@ -68,8 +68,9 @@ def stored_table(stack: Stack, search_id: str, round_index: int) -> LookupTable:
         ).scalar_one()
         rows = connection.execute(
             text(
-                "select predicted_accuracy, multi_adds, params "
-                "from lookup_rows r join lookup_tables t on t.id = r.table_id where search_id = :id and round_index = :t order by subspace_index"
+                "select predicted_accuracy, multi_adds, params from lookup_rows r "
+                "join lookup_tables t on t.id = r.table_id "
+                "where search_id = :id and round_index = :t order by subspace_index"
             ),
             {"id": search_id, "t": round_index},
         ).all()
