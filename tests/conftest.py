@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 from sqlalchemy import make_url
 
@@ -20,6 +21,10 @@ from app.embedded.directories import make_socket_directory, remove_socket_direct
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.process_table import process_table
 from app.embedded.valkey import EmbeddedValkey
+
+# no test looks at the clock
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 TEST_DATABASE_VARIABLE = "NASATLAS_TEST_DATABASE_URL"
 TEST_BROKER_VARIABLE = "NASATLAS_TEST_BROKER_URL"

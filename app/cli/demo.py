@@ -13,7 +13,13 @@ from app.cli.options import AsJson, Url
 from app.cli.progress import duration
 from app.settings import get_settings
 
-REQUEST = {"dataset": "digits", "search_space": "fairnas", "preset": "quick", "seed": 0}
+REQUEST = {
+    "dataset": "digits",
+    "search_space": "fairnas",
+    "preset": "quick",
+    "seed": 0,
+    "target_madds": [400, 360],
+}
 LOOKUPS: tuple[dict[str, float], ...] = (
     {},
     {"max_madds": 450},

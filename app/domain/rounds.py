@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from app.domain.lookup_table import Limits, LookupTable
+from app.domain.multi_adds import cell_costs, count, fixed_cost
 from app.domain.search_space import Architecture, SearchSpace
 from app.domain.subspace import Subspace
 
@@ -54,13 +56,66 @@ def first_subspace(space: SearchSpace, config: "SearchConfig") -> Subspace:
     return Subspace(space, space.parse_code(config.initial_architecture), round_segments(config)[0])
 
 
-def select_preserved(reevaluated: Sequence[Reevaluated], num_preserved: int) -> tuple[Reevaluated, ...]:
+def round_budgets(space: SearchSpace, config: "SearchConfig", round_index: int) -> tuple[int, ...]:
+    """Return, for each of ``target_madds``, how many multi-adds an architecture of round t may take.
+
+    The cells searched so far may take the same share of their range as the limit leaves to the whole network; cells
+    that no round has searched yet count as in M_0. After all cells have been searched this is the limit itself.
+    """
+    if not config.target_madds:
+        return ()
+    assert config.initial_architecture is not None, "the configuration must be resolved"
+    searched = {cell_index for segment in round_segments(config)[: round_index + 1] for cell_index in segment}
+    initial, costs = space.parse_code(config.initial_architecture), cell_costs(space)
+    lowest = [min(c.multi_adds for c in choices) for choices in costs]
+    ranges = [max(c.multi_adds for c in choices) - low for choices, low in zip(costs, lowest, strict=True)]
+    fixed = fixed_cost(space).multi_adds
+    unsearched = sum(costs[i][initial[i]].multi_adds for i in range(space.num_cells) if i not in searched)
+    budgets = []
+    for limit in config.target_madds:
+        share = min(1.0, (limit * 1e6 - fixed - sum(lowest)) / max(1, sum(ranges)))
+        budgets.append(int(fixed + unsearched + sum(lowest[i] + share * ranges[i] for i in searched)))
+    return tuple(budgets)
+
+
+def reevaluation_candidates(table: LookupTable, config: "SearchConfig", round_index: int) -> list[int]:
+    """Return the rows to evaluate again: the top ``num_reevaluated``, and the top tenth of that within each budget."""
+    rows = dict.fromkeys(table.top(config.num_reevaluated).tolist())
+    for budget in round_budgets(table.subspace.space, config, round_index):
+        within = table.top(max(1, config.num_reevaluated // 10), Limits(max_multi_adds=budget))
+        rows |= dict.fromkeys(within.tolist())
+    return list(rows)
+
+
+def select_preserved(
+    reevaluated: Sequence[Reevaluated],
+    num_preserved: int,
+    budgets: Sequence[int] = (),
+    space: SearchSpace | None = None,
+) -> tuple[Reevaluated, ...]:
     """Return the best re-evaluated ones, best first; equal ones by prediction, then by their row.
 
-    The first one is M_t* of Algorithm 1.
+    The first one is M_t* of Algorithm 1. Where there are budgets, the last ones make room for the best within each;
+    there are fewer budgets than places (``SearchConfig`` checks it), so M_t* always stays.
+
+    Args:
+        reevaluated: All of a round.
+        num_preserved: How many to keep.
+        budgets: Of :func:`round_budgets`.
+        space: Whose costs the budgets are about; needed with budgets.
     """
     ranked = sorted(reevaluated, key=lambda r: (-r.sampled_accuracy, -r.predicted_accuracy, r.index))
-    return tuple(ranked[:num_preserved])
+    kept: dict[int, Reevaluated] = {}
+    for budget in budgets:
+        assert space is not None, "budgets are about the costs of a space"
+        within = next((r for r in ranked if count(space, r.architecture).multi_adds <= budget), None)
+        if within is not None:
+            kept[within.index] = within
+    for candidate in ranked:
+        if len(kept) >= num_preserved:
+            break
+        kept[candidate.index] = candidate
+    return tuple(r for r in ranked if r.index in kept)
 
 
 def next_subspace(

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.domain.multi_adds import feasible_range
 from app.domain.rounds import default_architecture, round_segments
 from app.domain.search_space import SearchSpace, check_segments
 from app.domain.subspace import MAX_SUBSPACE_SIZE
@@ -92,6 +93,11 @@ class SearchConfig(BaseModel):
     # step 3: re-evaluation
     num_reevaluated: int = Field(default=100, ge=1, le=100_000)
     num_preserved: int = Field(default=6, ge=1, le=100)
+    target_madds: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
+        default=(),
+        max_length=16,
+        description="Limits, in millions, that will be asked for: every round keeps an architecture for each of them.",
+    )
 
     @property
     def held_out(self) -> int:
@@ -136,7 +142,21 @@ class SearchConfig(BaseModel):
             }
         )
         config._check_subspaces(space)
+        config._check_targets(space)
         return config
+
+    def _check_targets(self, space: SearchSpace) -> None:
+        """Check that every limit can be met, and that there is a preserved architecture for each of them."""
+        smallest = feasible_range(space)[0].multi_adds / 1e6
+        if unmet := [limit for limit in self.target_madds if limit < smallest]:
+            raise ValueError(
+                f"target_madds {unmet} cannot be met: the smallest architecture has {smallest:.2f}M multi-adds"
+            )
+        if self.target_madds and len(self.target_madds) >= self.num_preserved:
+            raise ValueError(
+                f"{len(self.target_madds)} target_madds and the best architecture need places among the preserved; "
+                f"raise num_preserved from {self.num_preserved} to {len(self.target_madds) + 1}"
+            )
 
     def _check_subspaces(self, space: SearchSpace) -> None:
         """Check the smallest and the largest size that each round's subspace can have, before any memory is taken."""

@@ -98,7 +98,7 @@ def fit_gcn(search: Search, step: Step, networks: Networks, reader: Reader, repo
     held_out_index = [subspace.index(search.space.parse_code(p.code)) for p in held_out]
     tau = kendall_tau(fit.predicted_accuracy[held_out_index], [p.accuracy for p in held_out])
     figures = {**fit.report, "num_fitted": len(fitted), "num_held_out": len(held_out)}
-    top = subspace.architectures(table.top(search.config.num_reevaluated))
+    top = subspace.architectures(rounds.reevaluation_candidates(table, search.config, step.round_index))
     return Outcome(
         fitted=FittedTable(table, tau, figures),
         next_steps=shard_steps(
@@ -121,7 +121,8 @@ def advance(search: Search, step: Step, reader: Reader, shard_size: int) -> Outc
         Reevaluated(index, search.space.parse_code(pair.code), predicted[index], pair.accuracy)
         for index, pair in pairs.items()
     ]
-    preserved = rounds.select_preserved(reevaluated, search.config.num_preserved)
+    budgets = rounds.round_budgets(search.space, search.config, step.round_index)
+    preserved = rounds.select_preserved(reevaluated, search.config.num_preserved, budgets, search.space)
     codes = tuple(search.space.code(r.architecture) for r in preserved)
     closed = ClosedRound(codes[0], preserved[0].sampled_accuracy, codes)
     following = rounds.next_subspace(search.space, search.config, step.round_index, [r.architecture for r in preserved])

@@ -3,20 +3,26 @@
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.domain.lookup_table import LookupTable
+from app.domain.multi_adds import count
 from app.domain.rounds import (
     Reevaluated,
     default_architecture,
     first_subspace,
     next_subspace,
+    reevaluation_candidates,
+    round_budgets,
     round_segments,
     select_preserved,
 )
 from app.domain.search_config import SearchConfig, from_preset
 from app.domain.search_space import preset
+from app.domain.subspace import Subspace
 
 FAIRNAS, MACRO = preset("fairnas"), preset("nas-bench-macro")
 
@@ -104,3 +110,63 @@ def test_first_and_following_subspaces() -> None:
 
 def test_the_initial_architecture_of_the_request() -> None:
     assert first_subspace(FAIRNAS, resolved(initial_architecture="0" * 19)).base == (0,) * 19
+
+
+def ranked(architectures: list[tuple[int, ...]], accuracies: list[float]) -> list[Reevaluated]:
+    return [
+        Reevaluated(index, m, accuracy, accuracy)
+        for index, (m, accuracy) in enumerate(zip(architectures, accuracies, strict=True))
+    ]
+
+
+def test_without_limits_there_are_no_budgets() -> None:
+    assert round_budgets(FAIRNAS, resolved(), 0) == ()
+
+
+def test_after_all_cells_are_searched_the_budget_is_the_limit() -> None:
+    assert round_budgets(FAIRNAS, resolved(target_madds=[400, 300.5]), 2) == pytest.approx((400e6, 300.5e6), abs=1)
+
+
+def test_a_budget_leaves_unsearched_cells_as_in_the_initial_architecture() -> None:
+    (smallest,) = round_budgets(FAIRNAS, resolved(target_madds=[247.129856]), 0)
+    assert smallest == count(FAIRNAS, (0,) * 7 + (3,) * 12).multi_adds
+    (largest,) = round_budgets(FAIRNAS, resolved(target_madds=[1000]), 0)
+    assert largest == count(FAIRNAS, (5,) * 7 + (3,) * 12).multi_adds
+
+
+@settings(max_examples=20)
+@given(st.lists(st.floats(247.2, 557.0), min_size=1, max_size=5, unique=True), st.integers(0, 2**32 - 1))
+def test_every_round_keeps_an_architecture_for_each_limit(limits: list[float], seed: int) -> None:
+    """Whatever the accuracies, the last table holds an architecture within each limit."""
+    config = resolved(target_madds=limits, num_reevaluated=20, num_sampled=100)
+    generator = np.random.default_rng(seed)
+    subspace: Subspace | None = first_subspace(FAIRNAS, config)
+    for round_index in range(3):
+        assert subspace is not None
+        table = LookupTable.from_predictions(subspace, generator.random(subspace.size, dtype=np.float32))
+        rows = reevaluation_candidates(table, config, round_index)
+        assert len(rows) == len(set(rows)) >= 20
+        found = [Reevaluated(row, subspace.architecture(row), 0.5, generator.random()) for row in rows]
+        budgets = round_budgets(FAIRNAS, config, round_index)
+        preserved = select_preserved(found, config.num_preserved, budgets, FAIRNAS)
+        assert preserved[0] == max(found, key=lambda r: r.sampled_accuracy)
+        assert len(preserved) == config.num_preserved
+        for budget in budgets:
+            assert min(count(FAIRNAS, r.architecture).multi_adds for r in preserved) <= budget
+        subspace = next_subspace(FAIRNAS, config, round_index, [r.architecture for r in preserved])
+    for limit in limits:
+        assert table.multi_adds.min() <= limit * 1e6
+
+
+def test_the_best_stays_first_when_budgets_take_places() -> None:
+    big, small = (5,) * 19, (0,) * 19
+    kept = select_preserved(ranked([big, (4,) * 19, (3,) * 19, small], [0.9, 0.8, 0.7, 0.1]), 2, [250_000_000], FAIRNAS)
+    assert [r.architecture for r in kept] == [big, small]
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"), [([200], "smallest architecture has 247.13M"), ([300, 310, 320, 330, 340, 350], "to 7")]
+)
+def test_limits_that_cannot_be_kept_are_refused(limits: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resolved(target_madds=limits)
