@@ -3,11 +3,14 @@
 from alembic import context
 from sqlalchemy import NullPool, create_engine
 
+from app.db.engine import UTF8_CLIENT
 from app.db.models import Base
 from app.settings import get_settings
 
 url = context.config.attributes.get("database_url") or get_settings().required_database_url()
-connectable = context.config.attributes.get("connection") or create_engine(url, poolclass=NullPool)
+connectable = context.config.attributes.get("connection") or create_engine(
+    url, connect_args=UTF8_CLIENT, poolclass=NullPool
+)
 
 if context.is_offline_mode():
     context.configure(url=url, target_metadata=Base.metadata, literal_binds=True)

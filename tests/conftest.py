@@ -44,11 +44,15 @@ class DatabaseServer:
         """Return the URL of another database of this server."""
         return make_url(self.url).set(database=name).render_as_string(hide_password=False)
 
-    def create(self, template: str | None = None) -> str:
+    def create(self, template: str | None = None, encoding: str | None = None) -> str:
         """Create a database, empty or as a copy of ``template``, and return its name."""
         name = f"test_{uuid.uuid4().hex}"
-        source = sql.Identifier(template or "template0")
-        self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), source))
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+            sql.Identifier(name), sql.Identifier(template or "template0")
+        )
+        if encoding is not None:
+            statement += sql.SQL(" ENCODING {}").format(sql.Literal(encoding))
+        self._execute(statement)
         return name
 
     def drop(self, name: str) -> None:

@@ -7,11 +7,14 @@ from functools import lru_cache
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session
 
+UTF8_CLIENT = {"client_encoding": "utf8"}
+"""A database made without a locale (SQL_ASCII) would otherwise answer with bytes instead of text."""
+
 
 @lru_cache(maxsize=8)
 def get_engine(database_url: str) -> Engine:
     """Return the process's engine for a database."""
-    return create_engine(database_url, pool_pre_ping=True, pool_size=8, max_overflow=8)
+    return create_engine(database_url, connect_args=UTF8_CLIENT, pool_pre_ping=True, pool_size=8, max_overflow=8)
 
 
 @contextmanager

@@ -14,13 +14,14 @@ from pytest_alembic.tests import (
     test_up_down_consistency,
     test_upgrade,
 )
-from sqlalchemy import Engine, create_engine, func, inspect, select
+from sqlalchemy import Engine, create_engine, func, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
-from app.db.engine import transaction
+from app.db.engine import get_engine, transaction
 from app.db.migrate import alembic_config as make_alembic_config
 from app.db.migrate import is_current, migrate
 from app.db.models import Base, LookupRow, LookupTableRow, PairRow, RoundRow, SearchRow, StepRow
+from tests.conftest import DatabaseServer
 
 __all__ = [
     "test_model_definitions_match_ddl",
@@ -143,3 +144,18 @@ def test_unknown_states_are_refused(
     add_one_row_of_everything(alembic_engine)
     with pytest.raises(IntegrityError, match="_known"), transaction(alembic_engine) as session:
         session.add(table(search_id=session.scalars(select(SearchRow.id)).one(), **values))
+
+
+def test_a_database_without_an_encoding_serves_text(database_server: DatabaseServer) -> None:
+    """As `initdb` without a locale makes it: SQL_ASCII, from which psycopg reads bytes unless told otherwise."""
+    name = database_server.create(encoding="SQL_ASCII")
+    try:
+        url = database_server.url_of(name)
+        migrate(url)
+        engine = get_engine(url)
+        assert is_current(engine)
+        with transaction(engine) as session:
+            assert session.execute(text("select 'ä'")).scalar_one() == "ä"
+        engine.dispose()
+    finally:
+        database_server.drop(name)
