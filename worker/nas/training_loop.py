@@ -123,7 +123,7 @@ class TrainingLoop:
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
             for epoch in range(first_epoch, self.config.epochs):
                 self.state.results.append(self._epoch(model, epoch, on_progress))
-                if self.replica.rank == 0:
+                if self.replica.rank == 0 and epoch + 1 < self.config.epochs:
                     _save(self.state.save_epoch, checkpoints)
         if self.replica.rank == 0:
             _save(self.state.save_finished, checkpoints)

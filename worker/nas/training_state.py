@@ -1,7 +1,6 @@
 """What it takes to continue a supernet's training exactly: weights, momentum, the epochs done, and whose they are."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -14,8 +13,6 @@ SUPERNET = "supernet"
 
 _EPOCH_PREFIX = "training-"
 _NUM_KEPT = 2
-_WEIGHTS = "weights."
-_MOMENTUM = "momentum."
 
 
 @dataclass(frozen=True)
@@ -50,11 +47,21 @@ class TrainingState:
     results: list[EpochResult] = field(default_factory=list)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return weights and momentum buffers by name."""
-        stored = {_WEIGHTS + name: tensor for name, tensor in self.network.state_dict().items()}
-        for name, parameter in self.network.named_parameters():
-            stored[_MOMENTUM + name] = self.optimizer.state[parameter]["momentum_buffer"]
-        return stored
+        """Return weights, counters and momentum buffers, each as one vector in the order of the network's names.
+
+        One vector, because a supernet has thousands of small tensors, and an epoch may be short.
+        """
+        parts = self._parts()
+        return {name: torch.cat([tensor.detach().reshape(-1) for tensor in tensors]) for name, tensors in parts.items()}
+
+    def _parts(self) -> dict[str, list[Tensor]]:
+        state = list(self.network.state_dict().values())
+        momentum = [self.optimizer.state[parameter]["momentum_buffer"] for parameter in self.network.parameters()]
+        return {
+            "weights": [tensor for tensor in state if tensor.is_floating_point()],
+            "counters": [tensor for tensor in state if not tensor.is_floating_point()],
+            "momentum": momentum,
+        }
 
     def metadata(self) -> dict[str, str]:
         """Return what else a checkpoint needs, as texts."""
@@ -84,10 +91,10 @@ class TrainingState:
             CheckpointError: If it belongs to another training.
         """
         check_digest(checkpoint, self.digest)
-        self.network.load_state_dict(_with_prefix(checkpoint.tensors, _WEIGHTS))
-        momentum = _with_prefix(checkpoint.tensors, _MOMENTUM)
-        for name, parameter in self.network.named_parameters():
-            self.optimizer.state[parameter]["momentum_buffer"].copy_(momentum[name])
+        for name, tensors in self._parts().items():
+            saved = torch.split(checkpoint.tensors[name], [tensor.numel() for tensor in tensors])
+            for tensor, values in zip(tensors, saved, strict=True):
+                tensor.copy_(values.view(tensor.shape))
         scaler = json.loads(checkpoint.metadata["scaler"])
         if scaler:
             self.scaler.load_state_dict(scaler)
@@ -134,7 +141,3 @@ def check_digest(checkpoint: Checkpoint, digest: str) -> None:
 def parse_results(checkpoint: Checkpoint) -> list[EpochResult]:
     """Return the epochs' results that a checkpoint carries."""
     return [EpochResult(**result) for result in json.loads(checkpoint.metadata["results"])]
-
-
-def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
