@@ -150,7 +150,8 @@ def kill_worker_children(stack: Stack) -> int:
     killed = 0
     for process in psutil.process_iter(["cmdline"]):
         command = " ".join(process.info["cmdline"] or ())
-        if "spawn_main" not in command and "billiard" not in command:
+        # not billiard's semaphore tracker: without it the main process ends too, and only a supervisor brings it back
+        if "spawn_main" not in command:
             continue
         try:
             if marker in {f"{name}={value}" for name, value in process.environ().items()}:
