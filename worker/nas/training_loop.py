@@ -6,15 +6,17 @@ was never interrupted, and every replica draws the same.
 Tensors: N images of a batch, K classes, C channels, H x W pixels.
 """
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
+from app.domain.multi_adds import feasible_range
 from app.domain.search_space import Architecture, SearchSpace
 from app.domain.seeds import derive_seed, generator
 from worker.nas.augmentation import augment
@@ -34,6 +36,8 @@ from worker.nas.training_config import (
 from worker.nas.training_state import EpochResult, TrainingState
 
 _PROGRESS_INTERVAL_S = 0.3
+_MIN_THREADED_MULTI_ADDS = 5_000_000
+"""Of one layer and batch; below, threads wait for each other longer than they compute."""
 
 
 class SingleReplica:
@@ -120,7 +124,8 @@ class TrainingLoop:
         first_epoch = len(self.state.results)
         model = self.replica.wrap(self.network)
         # Deterministic kernels: the same seed has to give the same weights.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+        with deterministic, _limited_threads(self.space, self._images_per_batch() // self.replica.num_replicas):
             for epoch in range(first_epoch, self.config.epochs):
                 self.state.results.append(self._epoch(model, epoch, on_progress))
                 if self.replica.rank == 0 and epoch + 1 < self.config.epochs:
@@ -203,6 +208,19 @@ class TrainingLoop:
         _check_finite(value, epoch)
         if on_progress is not None:
             on_progress(TrainingProgress(epoch, iteration + 1, done / num_steps, value))
+
+
+@contextlib.contextmanager
+def _limited_threads(space: SearchSpace, batch_size: int) -> Iterator[None]:
+    """Compute with one thread while layers are small; which it is depends on the space and the batch only."""
+    before = torch.get_num_threads()
+    smallest, largest = feasible_range(space)
+    per_layer = batch_size * (smallest.multi_adds + largest.multi_adds) // 2 // (3 * space.num_cells)
+    try:
+        torch.set_num_threads(before if per_layer >= _MIN_THREADED_MULTI_ADDS else 1)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _SeededDropout(nn.Module):
