@@ -22,6 +22,8 @@ def make_worker_app() -> Celery:
         worker_pool="prefork",
         # forked children of a parent that has run torch hang, and CUDA forbids fork
         worker_pool_start_method="spawn",
+        # a child imports torch before it says that it is up; by default Celery kills it after 4 s, again and again
+        worker_proc_alive_timeout=120.0,
         worker_prefetch_multiplier=1,
         task_acks_late=True,
         task_reject_on_worker_lost=True,
