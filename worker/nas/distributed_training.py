@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -239,6 +240,8 @@ def _follow_leash(path: Path) -> None:
 
     def wait_for_end() -> None:
         os.read(reader, 1)
+        # A killed parent cannot remove the images it handed over.
+        shutil.rmtree(path.parent, ignore_errors=True)
         os._exit(1)
 
     threading.Thread(target=wait_for_end, name="leash", daemon=True).start()

@@ -158,7 +158,9 @@ def test_a_killed_parent_takes_all_along(tmp_path):
         f"    device=torch.device('cpu'), checkpoints=CheckpointStore({str(tmp_path)!r}, 'search'), num_processes=2)\n"
     )
     root = Path(__file__).parents[4]
-    parent = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(root)})
+    parent = subprocess.Popen(
+        [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(tmp_path)}
+    )
     try:
         deadline = time.monotonic() + 120
         while not list((tmp_path / "search").glob("training-*")) and time.monotonic() < deadline:
@@ -169,3 +171,4 @@ def test_a_killed_parent_takes_all_along(tmp_path):
         parent.send_signal(signal.SIGKILL)
         parent.wait()
     assert wait_until_gone(children, 60) == []
+    assert list(tmp_path.glob("nasatlas-training-*")) == []
