@@ -6,13 +6,16 @@ do. A layer's own statistics depend on the choices before it only, so a node of 
 Tensors: N images, C channels, H x W pixels, channels_last.
 """
 
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 
 from worker.nas.folded_layers import Affine, FoldedLayer, Gate, RawBlock, RawConv, activate_, chunk_rows, run_layers
+
+PartialMoments = tuple[Tensor, Tensor, int]
+"""Means and biased variances [R, C] of R disjoint parts of a tensor, each of the same number of values per channel."""
 
 _MAX_STATISTICS = 4096
 """Partial statistics of one pass over a tensor: few enough for the first-level cache."""
@@ -34,47 +37,77 @@ def calibrate(block: RawBlock, x_NCHW: Tensor, *, budget_bytes: int) -> tuple[tu
     """
     if not block.layers:
         return (), x_NCHW
-    parts = list(torch.split(x_NCHW, chunk_rows(x_NCHW, block.layers)))
-    affines: list[Affine] = []
-    pending: list[FoldedLayer] = []  # layers that are known, but whose output was too large to keep
-    num_pixels = x_NCHW.shape[2] * x_NCHW.shape[3]
+    walk = _Calibration(x_NCHW, chunk_rows(x_NCHW, block.layers))
     for layer in block.layers:
         if isinstance(layer, Gate):
-            if pending:
-                pending.append(layer)
-            else:
-                parts = [layer(part) for part in parts]
-            continue
-        num_pixels = -(-num_pixels // layer.spec.stride**2)
-        out_bytes = len(x_NCHW) * layer.out_channels * num_pixels * x_NCHW.element_size()
-        if out_bytes <= budget_bytes or layer is block.layers[-1]:
-            parts = [layer.convolve(run_layers(part, pending)) for part in parts]
-            pending = []
-            affines.append(layer.affine(*moments(parts)))
-            parts = [_normalise(part, affines[-1], layer) for part in parts]
+            walk.scale(layer)
         else:
-            affines.append(layer.affine(*moments(layer.convolve(run_layers(part, pending)) for part in parts)))
-            pending.append(layer.fold(affines[-1]))
-    out_NCHW = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return tuple(affines), out_NCHW.add_(x_NCHW) if block.residual else out_NCHW
+            walk.add(layer, budget_bytes if layer is not block.layers[-1] else None)
+    out_NCHW = walk.output()
+    return tuple(walk.affines), out_NCHW.add_(x_NCHW) if block.residual else out_NCHW
 
 
-def moments(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the mean and the biased variance of every channel over all images and pixels of all parts, float32 [C].
+class _Calibration:
+    """The calibration set on its way through a block, in parts that are used again while they are in the cache.
 
-    Each part gives partial statistics of a few hundred values each, which are combined exactly (Chan et al.): a float32
-    sum of millions of values would lose digits.
+    Attributes:
+        affines: What each BN so far does.
     """
-    partial = [_partial_moments(part) for part in parts]
-    mean_RC, variance_RC, _ = partial[0]
-    if len(partial) == 1:
+
+    def __init__(self, x_NCHW: Tensor, rows: int) -> None:
+        self.affines: list[Affine] = []
+        self._parts = list(torch.split(x_NCHW, rows))
+        self._due: list[Callable[[Tensor], Tensor]] = []  # changes the parts when they are next used, once
+        self._pending: list[FoldedLayer] = []  # layers whose output was too large to keep: they run at every use
+
+    def add(self, layer: RawConv, budget_bytes: int | None) -> None:
+        """Take one more convolution and find its BN's statistics; keep its output if it fits (None: in any case)."""
+        moments, kept = [], True
+        for index in range(len(self._parts)):
+            out_NCHW = layer.convolve(self._use(index))
+            moments.append(partial_moments(out_NCHW))
+            if not index:
+                kept = budget_bytes is None or out_NCHW.nbytes * len(self._parts) <= budget_bytes
+            if kept:
+                self._parts[index] = out_NCHW
+        affine = layer.affine(*combine(moments))
+        self.affines.append(affine)
+        if kept:
+            self._due, self._pending = [partial(_normalise, affine=affine, layer=layer)], []
+        else:
+            self._due = []
+            self._pending.append(layer.fold(affine))
+
+    def scale(self, gate: Gate) -> None:
+        """Take a squeeze-and-excitation, which has no BN."""
+        (self._pending if self._pending else self._due).append(gate)
+
+    def output(self) -> Tensor:
+        """Return what the layers so far make of the calibration set."""
+        parts = [self._use(index) for index in range(len(self._parts))]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _use(self, index: int) -> Tensor:
+        for step in self._due:
+            self._parts[index] = step(self._parts[index])
+        return run_layers(self._parts[index], self._pending)
+
+
+def combine(moments: Sequence[PartialMoments]) -> tuple[Tensor, Tensor]:
+    """Return the mean and the biased variance of every channel over all images and pixels, float32 [C].
+
+    The partial statistics are of a few hundred values each, and are combined exactly (Chan et al.): a float32 sum of
+    millions of values would lose digits.
+    """
+    mean_RC, variance_RC, _ = moments[0]
+    if len(moments) == 1:
         if len(mean_RC) == 1:
             return mean_RC[0], variance_RC[0]
         weight_R = _equal_weights(len(mean_RC), mean_RC.device)
     else:
-        sizes = torch.tensor([float(size) for mean_RC, _, size in partial for _ in range(len(mean_RC))])
+        sizes = torch.tensor([float(size) for mean_RC, _, size in moments for _ in range(len(mean_RC))])
         weight_R = (sizes / sizes.sum(dtype=torch.float64)).to(mean_RC.device, torch.float32, non_blocking=True)
-        mean_RC, variance_RC = torch.cat([p[0] for p in partial]), torch.cat([p[1] for p in partial])
+        mean_RC, variance_RC = torch.cat([p[0] for p in moments]), torch.cat([p[1] for p in moments])
     # A product with a vector: a reduction of a small tensor costs several times more.
     mean_C = weight_R @ mean_RC
     return mean_C, weight_R @ (mean_RC - mean_C).square_().add_(variance_RC)
@@ -85,7 +118,7 @@ def _equal_weights(number: int, device: torch.device) -> Tensor:
     return torch.full((number,), 1.0 / number, device=device)
 
 
-def _partial_moments(x_NCHW: Tensor) -> tuple[Tensor, Tensor, int]:
+def partial_moments(x_NCHW: Tensor) -> PartialMoments:
     """Return means and biased variances [R, C] of R disjoint parts of equal size, and that size."""
     if x_NCHW.device.type != "cpu":
         variance_C, mean_C = torch.var_mean(x_NCHW.float(), (0, 2, 3), correction=0)

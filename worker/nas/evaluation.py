@@ -223,7 +223,6 @@ class _TrieEvaluation:
         walk = TrieWalk(self._visit)
         roots = [_Task(self._root, batch_index) for batch_index in range(len(self._bounds) - 1)]
         if not self._recalibrated:
-            self._fold_running()
             walk.run(roots, num_threads=num_threads, while_waiting=self._progress.report)
         else:  # the walk over the first batch calibrates, and the others take its statistics
             for tasks in (roots[:1], roots[1:]):
@@ -232,11 +231,6 @@ class _TrieEvaluation:
         shifts = [affine.shift_C for blocks in self._affines.values() for affines in blocks for affine in affines]
         _check_finite(shifts, "recalibration gave BN statistics that are not finite")
         return self._labels_AN
-
-    def _fold_running(self) -> None:
-        """Fold every block once with the supernet's running statistics."""
-        for raw in (self._network.stem, self._network.head, *self._network.cells.values()):
-            self._folded[raw] = raw.fold(raw.running_affines())
 
     def _visit(self, task: _Task) -> list[_Task]:
         """Run the blocks of a node; return its children."""
@@ -262,7 +256,10 @@ class _TrieEvaluation:
     ) -> tuple[FoldedBlock, Tensor | None]:
         """Return a node's block folded for it, and what the block makes of the calibration set."""
         if not self._recalibrated:
-            return self._folded[raw], None
+            folded = self._folded.get(raw)
+            if folded is None:  # two threads may both fold it, to the same weights
+                folded = self._folded[raw] = raw.fold(raw.running_affines())
+            return folded, None
         if calibration_NCHW is not None:
             affines, calibration_NCHW = calibrate(raw, calibration_NCHW, budget_bytes=self._plan.inner_bytes)
             self._affines.setdefault(node, []).append(affines)
@@ -312,5 +309,6 @@ def _block_costs(space: SearchSpace) -> dict[tuple[int, int], int]:
 
 
 def _check_finite(tensors: Sequence[Tensor], problem: str) -> None:
-    if tensors and not bool(torch.cat([tensor.flatten() for tensor in tensors]).isfinite().all()):
+    # The extremes of a tensor that holds a NaN are NaN; no mask as large as the supernet is made.
+    if tensors and not bool(torch.stack([e for tensor in tensors for e in tensor.aminmax()]).isfinite().all()):
         raise DivergedSupernetError(f"{problem}: its training has diverged; train it again with a lower learning rate")

@@ -76,11 +76,12 @@ def test_without_onednn_the_numbers_are_the_same(monkeypatch):
         torch.testing.assert_close(raw.fold(raw.running_affines())(x), fused, rtol=1e-5, atol=1e-5)
 
 
-def test_chunks_keep_the_widest_activation_within_the_limit():
+def test_chunks_keep_the_widest_activation_within_the_limit(monkeypatch):
     raw = raw_block(build_choice(space("relu6"), 1, CHOICES[2]), torch.device("cpu"), torch.float32)
     x = torch.empty(1, 6, 12, 12)
-    assert chunk_rows(x, raw.layers) == folded_layers.CHUNK_BYTES // (36 * 12 * 12 * 4)
-    assert chunk_rows(torch.empty(1, 6, 4096, 4096), raw.layers) == 1
+    for chunk_bytes, rows in ((100_000, 100_000 // (36 * 12 * 12 * 4)), (100, 1)):
+        monkeypatch.setattr(folded_layers, "CHUNK_BYTES", chunk_bytes)
+        assert chunk_rows(x, raw.layers) == rows
 
 
 def test_pool_is_the_mean_over_pixels():
