@@ -88,7 +88,7 @@ def test_a_signal_keeps_the_search_and_leaves_nothing_behind(
 def test_an_interrupted_search_is_resumed_to_its_end(
     nasatlas: Callable[..., subprocess.Popen[str]], tmp_path: Path, marked_processes: Any
 ) -> None:
-    process = nasatlas(*search_arguments(tmp_path, epochs=40), "--json")
+    process = nasatlas(*search_arguments(tmp_path, epochs=400), "--json")
     found = re.search(r"search ([0-9a-f-]{36})", read_until(process, "epoch"))
     assert found
     process.send_signal(signal.SIGINT)

@@ -142,11 +142,11 @@ def _check_alive(predicted_N: Tensor, accuracy_N: Float64Array) -> None:
     Weight decay brings them back to life; without it, four fits of ten at 512 units ended so.
     """
     if not bool(torch.isfinite(predicted_N).all()):
-        raise ValueError("fitting diverged: the predictions are not finite; use a smaller GCN learning rate")
+        raise ValueError("fitting diverged: the predictions are not finite; use a smaller gcn_learning_rate")
     if bool((predicted_N == predicted_N[0]).all()) and np.ptp(accuracy_N) > 0:
         raise ValueError(
             "the fitted GCN predicts the same accuracy for every architecture: its units died in the first epochs; "
-            "use a smaller learning rate, a weight decay above 0 (the paper: 5e-4) or more epochs"
+            "use a smaller gcn_learning_rate, a gcn_weight_decay above 0 (the paper: 5e-4) or more gcn_epochs"
         )
 
 
