@@ -5,8 +5,6 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import psycopg
 from psycopg import sql
@@ -15,6 +13,7 @@ from sqlalchemy import URL
 from app.embedded.binaries import find_postgres
 from app.embedded.directories import DirectoryLock, check_socket_directory, give_tree
 from app.embedded.errors import DirectoryInUseError
+from app.embedded.lifecycle import Startable
 from app.embedded.privileges import (
     PRIVATE_ROOT,
     Placement,
@@ -53,7 +52,7 @@ _SETTINGS = {
 _THROWAWAY_SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "shared_buffers": "64MB"}
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(Startable):
     """A PostgreSQL server on a data directory of its own, reachable through a unix socket only.
 
     Args:
@@ -89,15 +88,6 @@ class EmbeddedPostgres:
         self._predecessor_timeout_s = predecessor_timeout_s
         self._lock = DirectoryLock(self._data_dir.with_name(f"{self._data_dir.name}.lock"))
         self._process: ChildProcess | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def url(self) -> str:

@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from app.db.migrate import migrate
 from app.embedded.api_endpoint import ApiEndpoint
 from app.embedded.directories import make_socket_directory, remove_socket_directory
 from app.embedded.errors import DirectoryInUseError, EmbeddedStackError
+from app.embedded.lifecycle import Startable
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.process import ChildProcess, ProcessSpec
 from app.embedded.process_table import is_alive
@@ -46,7 +45,7 @@ class ServiceFailure:
         return f"{self.name} ended with status {self.exit_status}. The end of {self.log_path}:\n{self.log_tail}"
 
 
-class Stack:
+class Stack(Startable):
     """PostgreSQL, Valkey, the API, a worker and the reaper, started in order and stopped in order.
 
     Whatever ends this process, SIGKILL included, ends all of them. Data, logs, artifacts and the lock live in the state
@@ -94,15 +93,6 @@ class Stack:
         self._children: list[ChildProcess] = []
         self._cleanup = contextlib.ExitStack()
         self._running: RunningStack | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def state_dir(self) -> Path:

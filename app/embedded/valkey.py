@@ -3,8 +3,6 @@
 import signal
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import quote
 
 import redis
@@ -13,6 +11,7 @@ from app.embedded.binaries import find_valkey
 from app.embedded.directories import DirectoryLock, check_socket_directory
 from app.embedded.errors import DirectoryInUseError
 from app.embedded.identity import SAME_IDENTITY
+from app.embedded.lifecycle import Startable
 from app.embedded.privileges import create_private_directory
 from app.embedded.process import ChildProcess, ProcessSpec, StopSignal
 
@@ -20,7 +19,7 @@ _SOCKET_NAME = "valkey.sock"
 _START_TIMEOUT_S = 60.0
 
 
-class EmbeddedValkey:
+class EmbeddedValkey(Startable):
     """A Valkey server with an append-only file, reachable through a unix socket only.
 
     Args:
@@ -39,15 +38,6 @@ class EmbeddedValkey:
         self._predecessor_timeout_s = predecessor_timeout_s
         self._lock = DirectoryLock(self._data_dir.with_name(f"{self._data_dir.name}.lock"))
         self._process: ChildProcess | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def socket_path(self) -> Path:
