@@ -26,12 +26,15 @@ class Connection:
     stack: Stack | None = None
 
     def check(self) -> None:
-        """Check that the programs of our own stack still run.
+        """Keep the programs of our own stack up.
 
         Raises:
-            CommandError: If one has ended by itself.
+            CommandError: If one ends again and again, or cannot be started again.
         """
-        failures = self.stack.failures() if self.stack is not None else []
+        try:
+            failures = self.stack.keep_up() if self.stack is not None else []
+        except EmbeddedStackError as error:
+            raise CommandError(UNREACHABLE, str(error)) from error
         if failures:
             raise CommandError(UNREACHABLE, "\n".join(map(str, failures)))
 

@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -232,24 +234,54 @@ def test_a_second_stack_is_told_where_the_first_is(state_dir: Path, temp_dir: Pa
         assert stack.failures() == []
 
 
-def test_a_dead_worker_is_reported_with_its_log(
-    state_dir: Path, temp_dir: Path, marked_processes: "MarkedProcesses"
+def test_a_dead_worker_is_started_again(state_dir: Path, temp_dir: Path, marked_processes: "MarkedProcesses") -> None:
+    phases: list[str] = []
+    with _stack(state_dir, on_phase=phases.append) as stack:
+        killed = marked_processes.find("# stand-in worker")
+        os.kill(killed, signal.SIGKILL)
+        _wait_for_failure(stack, "worker")
+        assert stack.keep_up() == []
+        assert stack.failures() == []
+        assert marked_processes.find("# stand-in worker") != killed
+    assert "worker ended with status 137, started again" in phases
+    assert marked_processes.pids() == {}
+
+
+def test_a_worker_that_dies_again_and_again_is_reported_with_its_log(state_dir: Path, temp_dir: Path) -> None:
+    def services(plan: ServicePlan) -> Sequence[ServiceSpec]:
+        worker = ServiceSpec("worker", (sys.executable, "-c", "raise SystemExit('no more memory')"))
+        return (*_services(replace(plan, with_workers=False)), worker)
+
+    with Stack(state_dir, services=services, migrate=_count_starts) as stack:
+        (failure,) = stack.wait(60)
+        assert (failure.name, failure.exit_status) == ("worker", 1)
+        assert "no more memory" in str(failure)
+
+
+@pytest.mark.parametrize("server", ["postgres", "valkey"])
+def test_a_dead_server_is_started_again_at_the_same_address(
+    state_dir: Path, temp_dir: Path, marked_processes: "MarkedProcesses", server: str
 ) -> None:
     with _stack(state_dir) as stack:
-        os.kill(marked_processes.find("# stand-in worker"), signal.SIGKILL)
-        (failure,) = stack.wait(30)
-        assert (failure.name, failure.exit_status) == ("worker", 137)
-        assert "worker ended with status 137" in str(failure)
-
-
-def test_a_dead_database_is_reported(state_dir: Path, temp_dir: Path, marked_processes: "MarkedProcesses") -> None:
-    with _stack(state_dir) as stack:
-        os.kill(int((state_dir / "postgres/postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
-        (failure,) = stack.wait(30)
-        assert failure.name == "postgres"
+        if server == "postgres":
+            killed = int((state_dir / "postgres/postmaster.pid").read_text().splitlines()[0])
+        else:
+            killed = marked_processes.find("valkey-server")
+        os.kill(killed, signal.SIGKILL)
+        _wait_for_failure(stack, server)
+        assert stack.keep_up() == []
+        assert _num_starts(stack.running.database_url) == 1
+        with redis.Redis.from_url(redis_py_url(stack.running.broker_url)) as client:
+            assert client.ping()
     assert marked_processes.pids() == {}
-    with _stack(state_dir) as stack:
-        assert _num_starts(stack.running.database_url) == 2
+    assert list(temp_dir.iterdir()) == []
+
+
+def _wait_for_failure(stack: Stack, name: str) -> None:
+    deadline = time.monotonic() + 30
+    while name not in [failure.name for failure in stack.failures()]:
+        assert time.monotonic() < deadline, f"{name} still runs"
+        time.sleep(0.02)
 
 
 def test_a_service_that_cannot_start_fails_the_start(
