@@ -11,12 +11,13 @@ from app.errors import InternalError, InvalidRequestError, UnavailableError
 from app.settings import Settings
 
 
-def _settings(request: Request) -> Settings:
+# async, though they wait for nothing: FastAPI sends plain functions to a thread, which costs more than a lookup's query
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def _engine(request: Request) -> Engine:
+async def _engine(request: Request) -> Engine:
     engine: Engine = request.app.state.engine
     return engine
 

@@ -4,6 +4,7 @@ import uuid
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
+from fastapi.concurrency import run_in_threadpool
 
 from app.api.dependencies import Database, errors
 from app.domain.lookup_table import BAND_DEPTH
@@ -35,8 +36,9 @@ def _limit(description: str) -> Any:
     return Query(ge=0, allow_inf_nan=False, description=description)
 
 
+# async with one hop to a thread for the queries: of a plain function FastAPI sends the answer to a thread as well
 @router.get("", summary="The best architectures under limits", responses=errors(*_ERRORS, DeviceNotFoundError))
-def look_up(
+async def look_up(
     engine: Database,
     max_madds: Annotated[float | None, _limit("In millions.")] = None,
     max_params: Annotated[float | None, _limit("In millions.")] = None,
@@ -54,7 +56,8 @@ def look_up(
     message and the feasible ranges.
     """
     _check_device(device, max_latency_ms)
-    return lookup_service.look_up(
+    return await run_in_threadpool(
+        lookup_service.look_up,
         engine,
         search_id=search_id,
         round_index=round_index,
