@@ -33,9 +33,7 @@ class Claim:
 
 
 CLAIMS = (
-    Claim(
-        "Evaluating sub-networks, three rounds, over one by one (eager)", "evaluation", "speedup", ">= 8", "x"
-    ),
+    Claim("Evaluating sub-networks, three rounds, over one by one (eager)", "evaluation", "speedup", ">= 8", "x"),
     Claim("the same with BN recalibrated per sub-network", "evaluation", "speedup_recalibrated", ">= 10", "x"),
     Claim("time with recalibrated over running BN", "evaluation", "recalibrated_over_running", "<= 1.6"),
     Claim("predicted labels that agree", "evaluation", "label_agreement", ">= 0.9999"),

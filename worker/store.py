@@ -172,6 +172,12 @@ class PostgresStore:
             steps_db.lock_search(session, uuid.UUID(claim.search.id))
             steps_db.fail(session, claim.key, reason)
 
+    def put_off(self, claim: Claim, reason: str, max_attempts: int) -> None:
+        """Leave the step for a later try; the ``max_attempts``-th time fails the search."""
+        with transaction(self._engine) as session:
+            steps_db.lock_search(session, uuid.UUID(claim.search.id))
+            steps_db.put_off(session, claim.key, reason, max_attempts)
+
     def request_release(self, worker: str) -> None:
         """Ask for the steps of a worker's children to be handed back, because the worker shuts down."""
         with transaction(self._engine) as session:

@@ -30,6 +30,7 @@ def _runner() -> StepRunner:
         worker=f"{worker_name()}/{os.getpid()}",
         heartbeat_s=settings.heartbeat_s,
         shard_size=settings.shard_size,
+        max_attempts=settings.max_attempts,
     )
 
 

@@ -205,6 +205,26 @@ def request_release(session: Session, worker: str) -> None:
     )
 
 
+def put_off(session: Session, key: StepKey, reason: str, max_failures: int) -> bool:
+    """Make a held step ready again for a later try, because something outside was amiss; False where the lease is lost.
+
+    It counts like a worker's death: what stays amiss fails the search. The reaper wakes the step in its usual time.
+    The caller has locked the search.
+    """
+    step = session.execute(select(StepRow).where(_held(key)).with_for_update()).scalar_one_or_none()
+    if step is None:
+        return False
+    if step.failures + 1 >= max_failures:
+        return fail(session, key, f"{reason} (tried {step.failures + 1} times; resume the search when it is mended)")
+    step.failures += 1
+    step.state, step.error = "ready", reason
+    step.worker = step.lease_expires_at = None
+    step.woken_at = func.now()
+    session.flush()
+    settle_cancellation(session, step.search_id)
+    return True
+
+
 def expired(session: Session) -> list[tuple[int, uuid.UUID]]:
     """Return (step id, search id) of the steps whose workers are silent for longer than their lease."""
     rows = session.execute(

@@ -245,7 +245,7 @@ class TestDatabaseRestart:
         monkeypatch.setattr(step_run, "_RETRY_S", 0.01)
 
     def runner(self, store: PostgresStore, woken: list[int]) -> StepRunner:
-        return StepRunner(store, WorkNetworks(), woken.extend, "w/1", heartbeat_s=0.02, shard_size=8)
+        return StepRunner(store, WorkNetworks(), woken.extend, "w/1", heartbeat_s=0.02, shard_size=8, max_attempts=5)
 
     def test_between_commit_and_acknowledgement(self, world: "World", monkeypatch: pytest.MonkeyPatch) -> None:
         search_id = world.search()

@@ -116,6 +116,12 @@ class TestFencing:
         assert world.state(stale.step.id).state == "leased"
         assert world.search_row(uuid.UUID(stale.search.id)).state == "running"
 
+    def test_cannot_put_off(self, world: "World", stale: Claim) -> None:
+        before = world.state(stale.step.id)
+        world.store.put_off(stale, "the disk is full", 3)
+        after = world.state(stale.step.id)
+        assert (after.state, after.attempt, after.failures) == (before.state, before.attempt, before.failures)
+
     def test_cannot_hand_back(self, world: "World", stale: Claim) -> None:
         assert world.store.hand_back(stale) is False
         assert world.state(stale.step.id).worker == "quick/1"
@@ -424,6 +430,36 @@ class TestExpiry:
             woken = [step_id for ids in threads.map(sweep, range(4)) for step_id in ids]
         assert sorted(woken) == step_ids
         assert {step.failures for step in world.steps(search_id)} == {1}
+
+
+class TestPutOff:
+    def test_the_step_is_tried_again_later_with_its_reason(self, world: "World") -> None:
+        search_id = world.search()
+        step_id = world.step(search_id)
+        world.store.put_off(world.claimed(step_id), "the disk is full", 3)
+        row = world.state(step_id)
+        assert (row.state, row.failures, row.error, row.worker) == ("ready", 1, "the disk is full", None)
+        assert world.search_row(search_id).state == "running"
+        assert world.reap(rewake_s=3600) == [], "not at once: what is amiss needs time"
+        assert world.reap(rewake_s=0) == [step_id]
+        assert world.claimed(step_id).step.attempt == 2
+        assert world.state(step_id).error is None
+
+    def test_what_stays_amiss_fails_the_search(self, world: "World") -> None:
+        search_id = world.search()
+        step_id = world.step(search_id)
+        for _ in range(3):
+            world.store.put_off(world.claimed(step_id), "the disk is full", 3)
+        assert (world.state(step_id).state, world.search_row(search_id).state) == ("failed", "failed")
+        assert "the disk is full (tried 3 times" in (world.search_row(search_id).error or "")
+        assert world.resume(search_id) == [step_id]
+
+    def test_a_search_that_is_being_cancelled_is_cancelled(self, world: "World") -> None:
+        search_id = world.search()
+        claim = world.claimed(world.step(search_id))
+        world.cancel(search_id)
+        world.store.put_off(claim, "the disk is full", 3)
+        assert world.search_row(search_id).state == "cancelled"
 
 
 class TestHandBack:

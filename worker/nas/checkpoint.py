@@ -4,6 +4,7 @@ Nothing is unpickled. Every file carries a digest of its own tensors, so that a 
 error that says so and never a network with wrong weights.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -158,6 +159,9 @@ def _write_file(path: Path, payload: bytes) -> None:
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
+        if Path(temporary).read_bytes() != payload:
+            # a file system that lost bytes, or somebody who truncated the file: what was saved before stays
+            raise OSError(errno.EIO, f"{temporary} does not hold what was written into it")
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
