@@ -3,10 +3,9 @@
 import time
 from typing import Any
 
-from app.cli.client import UnreachableError
 from app.cli.connection import Connection
 from app.cli.console import Notices
-from app.cli.errors import FAILED, CommandError
+from app.cli.errors import FAILED, UNREACHABLE, CommandError
 from app.cli.progress import display
 
 POLL_S = 0.5
@@ -52,8 +51,8 @@ def _read(connection: Connection, search_id: str) -> dict[str, Any]:
         try:
             search: dict[str, Any] = connection.api.get(f"/search/{search_id}")
             return search
-        except UnreachableError:
-            if time.monotonic() > deadline:
+        except CommandError as error:
+            if error.exit_code != UNREACHABLE or time.monotonic() > deadline:
                 raise
             time.sleep(POLL_S)
 
