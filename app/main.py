@@ -5,12 +5,13 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from asgi_correlation_id import CorrelationIdMiddleware
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_pagination import add_pagination
 from fastapi_rfc9457.server import get_problem_docs_router
 
 from app.api import events, lookup, operations, search
 from app.api.body_limit import BodyLimitMiddleware
+from app.api.dependencies import only_known_parameters
 from app.api.events import ServerStop
 from app.api.metrics import install_metrics
 from app.api.problem_handlers import install_problem_handlers
@@ -43,8 +44,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.server_stop = ServerStop()
     app.state.engine = get_engine(settings.required_database_url())
-    for router in (search.router, events.router, lookup.router, operations.router):
-        app.include_router(router)
+    for router in (search.router, events.router, lookup.router):
+        app.include_router(router, dependencies=[Depends(only_known_parameters)])
+    app.include_router(operations.router)
     app.include_router(get_problem_docs_router(), prefix="/problems", include_in_schema=False)
     install_problem_handlers(app)
     add_pagination(app)

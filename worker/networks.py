@@ -4,8 +4,9 @@ A worker keeps the data and the supernet of the search it worked on last, since 
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class TorchNetworks:
     def __init__(
         self,
         *,
-        device: torch.device,
+        choose_device: Callable[[], torch.device],
         data_root: Path | None,
         artifact_url: str,
         num_processes: int = 1,
@@ -57,13 +58,13 @@ class TorchNetworks:
         """Work on a device.
 
         Args:
-            device: Where everything runs.
+            choose_device: Says where everything runs; asked when a step begins, so that its error is the search's.
             data_root: Directory of the image data sets.
             artifact_url: fsspec URL of the checkpoints.
             num_processes: Processes (GPUs) of one supernet training.
             memory_bytes: Budget for the activations of an evaluation; None: chosen from the machine.
         """
-        self._device = device
+        self._choose_device = choose_device
         self._data_root = data_root
         self._artifact_url = artifact_url
         self._num_processes = num_processes
@@ -182,6 +183,10 @@ class TorchNetworks:
                 "predict_seconds": round(time.perf_counter() - start - fit_s, 2),
             },
         )
+
+    @cached_property
+    def _device(self) -> torch.device:
+        return self._choose_device()
 
     def _checkpoints(self, search: Search) -> CheckpointStore:
         return CheckpointStore(self._artifact_url, search.id)

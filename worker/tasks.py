@@ -20,7 +20,7 @@ def _runner() -> StepRunner:
     return StepRunner(
         store=store(),
         networks=TorchNetworks(
-            device=_device(),
+            choose_device=_device,
             data_root=settings.data_root,
             artifact_url=settings.artifacts(),
             num_processes=settings.training_processes,

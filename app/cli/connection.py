@@ -8,7 +8,8 @@ from app.cli.client import ApiClient
 from app.cli.console import Notices
 from app.cli.errors import UNREACHABLE, CommandError
 from app.embedded.errors import EmbeddedStackError
-from app.embedded.running_stack import find_running_stack
+from app.embedded.process_table import is_alive
+from app.embedded.running_stack import RunningStack, find_running_stack
 from app.embedded.stack import Stack
 from app.settings import Settings
 
@@ -20,17 +21,25 @@ class Connection:
     Attributes:
         api: Its API.
         stack: The embedded stack that this command started for it; None where it runs anyway.
+        joined: The stack of another command on this machine, None where the service is elsewhere.
     """
 
     api: ApiClient
     stack: Stack | None = None
+    joined: RunningStack | None = None
 
     def check(self) -> None:
         """Keep the programs of our own stack up.
 
         Raises:
-            CommandError: If one ends again and again, or cannot be started again.
+            CommandError: If one ends again and again, or cannot be started again; or if the service was another
+                command's, and that has ended.
         """
+        if self.joined is not None and not is_alive(self.joined.pid):
+            raise CommandError(
+                UNREACHABLE,
+                "the command that ran the service has ended, and the service with it; `nasatlas serve` would stay",
+            )
         try:
             failures = self.stack.keep_up() if self.stack is not None else []
         except EmbeddedStackError as error:
@@ -56,10 +65,11 @@ def connect(
         CommandError: If there is no service and none can be started.
     """
     running = find_running_stack(settings.state_dir)
-    address = url or settings.url or (running.api_url if running is not None else None)
+    given = url or settings.url
+    address = given or (running.api_url if running is not None else None)
     if address is not None:
         with ApiClient(address) as api:
-            yield Connection(api)
+            yield Connection(api, joined=None if given else running)
         return
     if not may_start:
         raise CommandError(

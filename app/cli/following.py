@@ -1,5 +1,6 @@
 """Follows a search until it is over."""
 
+import contextlib
 import time
 from typing import Any
 
@@ -29,6 +30,10 @@ def follow(connection: Connection, search_id: str, notices: Notices) -> dict[str
                     break
                 time.sleep(POLL_S)
     except KeyboardInterrupt:
+        if connection.stack is not None:
+            # or it would go on by itself, before anything else, as soon as a service runs here again
+            with contextlib.suppress(CommandError):
+                connection.api.post(f"/search/{search_id}/cancel")
         notices.say(_farewell(connection, search_id))
         raise
     except CommandError as error:

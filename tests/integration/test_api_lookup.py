@@ -203,3 +203,23 @@ def test_each_round_has_its_own_table(client: TestClient, factory: Any) -> None:
         "subspace_index": 7,
         "predicted_accuracy": pytest.approx(float(search.tables[0].predicted_accuracy[7])),
     }
+
+
+@pytest.mark.parametrize(
+    ("query", "name", "msg"),
+    [
+        ("max_maddz=4", "max_maddz", "did you mean max_madds?"),
+        ("max_madds=400&max_madds=300", "max_madds", "max_madds is given 2 times; give it once"),
+        ("page=2", "page", "there are max_madds"),
+    ],
+)
+def test_a_parameter_that_would_be_ignored_is_refused(
+    client: TestClient, factory: Any, query: str, name: str, msg: str
+) -> None:
+    factory.search()
+    answer = client.get(f"/lookup?{query}")
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    (error,) = answer.json()["errors"]
+    assert error["loc"] == ["query", name]
+    assert msg in error["msg"]
