@@ -175,8 +175,8 @@ class SearchConfig(BaseModel):
                 )
             if smallest < MIN_FITTED_PAIRS + 2:
                 raise ValueError(
-                    f"the subspace of round {round_index} (cells {list(segment)}) has {smallest} architectures, too few "
-                    f"to fit and to hold some out ({MIN_FITTED_PAIRS + 2} are needed); use longer segments"
+                    f"the subspace of round {round_index} (cells {list(segment)}) has {smallest} architectures, too "
+                    f"few to fit and to hold some out ({MIN_FITTED_PAIRS + 2} are needed); use longer segments"
                 )
             for name in ("num_sampled", "num_reevaluated"):
                 if getattr(self, name) > smallest:
