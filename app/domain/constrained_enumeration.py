@@ -9,20 +9,18 @@ Legend: C limited costs, L cells, n choices of a cell, N partial architectures, 
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.additive_function import AdditiveFunction, Float64Array
-from app.domain.budget_bound import BudgetBound
-from app.domain.lagrangian import multipliers
+from app.domain.limited_score import IntpArray, LimitableScore, LimitedScore
 
 Int64Array = NDArray[np.int64]
-IntpArray = NDArray[np.intp]
 
-_NUM_BINS = 4096
 _SWEEP_GROWTH = 2
 _FIRST_SWEEP_SURPLUS = 64
 _LARGEST = np.finfo(np.float64).max
@@ -130,6 +128,10 @@ class ConstrainedEnumeration:
         if max(self.score.factor_sizes) > np.iinfo(np.uint8).max:
             raise ValueError("a cell can have up to 255 choices")
 
+    @cached_property
+    def _prepared(self) -> LimitableScore:
+        return LimitableScore.of(self.score, self.costs)
+
     def best(self, limits: Sequence[float | None], num_best: int) -> BestArchitectures:
         """Return the ``num_best`` architectures of highest score with every cost at most at its limit.
 
@@ -144,87 +146,16 @@ class ConstrainedEnumeration:
             raise ValueError(f"give {len(self.costs)} limits, each a number or None, not {list(limits)}")
         if num_best < 1:
             raise ValueError(f"num_best must be at least 1, got {num_best}")
-        problem = _Problem.build(self.score, self.costs, limits)
+        problem = self._prepared.under(limits)
         if problem is None:
             return BestArchitectures(np.zeros((0, len(self.score.tables)), np.uint8), np.zeros(0))
         return _Search(problem, num_best).run()
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """One query, reduced: only limits that exclude something, and only choices that can be part of an answer.
-
-    Attributes:
-        constant: The score's.
-        scores: Per cell, float64 [n].
-        costs: Per cell, float64 [C, n] above the cell's smallest.
-        slack_C: float64, the limits above the smallest cost of the space.
-        kept: Per cell, the original indices of its choices.
-        bounds: Upper bounds on what undecided cells add, the tightest first.
-    """
-
-    constant: float
-    scores: tuple[Float64Array, ...]
-    costs: tuple[Float64Array, ...]
-    slack_C: Float64Array
-    kept: tuple[IntpArray, ...]
-    bounds: tuple[BudgetBound, ...]
-
-    @classmethod
-    def build(
-        cls, score: AdditiveFunction, costs: Sequence[AdditiveFunction], limits: Sequence[float | None]
-    ) -> "_Problem | None":
-        """Return the reduced query, or None if a limit is below the smallest cost."""
-        binding = [
-            (cost, limit) for cost, limit in zip(costs, limits, strict=True) if limit is not None and limit < cost.maximum
-        ]
-        if any(limit < cost.minimum for cost, limit in binding):
-            return None
-        # Costs are multiples of their grid, so a limit can be rounded down to it, and differences are then exact.
-        slack_C = np.array([math.floor(limit / cost.grid) * cost.grid - cost.minimum for cost, limit in binding])
-        above = [
-            np.array([cost.tables[cell_index] - cost.tables[cell_index].min() for cost, _ in binding]).reshape(
-                len(binding), len(table)
-            )
-            for cell_index, table in enumerate(score.tables)
-        ]
-        kept = tuple(np.flatnonzero((above_Cn <= slack_C[:, None]).all(0)) for above_Cn in above)
-        if not all(rows.size for rows in kept):
-            return None
-        scores = tuple(table[rows] for table, rows in zip(score.tables, kept, strict=True))
-        cell_costs = [above_Cn[:, rows] for above_Cn, rows in zip(above, kept, strict=True)]
-        still_binding = sum(cost_Cn.max(1) for cost_Cn in cell_costs) > slack_C
-        slack_C = slack_C[still_binding]
-        reduced = tuple(cost_Cn[still_binding] for cost_Cn in cell_costs)
-        return cls(score.constant, scores, reduced, slack_C, kept, tuple(_bounds(scores, reduced, slack_C)))
-
-
-def _bounds(
-    scores: Sequence[Float64Array], costs: Sequence[Float64Array], slack_C: Float64Array
-) -> Iterator[BudgetBound]:
-    """The surrogate of all limits first if there are several, then each limit by itself."""
-    num_costs = len(slack_C)
-    if not num_costs:
-        yield BudgetBound.build(scores, costs, slack_C, slack_C, 2)
-        return
-    weight_sets = list(np.eye(num_costs))
-    if num_costs > 1:
-        most = max(len(score_n) for score_n in scores)
-        score_Ln = np.stack([np.pad(s, (0, most - len(s)), constant_values=-math.inf) for s in scores])
-        cost_CLn = np.stack([np.pad(c, ((0, 0), (0, most - c.shape[1]))) for c in costs], axis=1)
-        weight_C = multipliers(score_Ln, cost_CLn, slack_C)
-        if np.count_nonzero(weight_C) > 1:
-            weight_sets.insert(0, weight_C)
-        elif weight_C.any():
-            weight_sets.sort(key=lambda one: -float(one @ weight_C))
-    for weights_C in weight_sets:
-        yield BudgetBound.build(scores, costs, slack_C, weights_C, _NUM_BINS)
-
-
 class _Search:
     """The sweeps of one query; ``_pools[l]`` holds the blocks of partial architectures with l decided cells."""
 
-    def __init__(self, problem: _Problem, num_best: int) -> None:
+    def __init__(self, problem: LimitedScore, num_best: int) -> None:
         self._problem = problem
         self._num_best = num_best
         self._num_cells = len(problem.scores)

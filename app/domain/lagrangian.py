@@ -40,9 +40,7 @@ class _Dual:
         value = float(multiplier_C @ self.slack_C + temperature * (top_L1 + np.log(total_L1)).sum())
         return value, mass_Ln / total_L1
 
-    def derivatives(
-        self, multiplier_C: Float64Array, temperature: float
-    ) -> tuple[float, Float64Array, Float64Array]:
+    def derivatives(self, multiplier_C: Float64Array, temperature: float) -> tuple[float, Float64Array, Float64Array]:
         """Return value, gradient [C] and Hessian [C, C]."""
         value, share_Ln = self._value(multiplier_C, self._reduced(multiplier_C) / temperature, temperature)
         mean_CL = (self.cost_CLn * share_Ln).sum(2)
@@ -64,6 +62,8 @@ def multipliers(score_Ln: Float64Array, cost_CLn: Float64Array, slack_C: Float64
     unit_C = cost_CLn.max(2).sum(1)
     unit_C[unit_C == 0] = 1.0
     dual = _Dual(score_Ln / spread, cost_CLn / unit_C[:, None, None], slack_C / unit_C)
+    if not len(slack_C):
+        return slack_C
     multiplier_C = np.full(len(slack_C), 1.0 / len(slack_C))
     for temperature in _TEMPERATURES:
         for _ in range(_STEPS):

@@ -47,9 +47,7 @@ class ArchiveConfig:
     num_predictions: int = 300_000
 
     def __post_init__(self) -> None:
-        smallest = min(
-            self.num_limits, self.num_enumerated, self.num_proposed, self.num_elites, self.num_predictions
-        )
+        smallest = min(self.num_limits, self.num_enumerated, self.num_proposed, self.num_elites, self.num_predictions)
         if smallest < 1:
             raise ValueError("every number of an archive's configuration must be at least 1")
 

@@ -6,7 +6,8 @@ A query is answered in milliseconds, in three steps:
    of the archive, architectures that were good under other limits when the model was prepared (space_archive).
 2. Re-rank them by the full predictor, a blend of an additive part and a GCN.
 3. Step: all neighbours of the best one are predicted, which gives the predictor's first-order expansion around it, and
-   the exact best of that within a few changed cells are predicted too. Again from the best that was not yet stepped from.
+   of the pairs of changes (an exchange under a tight limit) those that it promises most are predicted too. Again from
+   the best that was not yet stepped from.
 
 With no graph part the proposal *is* the predictor, and the answer is exact. With one, every answer meets its limits
 and its predictions are exact; that nothing better exists is what ``benchmarks.space_lookup`` measures.
@@ -19,7 +20,6 @@ process by (search_id, created_at), and calls :meth:`WholeSpaceModel.best` in a 
 Legend: N architectures, L cells, n choices of a cell.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,8 +37,7 @@ Limits = Sequence[float | None]
 _NUM_PROPOSED = 200
 _NUM_FROM_ARCHIVE = 100
 _NUM_STEPS = 2
-_STEP_CELLS = 3.0
-_NUM_PER_STEP = 32
+_NUM_PAIRS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +185,7 @@ class WholeSpaceModel:
         if self.predictor.is_additive or not len(proposed.score_N):
             found = Candidates(proposed.choices_NL, self.predictor.predict(proposed.choices_NL))
         else:
-            kept = self.archive.take(self._within(self._archive_costs, bounds)).take(slice(_NUM_FROM_ARCHIVE))
+            kept = self.archive.take(within(self._archive_costs, bounds, len(self.archive))).take(slice(_NUM_FROM_ARCHIVE))
             known = (proposed.choices_NL, self.predictor.predict(proposed.choices_NL))
             found = self.improved(Candidates.of([known, (kept.choices_NL, kept.predicted_N)]), bounds, _NUM_STEPS)
         found = found.take(slice(num_best))
@@ -202,31 +201,37 @@ class WholeSpaceModel:
             if row is None:
                 break
             stepped.add(found.choices_NL[row].tobytes())
-            around = self._around(found.choices_NL[row], float(found.predicted_N[row]), limits)
+            around = self._around(found.choices_NL[row], limits)
             found = Candidates.of([(found.choices_NL, found.predicted_N), *around])
         return found
 
-    def _around(
-        self, centre_L: ChoiceArray, predicted: float, limits: Limits
-    ) -> list[tuple[ChoiceArray, Float64Array]]:
-        """The neighbours within the limits, and the best by first-order expansion within a few changed cells."""
+    def _around(self, centre_L: ChoiceArray, limits: Limits) -> list[tuple[ChoiceArray, Float64Array]]:
+        """The neighbours within the limits, and of the pairs of changes those best by first-order expansion."""
         sizes = self.predictor.factor_sizes
         neighbours_NL = with_each_choice(centre_L[None], sizes)
         predicted_N = self.predictor.predict(neighbours_NL)
-        within_N = self._within([cost.of(neighbours_NL) for cost in self.costs.values()], limits)
-        tables = np.split(predicted_N - predicted, np.cumsum(sizes)[:-1])
-        moved = AdditiveFunction(0.0, tuple(np.arange(n) != choice for n, choice in zip(sizes, centre_L, strict=True)))
-        expansion = ConstrainedEnumeration(AdditiveFunction(0.0, tuple(tables)), (*self.costs.values(), moved))
-        stepped_NL = expansion.best([*limits, _STEP_CELLS], _NUM_PER_STEP).choices_NL
-        return [
-            (neighbours_NL[within_N], predicted_N[within_N]),
-            (stepped_NL, self.predictor.predict(stepped_NL)),
-        ]
+        cost_CN = [cost.of(neighbours_NL) for cost in self.costs.values()]
+        within_N = within(cost_CN, limits, len(neighbours_NL))
+        cell_N = np.repeat(np.arange(len(sizes)), sizes)
+        # Changes add up: a pair's figure is the sum of both neighbours' minus the centre's, which is among them.
+        own = int(centre_L[0])
+        pair_costs = [np.add.outer(cost_N, cost_N) - cost_N[own] for cost_N in cost_CN]
+        promise_NN = np.add.outer(predicted_N, predicted_N)
+        promise_NN[~within(pair_costs, limits, promise_NN.shape) | (cell_N[:, None] >= cell_N)] = -np.inf
+        best = np.argsort(-promise_NN, axis=None, kind="stable")[:_NUM_PAIRS]
+        first, second = np.unravel_index(best[np.isfinite(promise_NN.ravel()[best])], promise_NN.shape)
+        pairs_NL = neighbours_NL[first]
+        pairs_NL[np.arange(len(first)), cell_N[second]] = neighbours_NL[second, cell_N[second]]
+        return [(neighbours_NL[within_N], predicted_N[within_N]), (pairs_NL, self.predictor.predict(pairs_NL))]
 
-    @staticmethod
-    def _within(costs: Sequence[Float64Array], limits: Limits) -> NDArray[np.bool_]:
-        within = [cost_N <= (math.inf if limit is None else limit) for cost_N, limit in zip(costs, limits, strict=True)]
-        return np.logical_and.reduce(within) if within else np.ones(0, dtype=bool)
+
+def within(costs: Sequence[Float64Array], limits: Limits, shape: int | tuple[int, ...]) -> NDArray[np.bool_]:
+    """Tell where all costs, arrays of this shape, are at most at their limits."""
+    within_N: NDArray[np.bool_] = np.ones(shape, dtype=bool)
+    for cost_N, limit in zip(costs, limits, strict=True):
+        if limit is not None:
+            within_N &= cost_N <= limit
+    return within_N
 
 
 def with_each_choice(choices_NL: ChoiceArray, factor_sizes: Sequence[int]) -> ChoiceArray:
