@@ -44,11 +44,31 @@ class AdditiveFunction:
             raise ValueError("an additive function needs one vector per cell, with one number per choice")
         if not math.isfinite(self.constant) or not all(np.isfinite(table).all() for table in tables):
             raise ValueError("the constant and every entry of an additive function must be finite numbers")
-        largest = abs(self.constant) + sum(float(np.abs(table).max()) for table in tables)
-        grid = _grid(largest)
-        object.__setattr__(self, "constant", float(np.rint(self.constant / grid) * grid))
-        object.__setattr__(self, "tables", tuple(np.rint(table / grid) * grid for table in tables))
+        constant, grid = self.constant, 0.0
+        # Rounding can lift the largest sum to the next power of two, and then the grid is twice as wide.
+        while (wanted := _grid(abs(constant) + sum(float(np.abs(table).max()) for table in tables))) != grid:
+            grid = wanted
+            constant = float(np.rint(constant / grid) * grid)
+            tables = tuple(np.rint(table / grid) * grid for table in tables)
+        object.__setattr__(self, "constant", constant)
+        object.__setattr__(self, "tables", tables)
         object.__setattr__(self, "grid", grid)
+
+    @classmethod
+    def from_entries(cls, entries: Float64Array, factor_sizes: Sequence[int]) -> "AdditiveFunction":
+        """Return the function of :attr:`entries`.
+
+        Raises:
+            ValueError: If there are not as many entries as the sizes say.
+        """
+        if entries.shape != (1 + sum(factor_sizes),):
+            raise ValueError(f"{1 + sum(factor_sizes)} entries were expected, got an array of shape {entries.shape}")
+        return cls(float(entries[0]), tuple(np.split(entries[1:], np.cumsum(factor_sizes)[:-1])))
+
+    @property
+    def entries(self) -> Float64Array:
+        """float64 [1 + n_0 + ... + n_(L-1)]: the constant, then all tables."""
+        return np.concatenate([[self.constant], *self.tables])
 
     @cached_property
     def factor_sizes(self) -> tuple[int, ...]:
@@ -79,20 +99,6 @@ class AdditiveFunction:
         for table in self.tables:
             total = np.add.outer(total, table)
         return total.ravel()
-
-
-def blended(functions: Sequence[AdditiveFunction], weights: Sequence[float]) -> AdditiveFunction:
-    """Return the weighted sum of additive functions over the same space.
-
-    Raises:
-        ValueError: If the functions are of different spaces.
-    """
-    if len({function.factor_sizes for function in functions}) != 1:
-        raise ValueError("only additive functions over the same cells and choices can be added")
-    constant = sum(weight * function.constant for function, weight in zip(functions, weights, strict=True))
-    columns = zip(*(function.tables for function in functions), strict=True)
-    tables = (sum(w * table for w, table in zip(weights, column, strict=True)) for column in columns)
-    return AdditiveFunction(constant, tuple(np.asarray(table) for table in tables))
 
 
 def _grid(largest: float) -> float:

@@ -1,8 +1,8 @@
 """Upper bounds of what the undecided cells can still add to a score, given what is left of the limits.
 
 For one limit the bound is dynamic programming over the remaining budget in bins (a multiple-choice knapsack, costs
-rounded down and budgets up, so it never bounds too low). For several limits at once each is bounded by itself, and so is
-their weighted sum (the surrogate relaxation), weighted by the multipliers of the Lagrangian dual. Legend: C limited
+rounded down and budgets up, so it never bounds too low). For several limits at once each is bounded by itself, and so
+is their weighted sum (the surrogate relaxation), weighted by the multipliers of the Lagrangian dual. Legend: C limited
 costs, L cells, n choices of a cell, N partial architectures, B bins.
 """
 

@@ -72,7 +72,7 @@ def multipliers(score_Ln: Float64Array, cost_CLn: Float64Array, slack_C: Float64
             multiplier_C = moved_C
             if settled:
                 break
-    return multiplier_C * spread / unit_C
+    return np.asarray(multiplier_C * spread / unit_C)
 
 
 def _newton_step(dual: _Dual, multiplier_C: Float64Array, temperature: float) -> Float64Array:

@@ -127,7 +127,7 @@ def _surrogate(
     slack_C: Float64Array,
     multiplier_C: Float64Array,
 ) -> list[BudgetBound]:
-    """The bound by the weighted sum of the limits, unless it is that of one limit alone; of no limits at all if C = 0."""
+    """The bound by the weighted sum of the limits, unless it is that of one alone; without any limit if C = 0."""
     if not len(slack_C):
         return [BudgetBound.build(scores, costs, slack_C, slack_C, 2)]
     if np.count_nonzero(multiplier_C) < 2:

@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_TYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "I64": np.dtype("<i8"), "U8": np.dtype("u1")}
+_TYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+    "I64": np.dtype("<i8"),
+    "U8": np.dtype("u1"),
+}
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 1 << 20
@@ -70,4 +75,5 @@ def _tensor(entry: Mapping[str, Any], buffer: memoryview) -> NDArray[Any]:
         raise ValueError("an array of these safetensors bytes lies outside of them")
     if last - first != math.prod(shape) * dtype.itemsize:
         raise ValueError("an array of these safetensors bytes is not as long as its shape says")
-    return np.frombuffer(buffer[first:last], dtype=dtype).reshape(shape)
+    tensor: NDArray[Any] = np.frombuffer(buffer[first:last], dtype=dtype).reshape(shape)
+    return tensor

@@ -5,16 +5,16 @@ A query is answered in milliseconds, in three steps:
 1. Propose: the exact k best of an additive function that imitates the predictor (constrained_enumeration), and the best
    of the archive, architectures that were good under other limits when the model was prepared (space_archive).
 2. Re-rank them by the full predictor, a blend of an additive part and a GCN.
-3. Step: all neighbours of the best one are predicted, which gives the predictor's first-order expansion around it, and
-   of the pairs of changes (an exchange under a tight limit) those that it promises most are predicted too. Again from
-   the best that was not yet stepped from.
+3. Step: all neighbours of the best one are predicted, which gives the predictor's first-order expansion around it,
+   and of the pairs of changes (an exchange under a tight limit) those that it promises most are predicted too. Then
+   again from the best that was not yet stepped from.
 
 With no graph part the proposal *is* the predictor, and the answer is exact. With one, every answer meets its limits
 and its predictions are exact; that nothing better exists is what ``benchmarks.space_lookup`` measures.
 
 How it is served: the worker fits the predictor on the pairs of all rounds, calls
-:func:`app.domain.space_archive.prepared_model` and stores ``to_bytes()`` in one row per search (a table
-``space_model(search_id primary key, model bytea, created_at)``, 0.1-1.5 MB; ``bytea`` is fetched once per API process).
+:func:`app.domain.space_archive.prepared_model` and stores ``app.domain.space_model_bytes.to_bytes(model)`` in one row
+per search (a table ``space_model(search_id primary key, model bytea, created_at)``, 0.3-1.5 MB, read once per process).
 ``GET /lookup?...&scope=space`` reads the row's id first, takes the model from a small least-recently-used cache of the
 process by (search_id, created_at), and calls :meth:`WholeSpaceModel.best` in a thread: it shares no mutable state.
 Legend: N architectures, L cells, n choices of a cell.
@@ -36,8 +36,10 @@ Limits = Sequence[float | None]
 
 _NUM_PROPOSED = 200
 _NUM_FROM_ARCHIVE = 100
-_NUM_STEPS = 2
 _NUM_PAIRS = 32
+_MOST_STEPS = 4
+# About 20 ms of one core: all four steps with 2 x 128 hidden units, two with 2 x 512.
+_WORK_PER_QUERY = 9e7
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +163,15 @@ class WholeSpaceModel:
         checked_choices(self.archive.choices_NL.reshape(-1, len(sizes)), sizes)
 
     @cached_property
+    def num_steps(self) -> int:
+        """How many steps a query takes: as many as a GCN of this size can be asked for in its time, at least one."""
+        if self.predictor.gcn is None:
+            return 0
+        num_predictions = _WORK_PER_QUERY / self.predictor.gcn.work_per_prediction - _NUM_PROPOSED
+        per_step = sum(self.predictor.factor_sizes) + _NUM_PAIRS
+        return int(min(max(num_predictions // per_step, 1), _MOST_STEPS))
+
+    @cached_property
     def _enumeration(self) -> ConstrainedEnumeration:
         return ConstrainedEnumeration(self.proposal, tuple(self.costs.values()))
 
@@ -185,9 +196,11 @@ class WholeSpaceModel:
         if self.predictor.is_additive or not len(proposed.score_N):
             found = Candidates(proposed.choices_NL, self.predictor.predict(proposed.choices_NL))
         else:
-            kept = self.archive.take(within(self._archive_costs, bounds, len(self.archive))).take(slice(_NUM_FROM_ARCHIVE))
+            kept = self.archive.take(within(self._archive_costs, bounds, len(self.archive))).take(
+                slice(_NUM_FROM_ARCHIVE)
+            )
             known = (proposed.choices_NL, self.predictor.predict(proposed.choices_NL))
-            found = self.improved(Candidates.of([known, (kept.choices_NL, kept.predicted_N)]), bounds, _NUM_STEPS)
+            found = self.improved(Candidates.of([known, (kept.choices_NL, kept.predicted_N)]), bounds, self.num_steps)
         found = found.take(slice(num_best))
         costs = {name: cost.of(found.choices_NL) for name, cost in self.costs.items()}
         return SpaceAnswer(found.choices_NL, found.predicted_N, costs)
