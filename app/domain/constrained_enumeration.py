@@ -22,6 +22,8 @@ from app.domain.limited_score import IntpArray, LimitableScore, LimitedScore
 Int64Array = NDArray[np.int64]
 
 _SWEEP_GROWTH = 2
+MAX_EXPANDED = 5_000_000
+"""About half a second, and 300 MB; with one limit on 19 cells, 60,000 are enough for the best 500."""
 _FIRST_SWEEP_SURPLUS = 64
 _LARGEST = np.finfo(np.float64).max
 _WORD_LIMIT = 2**62
@@ -35,11 +37,14 @@ class BestArchitectures:
         choices_NL: uint8, choice indices.
         score_N: float64.
         num_expanded: How many partial architectures were looked at.
+        is_proven: False if the search was stopped before it was sure that there are no better ones. They meet the
+            limits all the same.
     """
 
     choices_NL: NDArray[np.uint8]
     score_N: Float64Array
     num_expanded: int = 0
+    is_proven: bool = True
 
 
 @dataclass(frozen=True)
@@ -132,12 +137,16 @@ class ConstrainedEnumeration:
     def _prepared(self) -> LimitableScore:
         return LimitableScore.of(self.score, self.costs)
 
-    def best(self, limits: Sequence[float | None], num_best: int) -> BestArchitectures:
+    def best(
+        self, limits: Sequence[float | None], num_best: int, max_expanded: int = MAX_EXPANDED
+    ) -> BestArchitectures:
         """Return the ``num_best`` architectures of highest score with every cost at most at its limit.
 
         Args:
             limits: One upper limit per cost; None or infinity: not limited.
             num_best: How many; fewer are returned if no more meet the limits.
+            max_expanded: Stop after so many partial architectures, even if the answer is not proven then. With one
+                limit this is never reached; many limits at once, each as tight as the others, are a hard problem.
 
         Raises:
             ValueError: If the number of limits is not that of the costs, one is NaN, or ``num_best`` is below 1.
@@ -149,7 +158,7 @@ class ConstrainedEnumeration:
         problem = self._prepared.under(limits)
         if problem is None:
             return BestArchitectures(np.zeros((0, len(self.score.tables)), np.uint8), np.zeros(0))
-        return _Search(problem, num_best).run()
+        return _Search(problem, num_best).run(max_expanded)
 
 
 class _Search:
@@ -165,13 +174,15 @@ class _Search:
         self._best = self._root().take(np.zeros(0, dtype=np.intp))
         self._num_expanded = 0
 
-    def run(self) -> BestArchitectures:
-        """Sweep until every pool is empty."""
+    def run(self, max_expanded: int) -> BestArchitectures:
+        """Sweep until every pool is empty, or the work is more than it may be (the first sweep always ends)."""
         pools: list[list[_Block]] = [[] for _ in range(self._num_cells + 1)]
         width = self._num_best + _FIRST_SWEEP_SURPLUS
-        chosen = self._root()
+        chosen, num_sweeps = self._root(), 0
         while True:
             for level in range(self._num_cells):
+                if self._num_expanded > max_expanded and num_sweeps:
+                    break
                 if level:
                     chosen = self._pop(pools[level], level, width)
                 if len(chosen):
@@ -179,9 +190,11 @@ class _Search:
             self._keep_best(self._pop(pools[-1], self._num_cells, self._num_best))
             pools[-1].clear()
             chosen = chosen.take(np.zeros(0, dtype=np.intp))
-            if not any(pools):
-                return BestArchitectures(self._decoded(), self._best.score_N, self._num_expanded)
+            num_sweeps += 1
+            if not any(pools) or self._num_expanded > max_expanded:
+                break
             width *= _SWEEP_GROWTH
+        return BestArchitectures(self._decoded(), self._best.score_N, self._num_expanded, not any(pools))
 
     def _root(self) -> _Partials:
         problem = self._problem

@@ -23,6 +23,8 @@ _RIDGE = 1e-3
 _MULTIPLIERS = 3.0
 _TEMPERATURES = (0.005, 0.02)
 _LIMITS_AT_ONCE = 64
+_EXPANDED_AT_ONCE = 500
+_MAX_EXPANDED = 400_000
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _archive(
 ) -> Candidates:
     limit_MC = random_limits(proposal, costs, config.num_limits, rng)
     enumeration = ConstrainedEnumeration(proposal, tuple(costs))
-    proposed = [enumeration.best(list(row), config.num_proposed) for row in limit_MC[: config.num_enumerated]]
+    proposed = [enumeration.best(list(row), config.num_proposed, _MAX_EXPANDED) for row in limit_MC[: config.num_enumerated]]
     choices_NL = np.concatenate([part.choices_NL for part in proposed])
     elites = _elites(Candidates.of([(choices_NL, predictor.predict(choices_NL))]), costs, limit_MC, config.num_elites)
     expanded: set[bytes] = set()
@@ -141,7 +143,7 @@ def _archive(
     per_architecture = sum(predictor.factor_sizes)
     while left >= per_architecture:
         rows = [row for row in range(len(elites)) if elites.choices_NL[row].tobytes() not in expanded]
-        rows = rows[: min(left // per_architecture, _LIMITS_AT_ONCE * 8)]
+        rows = rows[: min(left // per_architecture, _EXPANDED_AT_ONCE)]
         if not rows:
             break
         expanded.update(elites.choices_NL[row].tobytes() for row in rows)

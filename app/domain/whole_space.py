@@ -37,6 +37,7 @@ Limits = Sequence[float | None]
 _NUM_PROPOSED = 200
 _NUM_FROM_ARCHIVE = 100
 _NUM_PAIRS = 32
+_MAX_EXPANDED = 400_000
 _MOST_STEPS = 4
 # About 20 ms of one core: all four steps with 2 x 128 hidden units, two with 2 x 512.
 _WORK_PER_QUERY = 9e7
@@ -129,11 +130,13 @@ class SpaceAnswer:
         choices_NL: uint8, choice indices.
         predicted_N: float64, predicted accuracies.
         costs: Each cost of every architecture, float64 [N], by name.
+        is_exact: Whether it is proven that no others have a higher prediction.
     """
 
     choices_NL: ChoiceArray
     predicted_N: Float64Array
     costs: dict[str, Float64Array]
+    is_exact: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +195,10 @@ class WholeSpaceModel:
         if unknown := sorted(set(limits) - set(self.costs)):
             raise ValueError(f"limits can be set on {', '.join(self.costs)}, not on {', '.join(unknown)}")
         bounds = [limits.get(name) for name in self.costs]
-        proposed = self._enumeration.best(bounds, max(num_best, _NUM_PROPOSED))
+        num_proposed = max(num_best, _NUM_PROPOSED)
+        proposed = self._enumeration.best(bounds, num_proposed, _MAX_EXPANDED)
+        if len(proposed.score_N) < num_best and not proposed.is_proven:
+            proposed = self._enumeration.best(bounds, num_proposed)
         if self.predictor.is_additive or not len(proposed.score_N):
             found = Candidates(proposed.choices_NL, self.predictor.predict(proposed.choices_NL))
         else:
@@ -203,7 +209,8 @@ class WholeSpaceModel:
             found = self.improved(Candidates.of([known, (kept.choices_NL, kept.predicted_N)]), bounds, self.num_steps)
         found = found.take(slice(num_best))
         costs = {name: cost.of(found.choices_NL) for name, cost in self.costs.items()}
-        return SpaceAnswer(found.choices_NL, found.predicted_N, costs)
+        is_exact = proposed.is_proven and (self.predictor.is_additive or not len(found))
+        return SpaceAnswer(found.choices_NL, found.predicted_N, costs, is_exact)
 
     def improved(self, found: Candidates, limits: Limits, num_steps: int) -> Candidates:
         """Step from the best candidates and return them with what the steps found."""
