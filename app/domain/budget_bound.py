@@ -16,6 +16,7 @@ from app.domain.additive_function import Float64Array
 
 # Rounding to bins leaves this much, in bins, for the rounding of float64 sums: 2^-20 >> 2^13 * 2^-50.
 _BIN_MARGIN = 2.0**-20
+_SMALLEST_BUDGET = 2.0**-40
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ class BudgetBound:
             weights_C: The weight of each cost in the sum, not all zero.
             num_bins: Length of the tables.
         """
-        total = float(weights_C @ slack_C)
+        # A budget of next to nothing need not be told apart in bins, and its inverse would overflow.
+        largest = sum(float((weights_C @ cost_Cn).max()) for cost_Cn in costs)
+        total = max(float(weights_C @ slack_C), largest * _SMALLEST_BUDGET)
         scale_C = weights_C * ((num_bins - 2) / total) if total > 0 else weights_C
         suffix_B = np.zeros(num_bins)
         tables = [suffix_B]

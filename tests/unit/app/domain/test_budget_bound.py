@@ -73,6 +73,7 @@ def test_the_multipliers_nearly_minimise_the_dual():
 
 def test_a_limit_that_excludes_nothing_gets_no_weight():
     scores, costs = random_tables(6, 2)
+    scores = [score + 10 * cost[0] for score, cost in zip(scores, costs, strict=True)]
     score_Ln = np.stack([np.pad(s, (0, 4 - len(s)), constant_values=-np.inf) for s in scores])
     cost_CLn = np.stack([np.pad(c, ((0, 0), (0, 4 - c.shape[1]))) for c in costs], axis=1)
     weights_C = multipliers(score_Ln, cost_CLn, np.array([0.3, 1.5]) * cost_CLn.max(2).sum(1))
