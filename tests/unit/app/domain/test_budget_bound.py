@@ -1,0 +1,81 @@
+"""Bounds that are never too low, and as tight as their bins."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.domain.budget_bound import BudgetBound
+from app.domain.lagrangian import multipliers
+
+SIZES = (3, 2, 4, 3)
+
+
+def random_tables(seed, num_costs):
+    rng = np.random.default_rng(seed)
+    scores = [rng.normal(0, 1, n) for n in SIZES]
+    costs = [rng.random((num_costs, n)) for n in SIZES]
+    return scores, [cost - cost.min(1, keepdims=True) for cost in costs]
+
+
+def best_completion(scores, costs, remaining_C, first):
+    values = [
+        sum(scores[cell][c] for cell, c in enumerate(rest, first))
+        for rest in itertools.product(*(range(n) for n in SIZES[first:]))
+        if (
+            sum((costs[cell][:, c] for cell, c in enumerate(rest, first)), np.zeros(len(remaining_C))) <= remaining_C
+        ).all()
+    ]
+    return max(values, default=-np.inf)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 3), st.integers(3, 300), st.floats(0.0, 1.0))
+@settings(max_examples=60, deadline=None)
+def test_no_completion_within_the_budget_beats_its_bound(seed, num_costs, num_bins, tightness):
+    scores, costs = random_tables(seed, num_costs)
+    slack_C = tightness * sum(cost.max(1) for cost in costs)
+    weights_C = np.random.default_rng(seed).random(num_costs) + 0.01
+    bound = BudgetBound.build(scores, costs, slack_C, weights_C, num_bins)
+    for first in range(len(SIZES) + 1):
+        for share in (0.0, 0.3, 1.0):
+            remaining_C = share * slack_C
+            assert (
+                bound.of(first, remaining_C[:, None])[0] >= best_completion(scores, costs, remaining_C, first) - 1e-12
+            )
+
+
+def test_with_fine_bins_the_bound_of_one_limit_is_the_best_completion():
+    scores, costs = random_tables(1, 1)
+    slack_1 = np.array([1.0])
+    bound = BudgetBound.build(scores, costs, slack_1, np.ones(1), 200_000)
+    for first in range(len(SIZES)):
+        best = best_completion(scores, costs, slack_1, first)
+        assert bound.of(first, slack_1[:, None])[0] == pytest.approx(best, abs=1e-12)
+
+
+def test_the_multipliers_nearly_minimise_the_dual():
+    scores, costs = random_tables(5, 2)
+    score_Ln = np.stack([np.pad(s, (0, 4 - len(s)), constant_values=-np.inf) for s in scores])
+    cost_CLn = np.stack([np.pad(c, ((0, 0), (0, 4 - c.shape[1]))) for c in costs], axis=1)
+    slack_C = 0.3 * cost_CLn.max(2).sum(1)
+
+    def dual(multiplier_C):
+        return multiplier_C @ slack_C + (score_Ln - np.tensordot(multiplier_C, cost_CLn, 1)).max(1).sum()
+
+    grid = np.linspace(0, 8, 81)
+    smallest = min(dual(np.array(pair)) for pair in itertools.product(grid, grid))
+    found_C = multipliers(score_Ln, cost_CLn, slack_C)
+    assert (found_C >= 0).all()
+    assert smallest - 0.05 < dual(found_C) < smallest + 0.05 * (dual(np.zeros(2)) - smallest)
+
+
+def test_a_limit_that_excludes_nothing_gets_no_weight():
+    scores, costs = random_tables(6, 2)
+    scores = [score + 10 * cost[0] for score, cost in zip(scores, costs, strict=True)]
+    score_Ln = np.stack([np.pad(s, (0, 4 - len(s)), constant_values=-np.inf) for s in scores])
+    cost_CLn = np.stack([np.pad(c, ((0, 0), (0, 4 - c.shape[1]))) for c in costs], axis=1)
+    weights_C = multipliers(score_Ln, cost_CLn, np.array([0.3, 1.5]) * cost_CLn.max(2).sum(1))
+    assert weights_C[0] > 0
+    assert weights_C[1] == 0
