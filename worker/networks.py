@@ -26,9 +26,10 @@ from worker.nas.distributed_training import train_supernet_distributed
 from worker.nas.evaluation import evaluate_subnetworks
 from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn, predict_subspace
 from worker.nas.similarity import measured_similarity
+from worker.nas.space_fit import fit_space
 from worker.nas.supernet import Supernet
 from worker.nas.supernet_training import SupernetTrainingConfig, TrainingProgress, load_supernet, train_supernet
-from worker.pipeline.ports import Fit, Report, Search
+from worker.pipeline.ports import Fit, FittedSpace, Report, Search
 
 _FIT_SHARE = 0.9
 """Share of a fit's progress that is training; the rest is the prediction of the whole subspace."""
@@ -157,14 +158,7 @@ class TorchNetworks:
             subspace.factor_features(),
             index_N,
             accuracy_N,
-            GCNTrainingConfig(
-                hidden_sizes=config.gcn_hidden_sizes,
-                epochs=config.gcn_epochs,
-                learning_rate=config.gcn_learning_rate,
-                weight_decay=config.gcn_weight_decay,
-                milestones=config.gcn_milestones,
-                decay=config.gcn_decay,
-            ),
+            _gcn_training(config),
             seed=derive_seed(config.seed, round_index, "gcn"),
             device=self._device,
             on_epoch=lambda epoch, loss: report(
@@ -183,6 +177,22 @@ class TorchNetworks:
                 "predict_seconds": round(time.perf_counter() - start - fit_s, 2),
             },
         )
+
+    def fit_space(self, search: Search, accuracies: Mapping[Architecture, float], report: Report) -> FittedSpace:
+        """Fit a predictor of the whole space to all pairs, and prepare it for questions under limits."""
+        config, start = search.config, time.perf_counter()
+        fit = fit_space(
+            search.space,
+            np.array(list(accuracies), dtype=np.int64),
+            np.array(list(accuracies.values())),
+            _gcn_training(config),
+            config.seed,
+            self._device,
+            lambda epoch, loss: report(
+                _FIT_SHARE * epoch / config.gcn_epochs, {"epoch": epoch, "epochs": config.gcn_epochs, "loss": loss}
+            ),
+        )
+        return FittedSpace(fit.model, {**fit.report, "fit_seconds": round(time.perf_counter() - start, 2)})
 
     @cached_property
     def _device(self) -> torch.device:
@@ -223,6 +233,17 @@ def proxy_space(search: Search, num_classes: int) -> SearchSpace:
     """Return the space of the networks that a search really trains."""
     return search.space.proxy(
         resolution=search.config.proxy_resolution, width=search.config.proxy_width, num_classes=num_classes
+    )
+
+
+def _gcn_training(config: SearchConfig) -> GCNTrainingConfig:
+    return GCNTrainingConfig(
+        hidden_sizes=config.gcn_hidden_sizes,
+        epochs=config.gcn_epochs,
+        learning_rate=config.gcn_learning_rate,
+        weight_decay=config.gcn_weight_decay,
+        milestones=config.gcn_milestones,
+        decay=config.gcn_decay,
     )
 
 

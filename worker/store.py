@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import Engine, func, update
+from sqlalchemy import Engine, delete, func, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -15,7 +15,7 @@ from app.db import pairs as pairs_db
 from app.db import steps as steps_db
 from app.db import tables as tables_db
 from app.db.engine import transaction
-from app.db.models import RoundRow, SearchRow
+from app.db.models import RoundRow, SearchRow, SpaceModelRow
 from app.db.steps import Signal, StepKey
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import SearchSpace
@@ -141,6 +141,9 @@ class PostgresStore:
                 .where(RoundRow.search_id == search_id, RoundRow.round_index == step.round_index)
                 .values(**values)
             )
+        if (space := outcome.fitted_space) is not None:
+            session.execute(delete(SpaceModelRow).where(SpaceModelRow.search_id == search_id))
+            session.add(SpaceModelRow(search_id=search_id, model=space.model, report=_json(space.report)))
         if (opened := outcome.opened_round) is not None:
             session.add(
                 RoundRow(search_id=search_id, round_index=opened.round_index, subspace=opened.subspace.to_dict())

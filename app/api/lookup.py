@@ -19,6 +19,7 @@ from app.errors import (
 )
 from app.schemas.lookup import LookupAnswer, ParetoAnswer
 from app.services import lookup as lookup_service
+from app.services import space_lookup
 
 router = APIRouter(prefix="/lookup", tags=["lookup"])
 
@@ -48,14 +49,31 @@ async def look_up(
     ] = None,
     search_id: SearchId = None,
     round_index: RoundIndex = None,
+    scope: Annotated[
+        Literal["table", "space"],
+        Query(description="A round's table, or the whole search space by the predictor fitted on all rounds' pairs."),
+    ] = "table",
     limit: Annotated[int, Query(ge=1, le=BAND_DEPTH, description="How many.")] = 10,
 ) -> LookupAnswer:
-    """Return the architectures of a lookup table with the highest predicted accuracy among those within all limits.
+    """Return the architectures with the highest predicted accuracy among those within all limits.
 
-    The answer is exact: what a scan of the whole table would give. Limits that nothing meets give no items, a
-    message and the feasible ranges.
+    A table's answer is exact: what a scan of the whole table would give. A table holds the last round's subspace; for
+    limits that it does not reach, ask the whole space. Limits that nothing meets give no items, a message and the
+    feasible ranges.
     """
     _check_device(device, max_latency_ms)
+    if scope == "space":
+        if round_index is not None:
+            msg = "the whole space belongs to no round; leave out round_index, or ask scope=table"
+            raise InvalidRequestError(detail=msg, errors=[FieldError(loc=["query", "round_index"], msg=msg)])
+        return await run_in_threadpool(
+            space_lookup.look_up_space,
+            engine,
+            search_id=search_id,
+            max_madds=max_madds,
+            max_params=max_params,
+            limit=limit,
+        )
     return await run_in_threadpool(
         lookup_service.look_up,
         engine,

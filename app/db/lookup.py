@@ -60,6 +60,17 @@ class TableRow:
     params: int
 
 
+@dataclass(frozen=True)
+class FoundSpace:
+    """The search that was asked, and the predictor of its whole space if that is fitted."""
+
+    search_id: uuid.UUID
+    state: str
+    space: dict[str, Any]
+    config: dict[str, Any]
+    model_id: int | None
+
+
 _COLUMNS = "subspace_index, predicted_accuracy, multi_adds, params"
 
 _FIND = """
@@ -70,10 +81,16 @@ _FIND = """
         on t.search_id = s.id and t.round_index = coalesce(cast(:round_index as integer), s.num_rounds - 1)
     where s.id = {search}
 """
+_LATEST = "(select id from searches where state = 'succeeded' order by finished_at desc, id limit 1)"
+_FIND_SPACE = """
+    select s.id, s.state, s.search_space, s.config, m.id from searches s left join space_models m on m.search_id = s.id
+    where s.id = {search}
+"""
+_FIND_SPACE_GIVEN = text(_FIND_SPACE.format(search=":search_id"))
+_FIND_SPACE_LATEST = text(_FIND_SPACE.format(search=_LATEST))
+_SPACE_MODEL = text("select model from space_models where id = :id")
 _FIND_GIVEN = text(_FIND.format(search=":search_id"))
-_FIND_LATEST = text(
-    _FIND.format(search="(select id from searches where state = 'succeeded' order by finished_at desc, id limit 1)")
-)
+_FIND_LATEST = text(_FIND.format(search=_LATEST))
 _TOP = text(f"""
     select {_COLUMNS} from lookup_rows
     where table_id = :table_id and band is not null and band < :num_rows
@@ -97,6 +114,9 @@ _PAIRS = text("""
     select source, code, accuracy from pairs
     where search_id = :search_id and round_index = :round_index and source in ('sampled', 'reevaluated')
         and code = any(:codes)
+""")
+_PAIRS_ANYWHERE = text("""
+    select source, code, accuracy from pairs where search_id = :search_id and code = any(:codes) order by round_index
 """)
 _SUBSPACE = text("""
     select s.search_space, s.config, r.subspace
@@ -149,6 +169,28 @@ def accuracies(
     """Return the accuracies of architectures that were evaluated in a round, by source and code."""
     parameters = {"search_id": search_id, "round_index": round_index, "codes": list(codes)}
     return {(source, code): accuracy for source, code, accuracy in connection.execute(_PAIRS, parameters)}
+
+
+def find_space(connection: Connection, search_id: uuid.UUID | None) -> FoundSpace | None:
+    """Return a search, by default the latest succeeded one, with the id of its whole space's predictor."""
+    if search_id is None:
+        row = connection.execute(_FIND_SPACE_LATEST).one_or_none()
+    else:
+        row = connection.execute(_FIND_SPACE_GIVEN, {"search_id": search_id}).one_or_none()
+    return None if row is None else FoundSpace(*row)
+
+
+def read_space_model(connection: Connection, model_id: int) -> bytes:
+    """Return the bytes of a whole space's predictor."""
+    return bytes(connection.execute(_SPACE_MODEL, {"id": model_id}).scalar_one())
+
+
+def accuracies_anywhere(
+    connection: Connection, search_id: uuid.UUID, codes: Sequence[str]
+) -> dict[tuple[str, str], float]:
+    """Return the accuracies of architectures that were evaluated in any round, the latest, by source and code."""
+    parameters = {"search_id": search_id, "codes": list(codes)}
+    return {(source, code): accuracy for source, code, accuracy in connection.execute(_PAIRS_ANYWHERE, parameters)}
 
 
 def read_subspace(

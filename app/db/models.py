@@ -14,6 +14,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     SmallInteger,
     Text,
     UniqueConstraint,
@@ -24,7 +25,7 @@ from sqlalchemy.dialects.postgresql import JSONB, REAL, UUID
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 SEARCH_STATES = ("queued", "running", "cancelling", "cancelled", "failed", "succeeded")
-STEP_KINDS = ("train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard", "advance")
+STEP_KINDS = ("train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard", "fit_space", "advance")
 STEP_STATES = ("ready", "leased", "done", "failed")
 PAIR_SOURCES = ("sampled", "reevaluated")
 
@@ -130,6 +131,18 @@ class PairRow(Base):
     code: Mapped[str] = mapped_column(Text, primary_key=True)
     accuracy: Mapped[float] = mapped_column(Float, comment="z, a fraction of D_val")
     held_out: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+
+
+class SpaceModelRow(Base):
+    """The predictor of a search's whole space, fitted on the pairs of all rounds; a new one has a new id."""
+
+    __tablename__ = "space_models"
+
+    id: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)
+    search_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("searches.id", ondelete="CASCADE"), unique=True)
+    fitted_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    model: Mapped[bytes] = mapped_column(LargeBinary, comment="safetensors, read by app.domain.space_model_bytes")
+    report: Mapped[dict[str, Any]]
 
 
 class LookupTableRow(Base):

@@ -30,6 +30,8 @@ from numpy.typing import ArrayLike, NDArray
 from app.domain.additive_function import AdditiveFunction, Float64Array
 from app.domain.constrained_enumeration import ConstrainedEnumeration
 from app.domain.hamming_gcn import HammingGCN, checked_choices
+from app.domain.multi_adds import cell_costs, fixed_cost
+from app.domain.search_space import SearchSpace
 
 ChoiceArray = NDArray[np.uint8]
 Limits = Sequence[float | None]
@@ -261,3 +263,15 @@ def with_each_choice(choices_NL: ChoiceArray, factor_sizes: Sequence[int]) -> Ch
     out_NKL = np.repeat(choices_NL[:, None, :], len(choice), axis=1)
     out_NKL[:, np.arange(len(choice)), cell_index] = choice
     return out_NKL.reshape(-1, choices_NL.shape[1])
+
+
+def costs_of(space: SearchSpace) -> dict[str, AdditiveFunction]:
+    """Return what a query of the space can limit, as functions of an architecture."""
+    fixed, per_cell = fixed_cost(space), cell_costs(space)
+    return {
+        name: AdditiveFunction(
+            getattr(fixed, name),
+            tuple(np.array([getattr(c, name) for c in cell], dtype=np.float64) for cell in per_cell),
+        )
+        for name in ("multi_adds", "params")
+    }

@@ -1,9 +1,7 @@
 """The best architecture under these limits, from a stored table (section 4.5)."""
 
-import math
 import uuid
 from collections.abc import Sequence
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -18,9 +16,8 @@ from app.errors import NoTableError, RoundNotFoundError, SearchNotFoundError, Ta
 from app.schemas.lookup import CostRanges, LookupAnswer, LookupItem, ParetoAnswer
 from app.schemas.search import Range
 from app.services import search_view
+from app.services.limits import in_units, infeasible
 from app.services.space_cache import searched_space
-
-MILLION = 1_000_000
 
 
 class _Tables:
@@ -40,11 +37,6 @@ class _Tables:
 @lru_cache(maxsize=8)
 def _tables(engine: Engine) -> _Tables:
     return _Tables(engine)
-
-
-def in_units(millions: float | None) -> int | None:
-    """Return a limit in millions as a whole number of units, exact in the decimals that were given."""
-    return None if millions is None else math.floor(Decimal(repr(millions)) * MILLION)
 
 
 def look_up(
@@ -72,8 +64,9 @@ def look_up(
         )
         subspace, space_costs = _tables(engine).subspace(header)
         items = _items(connection, header, subspace, rows)
-    message = None if items else _infeasible(header, space_costs, max_madds, max_params)
-    return LookupAnswer(**_header_fields(header), items=items, message=message)
+    fields = _header_fields(header)
+    message = None if items else infeasible("table", fields["feasible"], space_costs[0], max_madds, max_params)
+    return LookupAnswer(**fields, scope="table", is_exact=True, items=items, message=message)
 
 
 def pareto(
@@ -167,24 +160,3 @@ def _header_fields(header: TableHeader) -> dict[str, Any]:
             params=Range(min=header.min_params, max=header.max_params),
         ),
     }
-
-
-def _infeasible(
-    header: TableHeader, space_costs: tuple[Cost, Cost], max_madds: float | None, max_params: float | None
-) -> str:
-    """Say why nothing meets the limits, and from where on something would."""
-    smallest, _ = space_costs
-    limits = (
-        ("max_madds", "multi-adds", max_madds, header.min_multi_adds, header.max_multi_adds, smallest.multi_adds),
-        ("max_params", "parameters", max_params, header.min_params, header.max_params, smallest.params),
-    )
-    reasons = [
-        f"{name}={value:g} is below the cheapest architecture of this table, which go from {low / MILLION:.2f}M to "
-        f"{high / MILLION:.2f}M {what} (the whole search space: from {least / MILLION:.2f}M)"
-        for name, what, value, low, high, least in limits
-        if value is not None and (in_units(value) or 0) < low
-    ]
-    if reasons:
-        return "; ".join(reasons)
-    given = " and ".join(f"{name}={value:g}" for name, _, value, *_ in limits if value is not None)
-    return f"each limit can be met by itself, but no architecture of this table meets {given}; raise one of them"

@@ -16,9 +16,18 @@ from sqlalchemy.exc import IntegrityError
 from app.db import steps as steps_db
 from app.db import tables as tables_db
 from app.db.engine import transaction
-from app.db.models import LookupRow, LookupTableRow, PairRow, SearchRow, StepRow
+from app.db.models import LookupRow, LookupTableRow, PairRow, SearchRow, SpaceModelRow, StepRow
 from app.domain.subspace import Subspace
-from worker.pipeline.ports import ClosedRound, FittedTable, LeaseLostError, NewStep, OpenedRound, Outcome, Pair
+from worker.pipeline.ports import (
+    ClosedRound,
+    FittedSpace,
+    FittedTable,
+    LeaseLostError,
+    NewStep,
+    OpenedRound,
+    Outcome,
+    Pair,
+)
 from worker.store import Claim
 
 if TYPE_CHECKING:
@@ -200,6 +209,7 @@ class TestComplete:
             fitted=FittedTable(world.table(), 0.75, {"final_loss": 0.1}),
             closed_round=ClosedRound("00000001", 0.5, ("00000001", "00000000")),
             opened_round=OpenedRound(1, following),
+            fitted_space=FittedSpace(b"a model", {"num_pairs": 2}),
             next_steps=(NewStep("evaluate_shard", 1, 0, {"codes": ["1"]}), NewStep("evaluate_shard", 1, 1)),
             result={"seconds": 1.5},
         )
@@ -224,7 +234,21 @@ class TestComplete:
         predicted = world.store.predictions(claim.search, 0, [3, 80, 7])
         expected = world.table().predicted_accuracy
         assert {i: np.float32(p) for i, p in predicted.items()} == {i: expected[i] for i in (3, 80, 7)}
+        with world.session() as session:
+            (space,) = session.scalars(select(SpaceModelRow))
+            assert (space.search_id, space.model, space.report) == (search_id, b"a model", {"num_pairs": 2})
         assert world.search_row(search_id).state == "running"
+
+    def test_a_whole_space_that_is_fitted_anew_takes_the_old_ones_place(self, world: "World") -> None:
+        search_id = world.search()
+        for shard_index, model in enumerate((b"old", b"new")):
+            claim = world.claimed(world.step(search_id, "fit_space", shard_index=shard_index))
+            world.store.complete(claim, Outcome(fitted_space=FittedSpace(model, {})))
+        with world.session() as session:
+            (space,) = session.scalars(select(SpaceModelRow))
+            assert (space.model, space.id) == (b"new", 2), (
+                "whoever kept the old one must not take it for this"
+            )
 
     def test_the_last_step_ends_the_search(self, world: "World") -> None:
         search_id = world.search()

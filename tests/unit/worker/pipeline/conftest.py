@@ -15,6 +15,7 @@ from app.domain.subspace import Subspace
 from worker.pipeline.ports import (
     ClosedRound,
     Fit,
+    FittedSpace,
     FittedTable,
     NewStep,
     Outcome,
@@ -109,6 +110,11 @@ class FormulaNetworks:
         predicted = one_hot(np.arange(subspace.size)) @ weights
         return Fit(np.round(predicted, 6).astype(np.float32), {"final_loss": 0.0})
 
+    def fit_space(self, search: Search, accuracies: Mapping[Architecture, float], report: Report) -> FittedSpace:
+        report(0.5, {"epoch": 1})
+        text = repr(sorted(accuracies.items()))
+        return FittedSpace(hashlib.sha256(text.encode()).digest(), {"num_pairs": len(accuracies)})
+
 
 @dataclass
 class MemoryStore:
@@ -118,6 +124,7 @@ class MemoryStore:
     stored_pairs: dict[tuple[int, PairSource], list[Pair]] = field(default_factory=dict)
     fitted: dict[int, FittedTable] = field(default_factory=dict)
     closed: dict[int, ClosedRound] = field(default_factory=dict)
+    space: FittedSpace | None = None
     done: bool = False
 
     def subspace(self, search: Search, round_index: int) -> Subspace:
@@ -142,6 +149,9 @@ class MemoryStore:
             self.closed[step.round_index] = outcome.closed_round
         if outcome.opened_round:
             self.subspaces[outcome.opened_round.round_index] = outcome.opened_round.subspace
+        if outcome.fitted_space:
+            assert self.space is None
+            self.space = outcome.fitted_space
         self.done |= outcome.search_done
 
 
