@@ -56,7 +56,7 @@ def test_the_whole_space_is_listed_with_the_first_cell_most_significant():
     [(0.0, ()), (0.0, (np.zeros(0),)), (0.0, (np.zeros((2, 2)),)), (math.nan, (np.zeros(1),)), (0.0, ([math.inf],))],
 )
 def test_unusable_tables_are_refused(constant, given_tables):
-    with pytest.raises(ValueError, match="must be finite|one vector per cell"):
+    with pytest.raises(ValueError, match=r"must be finite|one vector per cell"):
         AdditiveFunction(constant, given_tables)
 
 

@@ -43,7 +43,7 @@ def test_other_bytes_are_refused():
         from_bytes(pack(tensors, {**metadata, "format": "older"}))
     for name in tensors:
         rest = {other: tensor for other, tensor in tensors.items() if other != name}
-        with pytest.raises(ValueError, match="missing|no GCN"):
+        with pytest.raises(ValueError, match=r"missing|no GCN"):
             from_bytes(pack(rest, metadata))
-    with pytest.raises(ValueError, match="cut short|lies outside"):
+    with pytest.raises(ValueError, match=r"cut short|lies outside"):
         from_bytes(data[:-1])
