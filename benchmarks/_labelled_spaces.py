@@ -22,7 +22,7 @@ Int64Array = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Space:
-    """The first cells of a preset, their and their costs."""
+    """The first cells of a preset, and their costs."""
 
     name: str
     num_cells: int
