@@ -135,8 +135,8 @@ def _archive(
 ) -> Candidates:
     limit_MC = random_limits(proposal, costs, config.num_limits, rng)
     enumeration = ConstrainedEnumeration(proposal, tuple(costs))
-    enumerated_MC = limit_MC[: config.num_enumerated]
-    proposed = [enumeration.best(list(row), config.num_proposed, _MAX_EXPANDED) for row in enumerated_MC]
+    limits = limit_MC[: config.num_enumerated].tolist()
+    proposed = [enumeration.best(row, config.num_proposed, _MAX_EXPANDED) for row in limits]
     choices_NL = np.concatenate([part.choices_NL for part in proposed])
     elites = _elites(Candidates.of([(choices_NL, predictor.predict(choices_NL))]), costs, limit_MC, config.num_elites)
     expanded: set[bytes] = set()

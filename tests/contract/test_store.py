@@ -246,9 +246,7 @@ class TestComplete:
             world.store.complete(claim, Outcome(fitted_space=FittedSpace(model, {})))
         with world.session() as session:
             (space,) = session.scalars(select(SpaceModelRow))
-            assert (space.model, space.id) == (b"new", 2), (
-                "whoever kept the old one must not take it for this"
-            )
+            assert (space.model, space.id) == (b"new", 2), "whoever kept the old one must not take it for this"
 
     def test_the_last_step_ends_the_search(self, world: "World") -> None:
         search_id = world.search()

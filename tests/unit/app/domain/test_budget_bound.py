@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.budget_bound import BudgetBound
-from app.domain.lagrangian import multipliers
 
 SIZES = (3, 2, 4, 3)
 
@@ -53,29 +52,3 @@ def test_with_fine_bins_the_bound_of_one_limit_is_the_best_completion():
     for first in range(len(SIZES)):
         best = best_completion(scores, costs, slack_1, first)
         assert bound.of(first, slack_1[:, None])[0] == pytest.approx(best, abs=1e-12)
-
-
-def test_the_multipliers_nearly_minimise_the_dual():
-    scores, costs = random_tables(5, 2)
-    score_Ln = np.stack([np.pad(s, (0, 4 - len(s)), constant_values=-np.inf) for s in scores])
-    cost_CLn = np.stack([np.pad(c, ((0, 0), (0, 4 - c.shape[1]))) for c in costs], axis=1)
-    slack_C = 0.3 * cost_CLn.max(2).sum(1)
-
-    def dual(multiplier_C):
-        return multiplier_C @ slack_C + (score_Ln - np.tensordot(multiplier_C, cost_CLn, 1)).max(1).sum()
-
-    grid = np.linspace(0, 8, 81)
-    smallest = min(dual(np.array(pair)) for pair in itertools.product(grid, grid))
-    found_C = multipliers(score_Ln, cost_CLn, slack_C)
-    assert (found_C >= 0).all()
-    assert smallest - 0.05 < dual(found_C) < smallest + 0.05 * (dual(np.zeros(2)) - smallest)
-
-
-def test_a_limit_that_excludes_nothing_gets_no_weight():
-    scores, costs = random_tables(6, 2)
-    scores = [score + 10 * cost[0] for score, cost in zip(scores, costs, strict=True)]
-    score_Ln = np.stack([np.pad(s, (0, 4 - len(s)), constant_values=-np.inf) for s in scores])
-    cost_CLn = np.stack([np.pad(c, ((0, 0), (0, 4 - c.shape[1]))) for c in costs], axis=1)
-    weights_C = multipliers(score_Ln, cost_CLn, np.array([0.3, 1.5]) * cost_CLn.max(2).sum(1))
-    assert weights_C[0] > 0
-    assert weights_C[1] == 0

@@ -76,7 +76,7 @@ def test_the_best_is_within_the_issues_margin_of_a_scan_by_the_full_predictor(gc
 @pytest.mark.parametrize("gcn_weight", [0.0, 0.5])
 def test_an_answer_is_within_its_limits_sorted_distinct_and_predicted_by_the_full_predictor(gcn_weight):
     asked = model(gcn_weight)
-    limits = {"multi_adds": 250.0, "latency_ms/phone": 6.0}
+    limits = {"multi_adds": 350.0, "latency_ms/phone": 8.0}
     answer = asked.best(limits, 50)
     assert len(answer.predicted_N) == 50
     assert (np.diff(answer.predicted_N) <= 0).all()
