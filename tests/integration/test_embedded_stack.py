@@ -249,7 +249,10 @@ def test_a_dead_worker_is_started_again(state_dir: Path, temp_dir: Path, marked_
 
 def test_a_worker_that_dies_again_and_again_is_reported_with_its_log(state_dir: Path, temp_dir: Path) -> None:
     def services(plan: ServicePlan) -> Sequence[ServiceSpec]:
-        worker = ServiceSpec("worker", (sys.executable, "-c", "raise SystemExit('no more memory')"))
+        # not before the stack is up: a program that ends while the others start fails the start
+        code = "import os, pathlib, time\nup = pathlib.Path(os.environ['NASATLAS_STATE_DIR'], 'stack.json')\n"
+        code += "while not up.exists():\n    time.sleep(0.05)\nraise SystemExit('no more memory')"
+        worker = ServiceSpec("worker", (sys.executable, "-c", code))
         return (*_services(replace(plan, with_workers=False)), worker)
 
     with Stack(state_dir, services=services, migrate=_count_starts) as stack:
