@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.additive_function import AdditiveFunction
+from app.domain.additive_ridge import fit_additive
 from app.domain.gray_code import bit_tables
 from app.domain.hamming_gcn import HammingGCN
 from app.domain.hamming_graph import FactorFeatures, HammingGraph
@@ -107,11 +108,5 @@ def fitted(labels: Labels, hidden_sizes: tuple[int, int], epochs: int) -> tuple[
     seed = derive_seed(labels.seed, None, "gcn")
     fit = fit_gcn(graph, labels.space.features, labels.index_N, labels.accuracy_N, config, seed)
     state = {name: tensor.numpy() for name, tensor in fit.module.state_dict().items()}
-    choices = graph.choices(labels.index_N)
-    one_hot = np.concatenate([np.eye(n)[choices[:, cell]] for cell, n in enumerate(graph.factor_sizes)], axis=1)
-    centred = one_hot - one_hot.mean(0)
-    normal = centred.T @ centred + np.eye(centred.shape[1])
-    weights = np.linalg.solve(normal, centred.T @ (labels.accuracy_N - labels.accuracy_N.mean()))
-    constant = float(labels.accuracy_N.mean() - one_hot.mean(0) @ weights)
-    tables = np.split(weights, np.cumsum(graph.factor_sizes)[:-1])
-    return AdditiveFunction(constant, tuple(tables)), HammingGCN.from_state_dict(labels.space.bits, state)
+    additive = fit_additive(graph.factor_sizes, graph.choices(labels.index_N), labels.accuracy_N)
+    return additive.function, HammingGCN.from_state_dict(labels.space.bits, state)

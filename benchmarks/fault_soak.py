@@ -14,15 +14,13 @@ end in a stored result; ``repeated_per_fault`` is at most about one per running 
 import contextlib
 import json
 import os
-import shutil
-import signal
 import subprocess
 import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +29,11 @@ from sqlalchemy import Engine, create_engine, text
 
 from app.cli.client import ApiClient
 from app.cli.errors import UNREACHABLE, CommandError
-from app.embedded.process_table import descendants, process_table
+from app.embedded.process_table import process_table
 from app.embedded.services import ServicePlan, ServiceSpec, default_services
 from app.embedded.stack import Stack
+from benchmarks._faults import FAULTS, LEASE_S, UnderFire, strike
 
-LEASE_S = 4.0
 SETTINGS = {
     "LEASE_S": LEASE_S,
     "HEARTBEAT_S": 0.5,
@@ -80,37 +78,6 @@ TWICE = """
 """
 
 
-@dataclass
-class Soak:
-    """A stack under fire.
-
-    Attributes:
-        stack: The stack, with two workers.
-        artifacts: Where checkpoints go.
-        rng: Draws faults and moments.
-        struck: How often each fault struck.
-    """
-
-    stack: Stack
-    artifacts: Path
-    rng: np.random.Generator
-    struck: Counter[str] = field(default_factory=Counter)
-
-    def pids(self, program: str) -> list[int]:
-        """Return the processes of a program of the stack, its own first, its children after it."""
-        (supervised,) = [p for p in self.stack._programs if p.process.spec.name == program]
-        return descendants(supervised.process.pid)
-
-    def worker(self) -> list[int]:
-        """Return the processes of one of the workers."""
-        return self.pids(str(self.rng.choice(["worker", "worker-2"])))
-
-    def keep_up(self) -> None:
-        """Start again what was killed."""
-        if given_up := self.stack.keep_up():
-            raise SystemExit(f"given up: {given_up[0]}")
-
-
 def main() -> None:
     """Run undisturbed, run disturbed, compare, and print the figures."""
     full = os.environ.get("FULL") == "1"
@@ -119,7 +86,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="nasatlas-soak-") as directory, artifact_directory(directory) as artifacts:
         state_dir = Path(directory) / "state"
         with Stack(state_dir, services=two_workers, artifact_url=f"file://{artifacts}", on_phase=print) as stack:
-            figures = soak(Soak(stack, artifacts, np.random.default_rng(0)), num_searches, num_faults)
+            figures = run(UnderFire(stack, artifacts, np.random.default_rng(0)), num_searches, num_faults)
         figures["orphans"] = len(left_over(directory))
     print(json.dumps(figures | {"full": full}))
 
@@ -150,7 +117,7 @@ def artifact_directory(directory: str) -> Iterator[Path]:
             subprocess.run(["umount", "-l", artifacts], check=True)
 
 
-def soak(soak: Soak, num_searches: int, num_faults: int) -> dict[str, Any]:
+def run(soak: UnderFire, num_searches: int, num_faults: int) -> dict[str, Any]:
     """Run the searches undisturbed and disturbed until enough faults have struck; return the figures."""
     engine = create_engine(soak.stack.running.database_url, pool_pre_ping=True)
     started = time.monotonic()
@@ -185,7 +152,7 @@ def soak(soak: Soak, num_searches: int, num_faults: int) -> dict[str, Any]:
     }
 
 
-def submit_all(soak: Soak, num_searches: int, *, disturb: bool = False) -> dict[int, uuid.UUID]:
+def submit_all(soak: UnderFire, num_searches: int, *, disturb: bool = False) -> dict[int, uuid.UUID]:
     """Submit the searches and wait for all of them; strike meanwhile, if asked."""
     submitted = {
         seed: uuid.UUID(ask(soak, "POST", "/search", SEARCH | {"seed": seed})["id"]) for seed in range(num_searches)
@@ -205,7 +172,7 @@ def submit_all(soak: Soak, num_searches: int, *, disturb: bool = False) -> dict[
     return submitted
 
 
-def ask(soak: Soak, method: str, path: str, body: Any = None) -> dict[str, Any]:
+def ask(soak: UnderFire, method: str, path: str, body: Any = None) -> dict[str, Any]:
     """Ask the API, again while it is just being started."""
     deadline = time.monotonic() + 60
     while True:
@@ -240,90 +207,6 @@ def claims(engine: Engine) -> tuple[int, int]:
     with engine.connect() as connection:
         row = connection.execute(text("select sum(attempt), count(*) filter (where state = 'done') from steps")).one()
     return int(row[0] or 0), int(row[1])
-
-
-def strike(soak: Soak) -> None:
-    """Let one random fault happen."""
-    name = str(soak.rng.choice(sorted(FAULTS)))
-    if FAULTS[name](soak):
-        soak.struck[name] += 1
-        print(f"  {name}", flush=True)
-
-
-def kill(pids: list[int]) -> bool:
-    """Kill processes without a warning; False where there is none."""
-    killed = 0
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-            killed += 1
-    return killed > 0
-
-
-def kill_child(soak: Soak) -> bool:
-    """Kill the child of a worker that does the work."""
-    for pid in soak.worker()[1:]:
-        with contextlib.suppress(OSError):
-            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return kill([pid])
-    return False
-
-
-def wipe_valkey(soak: Soak) -> bool:
-    """Kill the broker and take its data away before it starts again: every message is lost."""
-    struck = kill(soak.pids("valkey"))
-    time.sleep(0.3)
-    for entry in (soak.stack.state_dir / "valkey").iterdir():
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    return struck
-
-
-def stop_worker(soak: Soak) -> bool:
-    """Stop a worker for longer than its lease and let it go on: it must find itself fenced off."""
-    pids = soak.worker()
-    for number in (signal.SIGSTOP, signal.SIGCONT):
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-        if number == signal.SIGSTOP:
-            time.sleep(1.5 * LEASE_S)
-    return bool(pids)
-
-
-def fill_artifacts(soak: Soak) -> bool:
-    """Leave no byte free where the checkpoints go, for some seconds."""
-    ballast = soak.artifacts / "ballast"
-    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while file.write(bytes(2**16)):
-            pass
-    time.sleep(soak.rng.uniform(1, 4))
-    ballast.unlink()
-    return True
-
-
-def truncate_checkpoint(soak: Soak) -> bool:
-    """Truncate a checkpoint while it is being written."""
-    deadline = time.monotonic() + 3
-    while time.monotonic() < deadline:
-        for path in soak.artifacts.glob("*/.writing-*"):
-            with contextlib.suppress(FileNotFoundError):
-                os.truncate(path, path.stat().st_size // 2)
-                return True
-    return False
-
-
-FAULTS: dict[str, Callable[[Soak], bool]] = {
-    "kill a worker's child": kill_child,
-    "kill a worker and its children": lambda soak: kill(soak.worker()),
-    "kill the API": lambda soak: kill(soak.pids("api")),
-    "kill Valkey": lambda soak: kill(soak.pids("valkey")),
-    "kill Valkey and wipe its data": wipe_valkey,
-    "kill PostgreSQL": lambda soak: kill(soak.pids("postgres")[:1]),
-    "kill a backend of PostgreSQL": lambda soak: kill(soak.pids("postgres")[-1:]),
-    "stop a worker beyond its lease": stop_worker,
-    "fill the artifact directory": fill_artifacts,
-    "truncate a checkpoint being written": truncate_checkpoint,
-}
 
 
 def left_over(directory: str) -> list[int]:

@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -28,7 +27,9 @@ import numpy as np
 from app.domain.lookup_table import LookupTable
 from app.domain.seeds import generator
 from benchmarks import lookup
+from benchmarks._growth_plot import Figure, draw
 from benchmarks._service import first_cells, publish, realistic_predictions, service, store_search
+from benchmarks._timing import median_seconds
 
 OUTPUT_DIR = Path(__file__).parents[1] / "docs" / "benchmarks"
 NUM_PAIRS = 1800
@@ -49,23 +50,6 @@ class Sizes:
     def of(cls, full: bool) -> "Sizes":
         """Return the sizes of the documentation's figures, or quick ones."""
         return cls((5, 6, 7, 8), (1, 10, 100), 6, 300, 256) if full else cls((4, 5, 6), (1, 4), 5, 24, 32)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured part.
-
-    Attributes:
-        part: What was measured.
-        size: Nodes of the subspace, tables, or workers.
-        seconds: Median time.
-        peak_mb: Peak resident memory of its process; None where several take part.
-    """
-
-    part: str
-    size: int
-    seconds: float
-    peak_mb: int | None
 
 
 def main() -> None:
@@ -124,20 +108,10 @@ def alone(part: str, size: int, sizes: Sizes) -> dict[str, float | int]:
     return {"seconds": round(seconds, 5), "peak_mb": round(peak_mb)}
 
 
-def median_s(action: Callable[[], object]) -> float:
-    """Return the median of some runs after one to warm up."""
-    seconds = []
-    for _ in range(REPEATS + 1):
-        started = time.perf_counter()
-        action()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[1:])
-
-
 def evaluate(num_active: int, sizes: Sizes) -> float:
     """Evaluate architectures that differ in the first cells; how many there are does not grow with the subspace."""
     run = evaluation(num_active, sizes)
-    return median_s(lambda: run(slice(None)))
+    return median_seconds(lambda: run(slice(None)), REPEATS)
 
 
 def evaluation(num_active: int, sizes: Sizes) -> Callable[[slice], object]:
@@ -192,7 +166,7 @@ def predict(num_active: int, _sizes: Sizes) -> float:
     case = Case.of(num_active, 2)
     module = GCN(case.features.num_bits, generator=torch.Generator().manual_seed(0)).requires_grad_(False)
     fit = GCNFit(module, case.graph, case.features, np.zeros(0), torch.device("cpu"))
-    return median_s(lambda: predict_subspace(fit))
+    return median_seconds(lambda: predict_subspace(fit), REPEATS)
 
 
 def publish_table(num_active: int, _sizes: Sizes) -> float:
@@ -200,12 +174,13 @@ def publish_table(num_active: int, _sizes: Sizes) -> float:
     subspace = first_cells(num_active)
     predicted_N = realistic_predictions(subspace, 0)
     with service() as running:
-        return median_s(
+        return median_seconds(
             lambda: publish(
                 running.engine,
                 store_search(running.engine, subspace.space, subspace),
                 LookupTable.from_predictions(subspace, predicted_N),
-            )
+            ),
+            REPEATS,
         )
 
 
@@ -268,7 +243,7 @@ def evaluated_by(num_workers: int) -> float:
                 worker.stdin.flush()
             said(workers, "done")
 
-        return median_s(all_shards)
+        return median_seconds(all_shards, REPEATS)
     finally:
         for worker in workers:
             worker.kill()
@@ -281,33 +256,6 @@ def said(workers: list["subprocess.Popen[str]"], word: str) -> None:
         assert worker.stdout is not None, "it is a pipe"
         if worker.stdout.readline().strip() != word:
             raise SystemExit("a worker of the benchmark has ended")
-
-
-def draw(figures: list[Figure], path: Path) -> None:
-    """Draw time and memory over size, both on logarithmic scales."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    of_tables = [f for f in figures if f.part == "lookup among tables"]
-    of_subspaces = [f for f in figures if f.part not in ("lookup among tables", "evaluate by workers")]
-    figure, (times, memory, tables) = pyplot.subplots(1, 3, figsize=(14, 4.5), layout="constrained")
-    for part in dict.fromkeys(f.part for f in of_subspaces):
-        points = [f for f in of_subspaces if f.part == part]
-        sizes = [f.size for f in points]
-        times.plot(sizes, [f.seconds for f in points], marker="o", label=part)
-        memory.plot(sizes, [f.peak_mb for f in points], marker="o", label=part)
-    tables.plot([f.size for f in of_tables], [f.seconds for f in of_tables], marker="o", label="lookup")
-    times.set(title="seconds", xlabel="architectures in the subspace")
-    memory.set(title="peak memory of the process, MB", xlabel="architectures in the subspace")
-    tables.set(title="seconds of a lookup", xlabel="tables stored")
-    for axes in (times, memory, tables):
-        axes.set(xscale="log", yscale="log")
-        axes.grid(visible=True, which="major", alpha=0.3)
-        axes.legend(frameon=False)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
 
 
 PARTS: dict[str, Callable[[int, Sizes], float]] = {

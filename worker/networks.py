@@ -161,9 +161,7 @@ class TorchNetworks:
             _gcn_training(config),
             seed=derive_seed(config.seed, round_index, "gcn"),
             device=self._device,
-            on_epoch=lambda epoch, loss: report(
-                _FIT_SHARE * epoch / config.gcn_epochs, {"epoch": epoch, "epochs": config.gcn_epochs, "loss": loss}
-            ),
+            on_epoch=_on_epoch(config, report),
         )
         fit_s = time.perf_counter() - start
         predicted = predict_subspace(
@@ -181,18 +179,16 @@ class TorchNetworks:
     def fit_space(self, search: Search, accuracies: Mapping[Architecture, float], report: Report) -> FittedSpace:
         """Fit a predictor of the whole space to all pairs, and prepare it for questions under limits."""
         config, start = search.config, time.perf_counter()
-        fit = fit_space(
+        model, figures = fit_space(
             search.space,
             np.array(list(accuracies), dtype=np.int64),
             np.array(list(accuracies.values())),
             _gcn_training(config),
             config.seed,
             self._device,
-            lambda epoch, loss: report(
-                _FIT_SHARE * epoch / config.gcn_epochs, {"epoch": epoch, "epochs": config.gcn_epochs, "loss": loss}
-            ),
+            _on_epoch(config, report),
         )
-        return FittedSpace(fit.model, {**fit.report, "fit_seconds": round(time.perf_counter() - start, 2)})
+        return FittedSpace(model, {**figures, "fit_seconds": round(time.perf_counter() - start, 2)})
 
     @cached_property
     def _device(self) -> torch.device:
@@ -234,6 +230,12 @@ def proxy_space(search: Search, num_classes: int) -> SearchSpace:
     return search.space.proxy(
         resolution=search.config.proxy_resolution, width=search.config.proxy_width, num_classes=num_classes
     )
+
+
+def _on_epoch(config: SearchConfig, report: Report) -> Callable[[int, float], None]:
+    """Return what passes a fit's epochs on as a step's progress."""
+    epochs = config.gcn_epochs
+    return lambda epoch, loss: report(_FIT_SHARE * epoch / epochs, {"epoch": epoch, "epochs": epochs, "loss": loss})
 
 
 def _gcn_training(config: SearchConfig) -> GCNTrainingConfig:

@@ -19,6 +19,7 @@ from app.db.models import RoundRow, SearchRow, SpaceModelRow
 from app.db.steps import Signal, StepKey
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import SearchSpace
+from app.domain.space_model_bytes import to_bytes
 from app.domain.subspace import Subspace
 from worker.pipeline.ports import LeaseLostError, NewStep, Outcome, Pair, PairSource, Search, Step, StepInterrupted
 
@@ -143,7 +144,7 @@ class PostgresStore:
             )
         if (space := outcome.fitted_space) is not None:
             session.execute(delete(SpaceModelRow).where(SpaceModelRow.search_id == search_id))
-            session.add(SpaceModelRow(search_id=search_id, model=space.model, report=_json(space.report)))
+            session.add(SpaceModelRow(search_id=search_id, model=to_bytes(space.model), report=_json(space.report)))
         if (opened := outcome.opened_round) is not None:
             session.add(
                 RoundRow(search_id=search_id, round_index=opened.round_index, subspace=opened.subspace.to_dict())

@@ -64,8 +64,7 @@ async def look_up(
     _check_device(device, max_latency_ms)
     if scope == "space":
         if round_index is not None:
-            msg = "the whole space belongs to no round; leave out round_index, or ask scope=table"
-            raise InvalidRequestError(detail=msg, errors=[FieldError(loc=["query", "round_index"], msg=msg)])
+            raise _refused("round_index", "the whole space belongs to no round; leave it out, or ask scope=table")
         return await run_in_threadpool(
             space_lookup.look_up_space,
             engine,
@@ -98,9 +97,12 @@ def pareto(
 
 def _check_device(device: str | None, max_latency_ms: float | None) -> None:
     if max_latency_ms is not None and device is None:
-        msg = "max_latency_ms is the latency on a device; name it with device"
-        raise InvalidRequestError(detail=msg, errors=[FieldError(loc=["query", "device"], msg=msg)])
+        raise _refused("device", "max_latency_ms is the latency on a device; name it with device")
     if device is not None:
         raise DeviceNotFoundError(
             detail=f"there is no device named {device!r}, none is registered; limit max_madds or max_params instead"
         )
+
+
+def _refused(parameter: str, msg: str) -> InvalidRequestError:
+    return InvalidRequestError(detail=msg, errors=[FieldError(loc=["query", parameter], msg=msg)])

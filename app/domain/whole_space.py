@@ -265,7 +265,7 @@ def with_each_choice(choices_NL: ChoiceArray, factor_sizes: Sequence[int]) -> Ch
     return out_NKL.reshape(-1, choices_NL.shape[1])
 
 
-def costs_of(space: SearchSpace) -> dict[str, AdditiveFunction]:
+def cost_functions(space: SearchSpace) -> dict[str, AdditiveFunction]:
     """Return what a query of the space can limit, as functions of an architecture."""
     fixed, per_cell = fixed_cost(space), cell_costs(space)
     return {

@@ -132,6 +132,17 @@ class Stack(Startable):
         finally:
             self._programs = []
 
+    def pid(self, name: str) -> int:
+        """Return the process that holds a program, its guardian; what runs descends from it.
+
+        Raises:
+            ValueError: If no program of the stack has that name.
+        """
+        for program in self._programs:
+            if program.process.spec.name == name:
+                return program.process.pid
+        raise ValueError(f"there is no {name!r}; there are {', '.join(p.process.spec.name for p in self._programs)}")
+
     def failures(self) -> list[ServiceFailure]:
         """Return the programs that have ended by themselves, each with the end of its log."""
         return [failure for program in self._programs if (failure := program.failure()) is not None]

@@ -8,15 +8,14 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Engine
 
 from app.db import lookup as lookup_db
-from app.db.engine import transaction
-from app.db.lookup import FoundTable, TableHeader, TableRow
+from app.db.lookup import TableHeader, TableRow
 from app.domain.multi_adds import Cost
 from app.domain.subspace import Subspace
-from app.errors import NoTableError, RoundNotFoundError, SearchNotFoundError, TableNotReadyError
+from app.errors import RoundNotFoundError
 from app.schemas.lookup import CostRanges, LookupAnswer, LookupItem, ParetoAnswer
 from app.schemas.search import Range
-from app.services import search_view
 from app.services.limits import in_units, infeasible
+from app.services.lookup_errors import not_ready, nothing_to_ask
 from app.services.space_cache import searched_space
 
 
@@ -88,42 +87,14 @@ def pareto(
 def _table(engine: Engine, connection: Connection, search_id: uuid.UUID | None, round_index: int | None) -> TableHeader:
     found = lookup_db.find_table(connection, search_id, round_index)
     if found is None:
-        if search_id is not None:
-            raise SearchNotFoundError(detail=f"there is no search {search_id}; GET /search lists those there are")
-        raise NoTableError(
-            detail="no search has succeeded yet, so there is no table to ask; submit one with POST /search, or ask a "
-            "round of an unfinished one with search_id and round_index"
-        )
+        raise nothing_to_ask(search_id)
     if round_index is not None and round_index >= found.num_rounds:
         raise RoundNotFoundError(
             detail=f"search {found.search_id} has the rounds 0 to {found.num_rounds - 1}, not {round_index}"
         )
     if found.header is None or (round_index is None and found.state != "succeeded"):
-        raise _not_ready(engine, found)
+        raise not_ready(engine, found.search_id, "that table")
     return found.header
-
-
-def _not_ready(engine: Engine, found: FoundTable) -> TableNotReadyError:
-    with transaction(engine) as session:
-        search = search_view.read_one(session, found.search_id)
-    rounds = [r.round_index for r in search.rounds if r.table_digest is not None]
-    published = f"ask one of its published rounds ({', '.join(map(str, rounds))}) with round_index" if rounds else ""
-    what_to_do = {
-        "queued": "wait until it has finished",
-        "running": "wait until it has finished",
-        "cancelling": f"resume it with POST /search/{search.id}/resume",
-        "cancelled": f"resume it with POST /search/{search.id}/resume",
-        "failed": f"resume it with POST /search/{search.id}/resume",
-        "succeeded": "",
-    }[search.state]
-    return TableNotReadyError(
-        detail=f"search {search.id} is {search.state} at {search.progress:.0%} ({search.phase}), without that table; "
-        + ", or ".join(filter(None, [what_to_do, published])),
-        search_id=str(search.id),
-        state=search.state,
-        progress=search.progress,
-        rounds_with_tables=rounds,
-    )
 
 
 def _items(

@@ -6,13 +6,12 @@ from functools import lru_cache
 from sqlalchemy import Connection, Engine
 
 from app.db import lookup as lookup_db
-from app.db.lookup import FoundSpace
 from app.domain import space_model_bytes
 from app.domain.whole_space import SpaceAnswer, WholeSpaceModel
-from app.errors import NoTableError, SearchNotFoundError, TableNotReadyError
 from app.schemas.lookup import CostRanges, LookupAnswer, LookupItem
 from app.schemas.search import Range
 from app.services.limits import in_units, infeasible
+from app.services.lookup_errors import not_ready, nothing_to_ask
 from app.services.space_cache import SearchedSpace, searched_space
 
 
@@ -45,8 +44,11 @@ def look_up_space(
         SearchNotFoundError, NoTableError, TableNotReadyError: If there is no such search, or it has not got that far.
     """
     with lookup_db.reading(engine) as connection:
-        found = _space(connection, search_id)
-        assert found.model_id is not None, "checked above"
+        found = lookup_db.find_space(connection, search_id)
+        if found is None:
+            raise nothing_to_ask(search_id)
+        if found.model_id is None:
+            raise not_ready(engine, found.search_id, "a predictor of the whole space, which its last round fits")
         asked = {"multi_adds": in_units(max_madds), "params": in_units(max_params)}
         model = _models(engine).model(found.model_id)
         best = model.best({name: float(value) for name, value in asked.items() if value is not None}, limit)
@@ -68,28 +70,6 @@ def look_up_space(
         items=items,
         message=None if items else infeasible("search space", feasible, smallest, max_madds, max_params),
     )
-
-
-def _space(connection: Connection, search_id: uuid.UUID | None) -> FoundSpace:
-    found = lookup_db.find_space(connection, search_id)
-    if found is None:
-        if search_id is not None:
-            raise SearchNotFoundError(detail=f"there is no search {search_id}; GET /search lists those there are")
-        raise NoTableError(detail="no search has succeeded yet; submit one with POST /search, or name one by search_id")
-    if found.model_id is None:
-        what_to_do = (
-            "it was made before whole spaces were fitted; ask its tables with scope=table, or submit it again"
-            if found.state == "succeeded"
-            else "the whole space is fitted in its last round; ask its published rounds with scope=table until then"
-        )
-        raise TableNotReadyError(
-            detail=f"search {found.search_id} is {found.state} and has no predictor of the whole space: {what_to_do}",
-            search_id=str(found.search_id),
-            state=found.state,
-            progress=1.0 if found.state == "succeeded" else 0.0,
-            rounds_with_tables=[],
-        )
-    return found
 
 
 def _items(

@@ -16,7 +16,7 @@ from app.domain.lookup_table import Limits, LookupTable
 from app.domain.multi_adds import count
 from app.domain.space_archive import prepared_model
 from app.domain.space_model_bytes import to_bytes
-from app.domain.whole_space import BlendedPredictor, costs_of
+from app.domain.whole_space import BlendedPredictor, cost_functions
 
 
 def brute_force(table: LookupTable, num: int, limits: Limits) -> list[str]:
@@ -241,7 +241,7 @@ class TestWholeSpace:
         sizes = stored.space.num_choices
         tables = tuple(np.arange(size) / (-256 if cell == 2 else 256) for cell, size in enumerate(sizes))
         predictor = BlendedPredictor(AdditiveFunction(0.8, tables))
-        model = prepared_model(predictor, costs_of(stored.space), seed=0)
+        model = prepared_model(predictor, cost_functions(stored.space), seed=0)
         with transaction(factory.engine) as session:
             session.add(SpaceModelRow(search_id=stored.id, model=to_bytes(model), report={}))
         return stored
@@ -283,7 +283,8 @@ class TestWholeSpace:
         stored = factory.search()
         answer = client.get(f"/lookup?scope=space&search_id={stored.id}")
         assert answer.status_code == 409
-        assert "no predictor of the whole space" in answer.json()["detail"]
+        assert "without a predictor of the whole space" in answer.json()["detail"]
+        assert answer.json()["rounds_with_tables"] == [0]
 
     def test_it_belongs_to_no_round(self, client: TestClient, search: Any) -> None:
         answer = client.get("/lookup?scope=space&round_index=0")

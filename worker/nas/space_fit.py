@@ -4,44 +4,29 @@ The graph of all prod(n_l) architectures is implicit, so that a fit costs what i
 Legend: N pairs, L cells.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from app.domain.additive_function import AdditiveFunction
-from app.domain.additive_model import fit_additive
-from app.domain.gray_code import bit_tables
+from app.domain.additive_ridge import fit_additive
+from app.domain.gray_code import bit_tables, num_bits, placed_bit_tables
 from app.domain.hamming_gcn import HammingGCN
 from app.domain.hamming_graph import FactorFeatures, Float64Array, HammingGraph, Int64Array
 from app.domain.rank_correlation import kendall_tau
 from app.domain.search_space import SearchSpace
 from app.domain.seeds import derive_seed, generator
 from app.domain.space_archive import prepared_model
-from app.domain.space_model_bytes import to_bytes
-from app.domain.whole_space import BlendedPredictor, costs_of
+from app.domain.whole_space import BlendedPredictor, WholeSpaceModel, cost_functions
 from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn
 
 MAX_GCN_WEIGHT = 0.5
 """Left-out pairs confirm a supernet's artefacts as readily as real interactions: the additive part keeps its half."""
 
 _MAX_NODES = 2**62
+"""Larger spaces get the additive part alone: their nodes have no index in int64."""
 _LEFT_OUT_SHARE = 0.1
-
-
-@dataclass(frozen=True)
-class SpaceFit:
-    """A prepared model of the whole space.
-
-    Attributes:
-        model: Bytes for :func:`app.domain.space_model_bytes.from_bytes`.
-        report: Figures of the fit, as JSON data.
-    """
-
-    model: bytes
-    report: dict[str, Any]
 
 
 def fit_space(
@@ -52,7 +37,7 @@ def fit_space(
     seed: int,
     device: torch.device | str = "cpu",
     on_epoch: Callable[[int, float], None] | None = None,
-) -> SpaceFit:
+) -> tuple[WholeSpaceModel, dict[str, Any]]:
     """Fit the additive part and the GCN to pairs of the whole space, weigh them, and prepare the queries.
 
     A tenth of the pairs is left out of the GCN's fit; how well both parts predict these decides the GCN's weight.
@@ -66,19 +51,20 @@ def fit_space(
         device: Where the GCN is trained.
         on_epoch: Called with (epochs done, loss); it may raise to cancel.
 
+    Returns:
+        The prepared model, and figures of the fit as JSON data.
+
     Raises:
         ValueError: As :func:`worker.nas.gcn_training.fit_gcn`.
     """
-    sizes = space.num_choices
-    fitted = fit_additive(sizes, choices_NL, accuracy_N)
-    additive = AdditiveFunction(fitted.model.constant, fitted.model.tables)
+    fitted = fit_additive(space.num_choices, choices_NL, accuracy_N)
     report: dict[str, Any] = {
         "num_pairs": len(accuracy_N),
         "additive_tau": kendall_tau(fitted.left_out_N, accuracy_N),
         "gcn_weight": 0.0,
     }
-    predictor = BlendedPredictor(additive)
-    if np.prod(sizes, dtype=object) < _MAX_NODES:
+    predictor = BlendedPredictor(fitted.function)
+    if space.size < _MAX_NODES:
         left_out_N = np.zeros(len(accuracy_N), dtype=bool)
         num_left_out = max(2, round(_LEFT_OUT_SHARE * len(accuracy_N)))
         left_out_N[generator(seed, None, "space left out").permutation(len(accuracy_N))[:num_left_out]] = True
@@ -88,8 +74,8 @@ def fit_space(
         report |= {"gcn_tau": kendall_tau(graph_N, accuracy_N[left_out_N]), "gcn_weight": round(weight, 4)}
         report["num_left_out"] = num_left_out
         if weight > 0:
-            predictor = BlendedPredictor(additive, gcn, weight)
-    return SpaceFit(to_bytes(prepared_model(predictor, costs_of(space), seed)), report)
+            predictor = BlendedPredictor(fitted.function, gcn, weight)
+    return prepared_model(predictor, cost_functions(space), seed), report
 
 
 def blend_weight(additive_N: Float64Array, graph_N: Float64Array, accuracy_N: Float64Array) -> float:
@@ -108,13 +94,12 @@ def _fit_gcn(
     device: torch.device | str,
     on_epoch: Callable[[int, float], None] | None,
 ) -> HammingGCN:
-    tables = bit_tables(space)
     graph = HammingGraph.assigned(space.num_choices)
-    index_N = choices_NL @ np.array(graph.strides, dtype=np.int64)
+    index_N = graph.index(choices_NL)
     order = np.argsort(index_N)
     fit = fit_gcn(
         graph,
-        FactorFeatures(np.zeros(sum(t.shape[1] for t in tables), dtype=np.float32), _placed(tables)),
+        FactorFeatures(np.zeros(num_bits(space), dtype=np.float32), placed_bit_tables(space)),
         index_N[order],
         accuracy_N[order],
         config,
@@ -123,13 +108,4 @@ def _fit_gcn(
         on_epoch=on_epoch,
     )
     state = {key: value.cpu().numpy() for key, value in fit.module.state_dict().items()}
-    return HammingGCN.from_state_dict(tables, state)
-
-
-def _placed(tables: Sequence[Any]) -> tuple[Any, ...]:
-    """Each cell's Gray bits at their place among those of all cells."""
-    width, start, placed = sum(t.shape[1] for t in tables), 0, []
-    for table in tables:
-        placed.append(np.pad(table, ((0, 0), (start, width - start - table.shape[1]))))
-        start += table.shape[1]
-    return tuple(placed)
+    return HammingGCN.from_state_dict(bit_tables(space), state)

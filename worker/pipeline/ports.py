@@ -15,6 +15,7 @@ from app.domain.lookup_table import LookupTable
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import Architecture, SearchSpace
 from app.domain.subspace import Subspace
+from app.domain.whole_space import WholeSpaceModel
 
 StepKind = Literal["train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard", "fit_space", "advance"]
 PairSource = Literal["sampled", "reevaluated"]
@@ -131,11 +132,11 @@ class FittedSpace:
     """A predictor of the whole space S, fitted on the pairs of all rounds.
 
     Attributes:
-        model: Bytes for :func:`app.domain.space_model_bytes.from_bytes`.
+        model: What answers questions under limits.
         report: Figures of the fit, as JSON data.
     """
 
-    model: bytes
+    model: WholeSpaceModel
     report: Mapping[str, Any]
 
 

@@ -45,5 +45,5 @@ def test_other_bytes_are_refused():
         rest = {other: tensor for other, tensor in tensors.items() if other != name}
         with pytest.raises(ValueError, match=r"missing|no GCN"):
             from_bytes(pack(rest, metadata))
-    with pytest.raises(ValueError, match=r"cut short|lies outside"):
+    with pytest.raises(ValueError, match="cut short"):
         from_bytes(data[:-1])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.domain.gray_code import bit_tables
+from app.domain.gray_code import bit_tables, num_bits, placed_bit_tables
 from app.domain.hamming_gcn import HammingGCN
 from app.domain.hamming_graph import FactorFeatures, HammingGraph
 from app.domain.search_space import preset
@@ -13,15 +13,14 @@ from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn, predict_nodes
 
 @pytest.mark.parametrize("name", ["fairnas", "nas-bench-macro"])
 def test_predictions_equal_torchs(name):
-    tables = bit_tables(preset(name))
-    width, starts = sum(t.shape[1] for t in tables), np.cumsum([0, *(t.shape[1] for t in tables)])
-    placed = tuple(np.pad(t, ((0, 0), (a, width - a - t.shape[1]))) for t, a in zip(tables, starts, strict=False))
+    space = preset(name)
+    tables = bit_tables(space)
     graph = HammingGraph.assigned(tuple(map(len, tables)))
     rng = np.random.default_rng(0)
     index_N = np.unique(rng.integers(0, graph.num_nodes, 60))
     accuracy_N = 0.7 + 0.01 * rng.normal(size=len(index_N)) + 0.005 * graph.choices(index_N).sum(1)
     config = GCNTrainingConfig(hidden_sizes=(24, 16), epochs=30)
-    features = FactorFeatures(np.zeros(width, dtype=np.float32), placed)
+    features = FactorFeatures(np.zeros(num_bits(space), dtype=np.float32), placed_bit_tables(space))
     fit = fit_gcn(graph, features, index_N, accuracy_N, config, seed=1, device=torch.device("cpu"))
 
     state = {key: value.numpy() for key, value in fit.module.state_dict().items()}

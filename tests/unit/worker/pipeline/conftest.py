@@ -9,9 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from app.domain.additive_ridge import fit_additive
 from app.domain.search_config import from_preset
 from app.domain.search_space import Architecture, SearchSpace
+from app.domain.space_archive import prepared_model
 from app.domain.subspace import Subspace
+from app.domain.whole_space import BlendedPredictor
 from worker.pipeline.ports import (
     ClosedRound,
     Fit,
@@ -112,8 +115,13 @@ class FormulaNetworks:
 
     def fit_space(self, search: Search, accuracies: Mapping[Architecture, float], report: Report) -> FittedSpace:
         report(0.5, {"epoch": 1})
-        text = repr(sorted(accuracies.items()))
-        return FittedSpace(hashlib.sha256(text.encode()).digest(), {"num_pairs": len(accuracies)})
+        fitted = fit_additive(
+            search.space.num_choices,
+            np.array(sorted(accuracies)),
+            np.array([accuracies[m] for m in sorted(accuracies)]),
+        )
+        model = prepared_model(BlendedPredictor(fitted.function), {}, search.config.seed)
+        return FittedSpace(model, {"num_pairs": len(accuracies)})
 
 
 @dataclass

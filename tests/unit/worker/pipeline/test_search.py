@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from app.domain.space_model_bytes import to_bytes
 from worker.pipeline.ports import LeaseLostError, StepInterrupted
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def everything(scheduler: "Scheduler") -> tuple[Any, ...]:
         {key: store.pairs(search, *key) for key in store.stored_pairs},
         {t: (fitted.table.digest(), fitted.held_out_tau) for t, fitted in store.fitted.items()},
         store.closed,
-        store.space,
+        store.space and to_bytes(store.space.model),
         store.done,
     )
 
