@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine, func
+from sqlalchemy import Engine, func, insert
 
 from app.db import tables
 from app.db.engine import get_engine, transaction
-from app.db.models import RoundRow, SearchRow
+from app.db.models import PairRow, RoundRow, SearchRow
 from app.domain.lookup_table import LookupTable
 from app.domain.search_config import from_preset
 from app.domain.search_space import SearchSpace, preset
@@ -22,6 +22,8 @@ from app.domain.subspace import Subspace
 from app.embedded.stack import Stack
 
 SEED = 0
+NUM_PAIRS = 2000
+"""Evaluated architectures of a stored search, as many as the paper samples in a round."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def realistic_predictions(subspace: Subspace, seed: int) -> NDArray[np.float32]:
 
 
 def store_search(engine: Engine, space: SearchSpace, subspace: Subspace) -> uuid.UUID:
-    """Store a succeeded search of one round without its table, and return its id."""
+    """Store a succeeded search of one round with its pairs, without its table, and return its id."""
     config = from_preset("quick", {"num_rounds": 1}).resolved(space)
     with transaction(engine) as session:
         row = SearchRow(
@@ -89,6 +91,10 @@ def store_search(engine: Engine, space: SearchSpace, subspace: Subspace) -> uuid
         session.add(row)
         session.flush()
         session.add(RoundRow(search_id=row.id, round_index=0, subspace=subspace.to_dict()))
+        session.flush()
+        evaluated = subspace.codes(generator(SEED, None, "pairs").permutation(subspace.size)[:NUM_PAIRS])
+        pair = {"search_id": row.id, "round_index": 0, "source": "sampled", "accuracy": 0.5}
+        session.execute(insert(PairRow), [{**pair, "code": code} for code in evaluated])
         return row.id
 
 

@@ -110,14 +110,17 @@ _FRONT = """
     order by predicted_accuracy desc, subspace_index
 """
 _FRONTS = {cost: text(_FRONT.format(columns=_COLUMNS, cost=cost)) for cost in ("multi_adds", "params")}
-_PAIRS = text("""
+_KNOWN = """
     select source, code, accuracy from pairs
-    where search_id = :search_id and round_index = :round_index and source in ('sampled', 'reevaluated')
-        and code = any(:codes)
-""")
-_PAIRS_ANYWHERE = text("""
-    select source, code, accuracy from pairs where search_id = :search_id and code = any(:codes) order by round_index
-""")
+    where search_id = :search_id and source in ('sampled', 'reevaluated') {among}
+    order by round_index
+"""
+_OF_ROUND, _OF_CODES = "and round_index = :round_index", "and code = any(:codes)"
+_KNOWN_AMONG = {
+    (True, True): text(_KNOWN.format(among=f"{_OF_ROUND} {_OF_CODES}")),
+    (True, False): text(_KNOWN.format(among=_OF_ROUND)),
+    (False, True): text(_KNOWN.format(among=_OF_CODES)),
+}
 _SUBSPACE = text("""
     select s.search_space, s.config, r.subspace
     from searches s join rounds r on r.search_id = s.id
@@ -164,11 +167,20 @@ def pareto_front(connection: Connection, table_id: int, cost: Literal["multi_add
 
 
 def accuracies(
-    connection: Connection, search_id: uuid.UUID, round_index: int, codes: Sequence[str]
+    connection: Connection, search_id: uuid.UUID, round_index: int | None, codes: Sequence[str] | None = None
 ) -> dict[tuple[str, str], float]:
-    """Return the accuracies of architectures that were evaluated in a round, by source and code."""
-    parameters = {"search_id": search_id, "round_index": round_index, "codes": list(codes)}
-    return {(source, code): accuracy for source, code, accuracy in connection.execute(_PAIRS, parameters)}
+    """Return the accuracies of evaluated architectures by source and code.
+
+    Args:
+        connection: The database.
+        search_id: The search.
+        round_index: The round they were evaluated in; None: the latest of any round, of the codes.
+        codes: The architectures; None: all of the round.
+    """
+    given = {"search_id": search_id, "round_index": round_index, "codes": None if codes is None else list(codes)}
+    parameters = {name: value for name, value in given.items() if value is not None}
+    rows = connection.execute(_KNOWN_AMONG[round_index is not None, codes is not None], parameters)
+    return {(source, code): accuracy for source, code, accuracy in rows}
 
 
 def find_space(connection: Connection, search_id: uuid.UUID | None) -> FoundSpace | None:
@@ -183,14 +195,6 @@ def find_space(connection: Connection, search_id: uuid.UUID | None) -> FoundSpac
 def read_space_model(connection: Connection, model_id: int) -> bytes:
     """Return the bytes of a whole space's predictor."""
     return bytes(connection.execute(_SPACE_MODEL, {"id": model_id}).scalar_one())
-
-
-def accuracies_anywhere(
-    connection: Connection, search_id: uuid.UUID, codes: Sequence[str]
-) -> dict[tuple[str, str], float]:
-    """Return the accuracies of architectures that were evaluated in any round, the latest, by source and code."""
-    parameters = {"search_id": search_id, "codes": list(codes)}
-    return {(source, code): accuracy for source, code, accuracy in connection.execute(_PAIRS_ANYWHERE, parameters)}
 
 
 def read_subspace(

@@ -172,7 +172,7 @@ class Subspace:
 
     def codes(self, index_N: npt.ArrayLike) -> list[str]:
         """Return the codes of many nodes."""
-        return [row.tobytes().decode() for row in self.architectures(index_N) + np.uint8(ord("0"))]
+        return codes_of(self.architectures(index_N))
 
     def costs(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return multi-adds and parameters of the target network of every node: two int64 [size]."""
@@ -211,3 +211,8 @@ class Subspace:
             for cells, choices in self._factors
         ]
         return FactorFeatures(constant=constant, tables=tuple(factor_tables))
+
+
+def codes_of(choices_NL: npt.NDArray[np.uint8]) -> list[str]:
+    """Return the codes of architectures given as choice indices, uint8 [N, L]."""
+    return [row.tobytes().decode() for row in choices_NL + np.uint8(ord("0"))]

@@ -7,11 +7,13 @@ from sqlalchemy import Connection, Engine
 
 from app.db import lookup as lookup_db
 from app.domain import space_model_bytes
+from app.domain.subspace import codes_of
 from app.domain.whole_space import SpaceAnswer, WholeSpaceModel
 from app.schemas.lookup import CostRanges, LookupAnswer, LookupItem
 from app.schemas.search import Range
 from app.services.limits import in_units, infeasible
 from app.services.lookup_errors import not_ready, nothing_to_ask
+from app.services.lookup_items import lookup_items
 from app.services.space_cache import SearchedSpace, searched_space
 
 
@@ -75,19 +77,8 @@ def look_up_space(
 def _items(
     connection: Connection, search_id: uuid.UUID, searched: SearchedSpace, best: SpaceAnswer
 ) -> list[LookupItem]:
-    architectures = [tuple(row) for row in best.choices_NL.tolist()]
-    codes = [searched.space.code(architecture) for architecture in architectures]
-    known = lookup_db.accuracies_anywhere(connection, search_id, codes) if codes else {}
-    return [
-        LookupItem(
-            rank=row + 1,
-            code=code,
-            readable=searched.space.readable(architecture),
-            predicted_accuracy=float(best.predicted_N[row]),
-            sampled_accuracy=known.get(("sampled", code)),
-            reevaluated_accuracy=known.get(("reevaluated", code)),
-            multi_adds=int(best.costs["multi_adds"][row]),
-            params=int(best.costs["params"][row]),
-        )
-        for row, (code, architecture) in enumerate(zip(codes, architectures, strict=True))
-    ]
+    if not len(best.predicted_N):
+        return []
+    known = lookup_db.accuracies(connection, search_id, None, codes_of(best.choices_NL))
+    costs = [(int(m), int(p)) for m, p in zip(best.costs["multi_adds"], best.costs["params"], strict=True)]
+    return lookup_items(searched.space, best.choices_NL, best.predicted_N.tolist(), costs, known)

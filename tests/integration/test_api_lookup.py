@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import delete, text
+from sqlalchemy import delete, select, text
 
 from app.db.engine import get_engine, transaction
-from app.db.models import PairRow, SpaceModelRow
+from app.db.models import LookupRow, LookupTableRow, PairRow, SearchRow, SpaceModelRow
+from app.db.tables import publish
 from app.domain.additive_function import AdditiveFunction
 from app.domain.lookup_table import Limits, LookupTable
 from app.domain.multi_adds import count
@@ -298,3 +299,36 @@ class TestWholeSpace:
 
 def search_engine_url(client: TestClient) -> str:
     return str(client.app.state.settings.database_url)  # type: ignore[attr-defined]
+
+
+class TestWhatIsKeptBetweenLookups:
+    def test_a_search_that_was_deleted_is_gone(self, client: TestClient, factory: Any) -> None:
+        stored = factory.search()
+        assert client.get(f"/lookup?search_id={stored.id}").json()["items"]
+        with transaction(factory.engine) as session:
+            tables = select(LookupTableRow.id).where(LookupTableRow.search_id == stored.id)
+            session.execute(delete(LookupRow).where(LookupRow.table_id.in_(tables)))
+            session.execute(delete(SearchRow).where(SearchRow.id == stored.id))
+        assert client.get(f"/lookup?search_id={stored.id}").status_code == 404
+
+    def test_a_table_that_takes_anothers_place_answers(self, client: TestClient, factory: Any) -> None:
+        stored = factory.search()
+        (table,) = stored.tables
+        before = client.get(f"/lookup?search_id={stored.id}").json()
+        other = LookupTable(table.subspace, table.predicted_accuracy[::-1].copy(), table.multi_adds, table.params)
+        with transaction(factory.engine) as session:
+            publish(session, stored.id, 0, other)
+        after = client.get(f"/lookup?search_id={stored.id}").json()
+        assert after["table_digest"] == other.digest() != before["table_digest"]
+        assert [item["code"] for item in after["items"]] == other.subspace.codes(other.top(10))
+
+    def test_pairs_that_come_while_a_search_runs_are_shown(self, client: TestClient, factory: Any) -> None:
+        stored = factory.search(state="running", num_tables=1)
+        asked = f"/lookup?search_id={stored.id}&round_index=0&limit=1"
+        (before,) = client.get(asked).json()["items"]
+        with transaction(factory.engine) as session:
+            code = before["code"]
+            session.execute(delete(PairRow))
+            session.add(PairRow(search_id=stored.id, round_index=0, source="reevaluated", code=code, accuracy=0.75))
+        (after,) = client.get(asked).json()["items"]
+        assert (after["code"], after["reevaluated_accuracy"]) == (code, 0.75) != (code, before["reevaluated_accuracy"])
