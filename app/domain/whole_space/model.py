@@ -12,7 +12,7 @@ A query is answered in milliseconds, in three steps:
 With no graph part the proposal *is* the predictor, and the answer is exact. With one, every answer meets its limits
 and its predictions are exact; that nothing better exists is what ``benchmarks.space_lookup`` measures.
 
-The worker fits and prepares a model after the last round (:mod:`worker.nas.space_fit`) and stores its bytes, one row per
+The worker fits and prepares a model after the last round (:mod:`worker.nas.space_fit`) and stores its bytes, a row per
 search; the API keeps the models that were asked. A model shares no mutable state between threads.
 Legend: N architectures, L cells, n choices of a cell.
 """
