@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.additive_function import AdditiveFunction
-from app.domain.additive_ridge import fit_additive
 from app.domain.gray_code import bit_tables
-from app.domain.hamming_gcn import HammingGCN
 from app.domain.hamming_graph import FactorFeatures, HammingGraph
 from app.domain.multi_adds import cell_costs, fixed_cost
 from app.domain.search_space import preset
 from app.domain.seeds import derive_seed, generator
+from app.domain.whole_space.additive_function import AdditiveFunction
+from app.domain.whole_space.additive_ridge import fit_additive
+from app.domain.whole_space.hamming_gcn import HammingGCN
 from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn
 
 Float64Array = NDArray[np.float64]

@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.domain.additive_function import AdditiveFunction
-from app.domain.constrained_enumeration import ConstrainedEnumeration
 from app.domain.hamming_graph import HammingGraph
 from app.domain.seeds import generator
-from app.domain.space_archive import ArchiveConfig, prepared_model
-from app.domain.space_model_bytes import from_bytes, to_bytes
-from app.domain.whole_space import BlendedPredictor, Candidates, WholeSpaceModel
+from app.domain.whole_space.additive_function import AdditiveFunction
+from app.domain.whole_space.archive import ArchiveConfig, prepared_model
+from app.domain.whole_space.constrained_enumeration import ConstrainedEnumeration
+from app.domain.whole_space.model import BlendedPredictor, Candidates, WholeSpaceModel
+from app.domain.whole_space.model_bytes import from_bytes, to_bytes
 from benchmarks._labelled_spaces import Space, fitted, macro_labels, synthetic_labels
 
 SEED = 0

@@ -19,8 +19,8 @@ from app.db.models import RoundRow, SearchRow, SpaceModelRow
 from app.db.steps import Signal, StepKey
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import SearchSpace
-from app.domain.space_model_bytes import to_bytes
 from app.domain.subspace import Subspace
+from app.domain.whole_space.model_bytes import to_bytes
 from worker.pipeline.ports import LeaseLostError, NewStep, Outcome, Pair, PairSource, Search, Step, StepInterrupted
 
 log = structlog.get_logger(__name__)

@@ -141,7 +141,7 @@ class SpaceModelRow(Base):
     id: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)
     search_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("searches.id", ondelete="CASCADE"), unique=True)
     fitted_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
-    model: Mapped[bytes] = mapped_column(LargeBinary, comment="safetensors, read by app.domain.space_model_bytes")
+    model: Mapped[bytes] = mapped_column(LargeBinary, comment="safetensors, read by app.domain.whole_space.model_bytes")
     report: Mapped[dict[str, Any]]
 
 

@@ -6,9 +6,9 @@ from functools import lru_cache
 from sqlalchemy import Connection, Engine
 
 from app.db import lookup as lookup_db
-from app.domain import space_model_bytes
 from app.domain.subspace import codes_of
-from app.domain.whole_space import SpaceAnswer, WholeSpaceModel
+from app.domain.whole_space import model_bytes
+from app.domain.whole_space.model import SpaceAnswer, WholeSpaceModel
 from app.schemas.lookup import CostRanges, LookupAnswer, LookupItem
 from app.schemas.search import Range
 from app.services.limits import in_units, infeasible
@@ -26,7 +26,7 @@ class _Models:
 
     def _read(self, model_id: int) -> WholeSpaceModel:
         with lookup_db.reading(self._engine) as connection:
-            model = space_model_bytes.from_bytes(lookup_db.read_space_model(connection, model_id))
+            model = model_bytes.from_bytes(lookup_db.read_space_model(connection, model_id))
         # what only the first question of a model would have to wait for
         model.best({}, 1)
         return model

@@ -22,7 +22,7 @@ def upgrade() -> None:
         ),
         sa.Column("fitted_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column(
-            "model", sa.LargeBinary(), nullable=False, comment="safetensors, read by app.domain.space_model_bytes"
+            "model", sa.LargeBinary(), nullable=False, comment="safetensors, read by app.domain.whole_space.model_bytes"
         ),
         sa.Column("report", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
     )

@@ -16,11 +16,11 @@ from sqlalchemy.exc import IntegrityError
 from app.db import tables as tables_db
 from app.db.engine import transaction
 from app.db.models import PairRow, SearchRow, SpaceModelRow, StepRow
-from app.domain.additive_function import AdditiveFunction
-from app.domain.space_archive import prepared_model
-from app.domain.space_model_bytes import to_bytes
 from app.domain.subspace import Subspace
-from app.domain.whole_space import BlendedPredictor, WholeSpaceModel
+from app.domain.whole_space.additive_function import AdditiveFunction
+from app.domain.whole_space.archive import prepared_model
+from app.domain.whole_space.model import BlendedPredictor, WholeSpaceModel
+from app.domain.whole_space.model_bytes import to_bytes
 from worker.pipeline.ports import (
     ClosedRound,
     FittedSpace,

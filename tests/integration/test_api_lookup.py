@@ -12,12 +12,12 @@ from sqlalchemy import delete, select, text
 from app.db.engine import get_engine, transaction
 from app.db.models import LookupRow, LookupTableRow, PairRow, SearchRow, SpaceModelRow
 from app.db.tables import publish
-from app.domain.additive_function import AdditiveFunction
 from app.domain.lookup_table import Limits, LookupTable
 from app.domain.multi_adds import count
-from app.domain.space_archive import prepared_model
-from app.domain.space_model_bytes import to_bytes
-from app.domain.whole_space import BlendedPredictor, cost_functions
+from app.domain.whole_space.additive_function import AdditiveFunction
+from app.domain.whole_space.archive import prepared_model
+from app.domain.whole_space.model import BlendedPredictor, cost_functions
+from app.domain.whole_space.model_bytes import to_bytes
 
 
 def brute_force(table: LookupTable, num: int, limits: Limits) -> list[str]:

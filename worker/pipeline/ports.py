@@ -15,7 +15,7 @@ from app.domain.lookup_table import LookupTable
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import Architecture, SearchSpace
 from app.domain.subspace import Subspace
-from app.domain.whole_space import WholeSpaceModel
+from app.domain.whole_space.model import WholeSpaceModel
 
 StepKind = Literal["train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard", "fit_space", "advance"]
 PairSource = Literal["sampled", "reevaluated"]

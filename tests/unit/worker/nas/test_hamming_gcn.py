@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from app.domain.gray_code import bit_tables, num_bits, placed_bit_tables
-from app.domain.hamming_gcn import HammingGCN
 from app.domain.hamming_graph import FactorFeatures, HammingGraph
 from app.domain.search_space import preset
+from app.domain.whole_space.hamming_gcn import HammingGCN
 from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn, predict_nodes
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from app.domain.multi_adds import count
 from app.domain.search_space import preset
-from app.domain.space_model_bytes import from_bytes, to_bytes
-from app.domain.whole_space import WholeSpaceModel
+from app.domain.whole_space.model import WholeSpaceModel
+from app.domain.whole_space.model_bytes import from_bytes, to_bytes
 from worker.nas.gcn_training import GCNTrainingConfig
 from worker.nas.space_fit import MAX_GCN_WEIGHT, blend_weight, fit_space
 

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from app.domain.additive_ridge import fit_additive
 from app.domain.search_config import from_preset
 from app.domain.search_space import Architecture, SearchSpace
-from app.domain.space_archive import prepared_model
 from app.domain.subspace import Subspace
-from app.domain.whole_space import BlendedPredictor
+from app.domain.whole_space.additive_ridge import fit_additive
+from app.domain.whole_space.archive import prepared_model
+from app.domain.whole_space.model import BlendedPredictor
 from worker.pipeline.ports import (
     ClosedRound,
     Fit,

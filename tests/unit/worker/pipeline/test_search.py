@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from app.domain.space_model_bytes import to_bytes
+from app.domain.whole_space.model_bytes import to_bytes
 from worker.pipeline.ports import LeaseLostError, StepInterrupted
 
 if TYPE_CHECKING:

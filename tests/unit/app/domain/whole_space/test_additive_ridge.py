@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from app.domain.additive_ridge import fit_additive
+from app.domain.whole_space.additive_ridge import fit_additive
 
 SIZES = (3, 4, 2)
 

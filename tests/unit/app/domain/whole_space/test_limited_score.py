@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from app.domain.additive_function import AdditiveFunction
-from app.domain.limited_score import LimitableScore
+from app.domain.whole_space.additive_function import AdditiveFunction
+from app.domain.whole_space.limited_score import LimitableScore
 
 SCORE = AdditiveFunction(0.5, (np.array([1.0, 2.0, 3.0]), np.array([1.0, 4.0])))
 COST = AdditiveFunction(10.0, (np.array([0.0, 1.0, 6.0]), np.array([2.0, 3.0])))

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.additive_function import AdditiveFunction, Float64Array
-from app.domain.constrained_enumeration import ConstrainedEnumeration
 from app.domain.seeds import generator
-from app.domain.whole_space import BlendedPredictor, Candidates, ChoiceArray, WholeSpaceModel, with_each_choice
+from app.domain.whole_space.additive_function import AdditiveFunction, Float64Array
+from app.domain.whole_space.constrained_enumeration import ConstrainedEnumeration
+from app.domain.whole_space.model import BlendedPredictor, Candidates, ChoiceArray, WholeSpaceModel, with_each_choice
 
 _NUM_SAMPLES = 4000
 _FITS = 3

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from app.domain.hamming_gcn import HammingGCN
 from app.domain.hamming_graph import FactorFeatures, HammingGraph
+from app.domain.whole_space.hamming_gcn import HammingGCN
 
 SIZES = (3, 2, 1, 4)
 
@@ -48,7 +48,7 @@ def test_predictions_are_those_of_the_definition(sizes):
 def test_chunks_do_not_change_the_predictions(monkeypatch):
     gcn = random_gcn()
     choices_NL, expected_N = by_definition(gcn)
-    monkeypatch.setattr("app.domain.hamming_gcn._TEMPORARY_BYTES", 1)
+    monkeypatch.setattr("app.domain.whole_space.hamming_gcn._TEMPORARY_BYTES", 1)
     np.testing.assert_allclose(gcn.predict(choices_NL), expected_N, rtol=1e-5, atol=1e-5)
     assert gcn.predict(choices_NL[:0]).shape == (0,)
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.additive_function import AdditiveFunction, Float64Array
-from app.domain.budget_bound import BudgetBound
-from app.domain.lagrangian import multipliers
+from app.domain.whole_space.additive_function import AdditiveFunction, Float64Array
+from app.domain.whole_space.budget_bound import BudgetBound
+from app.domain.whole_space.lagrangian import multipliers
 
 NUM_BINS = 4096
 _MOST_HALVINGS = 12

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from app.domain.additive_function import AdditiveFunction
-from app.domain.hamming_gcn import HammingGCN
-from app.domain.space_archive import ArchiveConfig, fitted_proposal, near_front, prepared_model, random_limits
-from app.domain.whole_space import BlendedPredictor
+from app.domain.whole_space.additive_function import AdditiveFunction
+from app.domain.whole_space.archive import ArchiveConfig, fitted_proposal, near_front, prepared_model, random_limits
+from app.domain.whole_space.hamming_gcn import HammingGCN
+from app.domain.whole_space.model import BlendedPredictor
 
 SIZES = (4, 4, 4, 4)
 CONFIG = ArchiveConfig(num_limits=80, num_enumerated=4, num_proposed=10, num_elites=3, num_predictions=4000)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.domain.additive_function import Float64Array
+from app.domain.whole_space.additive_function import Float64Array
 
 _TEMPERATURES = (0.2, 0.05, 0.0125)
 _STEPS = 6

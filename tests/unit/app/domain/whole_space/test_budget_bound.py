@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.budget_bound import BudgetBound
+from app.domain.whole_space.budget_bound import BudgetBound
 
 SIZES = (3, 2, 4, 3)
 

@@ -3,7 +3,7 @@
 A query is answered in milliseconds, in three steps:
 
 1. Propose: the exact k best of an additive function that imitates the predictor (constrained_enumeration), and the best
-   of the archive, architectures that were good under other limits when the model was prepared (space_archive).
+   of the archive, architectures that were good under other limits when the model was prepared (archive).
 2. Re-rank them by the full predictor, a blend of an additive part and a GCN.
 3. Step: all neighbours of the best one are predicted, which gives the predictor's first-order expansion around it,
    and of the pairs of changes (an exchange under a tight limit) those that it promises most are predicted too. Then
@@ -12,11 +12,8 @@ A query is answered in milliseconds, in three steps:
 With no graph part the proposal *is* the predictor, and the answer is exact. With one, every answer meets its limits
 and its predictions are exact; that nothing better exists is what ``benchmarks.space_lookup`` measures.
 
-How it is served: the worker fits the predictor on the pairs of all rounds, calls
-:func:`app.domain.space_archive.prepared_model` and stores ``app.domain.space_model_bytes.to_bytes(model)`` in one row
-per search (a table ``space_model(search_id primary key, model bytea, created_at)``, 0.3-1.5 MB, read once per process).
-``GET /lookup?...&scope=space`` reads the row's id first, takes the model from a small least-recently-used cache of the
-process by (search_id, created_at), and calls :meth:`WholeSpaceModel.best` in a thread: it shares no mutable state.
+The worker fits and prepares a model after the last round (:mod:`worker.nas.space_fit`) and stores its bytes, a row per
+search; the API keeps the models that were asked. A model shares no mutable state between threads.
 Legend: N architectures, L cells, n choices of a cell.
 """
 
@@ -27,11 +24,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from app.domain.additive_function import AdditiveFunction, Float64Array
-from app.domain.constrained_enumeration import ConstrainedEnumeration
-from app.domain.hamming_gcn import HammingGCN, checked_choices
 from app.domain.multi_adds import cell_costs, fixed_cost
 from app.domain.search_space import SearchSpace
+from app.domain.whole_space.additive_function import AdditiveFunction, Float64Array
+from app.domain.whole_space.constrained_enumeration import ConstrainedEnumeration
+from app.domain.whole_space.hamming_gcn import HammingGCN, checked_choices
 
 ChoiceArray = NDArray[np.uint8]
 Limits = Sequence[float | None]

@@ -7,10 +7,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from app.domain.additive_function import AdditiveFunction
-from app.domain.hamming_gcn import HammingGCN
-from app.domain.space_archive import ArchiveConfig, prepared_model
-from app.domain.whole_space import BlendedPredictor, Candidates, WholeSpaceModel, with_each_choice
+from app.domain.whole_space.additive_function import AdditiveFunction
+from app.domain.whole_space.archive import ArchiveConfig, prepared_model
+from app.domain.whole_space.hamming_gcn import HammingGCN
+from app.domain.whole_space.model import BlendedPredictor, Candidates, WholeSpaceModel, with_each_choice
 
 SIZES = (4, 3, 4, 3, 4, 3)
 QUICK = ArchiveConfig(num_limits=120, num_enumerated=12, num_proposed=60, num_elites=4, num_predictions=20_000)

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from app.domain.additive_function import AdditiveFunction
-from app.domain.hamming_gcn import HammingGCN
-from app.domain.space_archive import ArchiveConfig, prepared_model
-from app.domain.space_model_bytes import from_bytes, to_bytes
 from app.domain.tensor_bytes import pack, unpack
-from app.domain.whole_space import BlendedPredictor
+from app.domain.whole_space.additive_function import AdditiveFunction
+from app.domain.whole_space.archive import ArchiveConfig, prepared_model
+from app.domain.whole_space.hamming_gcn import HammingGCN
+from app.domain.whole_space.model import BlendedPredictor
+from app.domain.whole_space.model_bytes import from_bytes, to_bytes
 
 CONFIG = ArchiveConfig(num_limits=20, num_enumerated=3, num_proposed=10, num_elites=2, num_predictions=500)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.additive_function import AdditiveFunction
+from app.domain.whole_space.additive_function import AdditiveFunction
 
 tables = st.lists(st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=1, max_size=4), min_size=1, max_size=5)
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.additive_function import AdditiveFunction
-from app.domain.hamming_gcn import HammingGCN
 from app.domain.tensor_bytes import Tensors, pack, unpack
-from app.domain.whole_space import BlendedPredictor, Candidates, WholeSpaceModel
+from app.domain.whole_space.additive_function import AdditiveFunction
+from app.domain.whole_space.hamming_gcn import HammingGCN
+from app.domain.whole_space.model import BlendedPredictor, Candidates, WholeSpaceModel
 
 _FORMAT = "nasatlas whole-space model 1"
 

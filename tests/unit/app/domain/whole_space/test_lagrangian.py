@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from app.domain.lagrangian import multipliers
+from app.domain.whole_space.lagrangian import multipliers
 
 SIZES = (3, 2, 4, 3)
 

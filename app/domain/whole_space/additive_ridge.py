@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.domain.additive_function import AdditiveFunction, Float64Array
 from app.domain.hamming_graph import Int64Array, factor_offsets
+from app.domain.whole_space.additive_function import AdditiveFunction, Float64Array
 
 
 @dataclass(frozen=True, eq=False)

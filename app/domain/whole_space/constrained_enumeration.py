@@ -16,8 +16,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.additive_function import AdditiveFunction, Float64Array
-from app.domain.limited_score import IntpArray, LimitableScore, LimitedScore
+from app.domain.whole_space.additive_function import AdditiveFunction, Float64Array
+from app.domain.whole_space.limited_score import IntpArray, LimitableScore, LimitedScore
 
 Int64Array = NDArray[np.int64]
 

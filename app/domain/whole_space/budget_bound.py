@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.domain.additive_function import Float64Array
+from app.domain.whole_space.additive_function import Float64Array
 
 # Rounding to bins leaves this much, in bins, for the rounding of float64 sums: 2^-20 >> 2^13 * 2^-50.
 _BIN_MARGIN = 2.0**-20

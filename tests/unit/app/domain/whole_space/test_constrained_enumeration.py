@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.domain import constrained_enumeration, limited_score
-from app.domain.additive_function import AdditiveFunction
-from app.domain.constrained_enumeration import ConstrainedEnumeration
 from app.domain.multi_adds import cell_costs, fixed_cost
 from app.domain.search_space import preset
+from app.domain.whole_space import constrained_enumeration, limited_score
+from app.domain.whole_space.additive_function import AdditiveFunction
+from app.domain.whole_space.constrained_enumeration import ConstrainedEnumeration
 
 
 def every_architecture(sizes):
