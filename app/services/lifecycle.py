@@ -8,28 +8,29 @@ from sqlalchemy.orm import Session
 from app.db import searches
 from app.db.models import SearchRow
 from app.errors import SearchNotFoundError, SearchStateError
+from app.services.callers import Caller
 
 
-def require(session: Session, search_id: uuid.UUID, *, lock: bool = False) -> SearchRow:
-    """Return a search.
+def require(session: Session, search_id: uuid.UUID, caller: Caller, *, lock: bool = False) -> SearchRow:
+    """Return a search; one of another owner does not exist for the caller.
 
     Raises:
         SearchNotFoundError: If there is none of that id.
     """
     search = searches.get_search(session, search_id, lock=lock)
-    if search is None:
+    if search is None or not caller.sees(search.owner):
         raise SearchNotFoundError(detail=f"there is no search {search_id}; GET /search lists those there are")
     return search
 
 
-def cancel(session: Session, search_id: uuid.UUID) -> None:
+def cancel(session: Session, search_id: uuid.UUID, caller: Caller) -> None:
     """Cancel a search: at once where no worker is at it, else as soon as its workers notice. Idempotent.
 
     Raises:
         SearchNotFoundError: If there is none of that id.
         SearchStateError: If it is over.
     """
-    search = require(session, search_id, lock=True)
+    search = require(session, search_id, caller, lock=True)
     if search.state in ("succeeded", "failed"):
         raise SearchStateError(
             detail=f"search {search_id} has {search.state} already; there is nothing left to cancel", state=search.state
@@ -42,7 +43,7 @@ def cancel(session: Session, search_id: uuid.UUID) -> None:
         searches.set_state(session, search_id, "cancelled", finished_at=func.now())
 
 
-def resume(session: Session, search_id: uuid.UUID) -> list[int]:
+def resume(session: Session, search_id: uuid.UUID, caller: Caller) -> list[int]:
     """Let a failed or cancelled search go on from what it has; one that is under way just goes on.
 
     Returns:
@@ -52,7 +53,7 @@ def resume(session: Session, search_id: uuid.UUID) -> list[int]:
         SearchNotFoundError: If there is none of that id.
         SearchStateError: If it has succeeded.
     """
-    search = require(session, search_id, lock=True)
+    search = require(session, search_id, caller, lock=True)
     if search.state == "succeeded":
         raise SearchStateError(
             detail=f"search {search_id} has succeeded already; ask its tables with GET /lookup?search_id={search_id}",

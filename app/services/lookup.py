@@ -16,6 +16,7 @@ from app.errors import NoTableError, RoundNotFoundError, SearchNotFoundError, Ta
 from app.schemas.lookup import CostRanges, LookupAnswer, LookupItem, ParetoAnswer
 from app.schemas.search import Range
 from app.services import search_view
+from app.services.callers import Caller
 from app.services.limits import in_units, infeasible
 from app.services.space_cache import searched_space
 
@@ -41,6 +42,7 @@ def _tables(engine: Engine) -> _Tables:
 
 def look_up(
     engine: Engine,
+    caller: Caller,
     *,
     search_id: uuid.UUID | None,
     round_index: int | None,
@@ -54,7 +56,7 @@ def look_up(
         SearchNotFoundError, NoTableError, RoundNotFoundError, TableNotReadyError: If there is no such table (yet).
     """
     with lookup_db.reading(engine) as connection:
-        header = _table(engine, connection, search_id, round_index)
+        header = _table(engine, connection, caller, search_id, round_index)
         rows = lookup_db.top_rows(
             connection,
             header.table_id,
@@ -70,7 +72,12 @@ def look_up(
 
 
 def pareto(
-    engine: Engine, *, search_id: uuid.UUID | None, round_index: int | None, cost: Literal["multi_adds", "params"]
+    engine: Engine,
+    caller: Caller,
+    *,
+    search_id: uuid.UUID | None,
+    round_index: int | None,
+    cost: Literal["multi_adds", "params"],
 ) -> ParetoAnswer:
     """Return the Pareto front of a table's predicted accuracy over a cost, cheapest first.
 
@@ -78,15 +85,17 @@ def pareto(
         SearchNotFoundError, NoTableError, RoundNotFoundError, TableNotReadyError: If there is no such table (yet).
     """
     with lookup_db.reading(engine) as connection:
-        header = _table(engine, connection, search_id, round_index)
+        header = _table(engine, connection, caller, search_id, round_index)
         rows = lookup_db.pareto_front(connection, header.table_id, cost)
         subspace, _ = _tables(engine).subspace(header)
         items = _items(connection, header, subspace, rows)
     return ParetoAnswer(**_header_fields(header), items=items[::-1])
 
 
-def _table(engine: Engine, connection: Connection, search_id: uuid.UUID | None, round_index: int | None) -> TableHeader:
-    found = lookup_db.find_table(connection, search_id, round_index)
+def _table(
+    engine: Engine, connection: Connection, caller: Caller, search_id: uuid.UUID | None, round_index: int | None
+) -> TableHeader:
+    found = lookup_db.find_table(connection, search_id, round_index, caller.visible_owner)
     if found is None:
         if search_id is not None:
             raise SearchNotFoundError(detail=f"there is no search {search_id}; GET /search lists those there are")
@@ -99,13 +108,13 @@ def _table(engine: Engine, connection: Connection, search_id: uuid.UUID | None, 
             detail=f"search {found.search_id} has the rounds 0 to {found.num_rounds - 1}, not {round_index}"
         )
     if found.header is None or (round_index is None and found.state != "succeeded"):
-        raise _not_ready(engine, found)
+        raise _not_ready(engine, caller, found)
     return found.header
 
 
-def _not_ready(engine: Engine, found: FoundTable) -> TableNotReadyError:
+def _not_ready(engine: Engine, caller: Caller, found: FoundTable) -> TableNotReadyError:
     with transaction(engine) as session:
-        search = search_view.read_one(session, found.search_id)
+        search = search_view.read_one(session, found.search_id, caller)
     rounds = [r.round_index for r in search.rounds if r.table_digest is not None]
     published = f"ask one of its published rounds ({', '.join(map(str, rounds))}) with round_index" if rounds else ""
     what_to_do = {

@@ -12,6 +12,7 @@ from app.domain.whole_space import SpaceAnswer, WholeSpaceModel
 from app.errors import NoTableError, SearchNotFoundError, TableNotReadyError
 from app.schemas.lookup import CostRanges, LookupAnswer, LookupItem
 from app.schemas.search import Range
+from app.services.callers import Caller
 from app.services.limits import in_units, infeasible
 from app.services.space_cache import SearchedSpace, searched_space
 
@@ -37,7 +38,13 @@ def _models(engine: Engine) -> _Models:
 
 
 def look_up_space(
-    engine: Engine, *, search_id: uuid.UUID | None, max_madds: float | None, max_params: float | None, limit: int
+    engine: Engine,
+    caller: Caller,
+    *,
+    search_id: uuid.UUID | None,
+    max_madds: float | None,
+    max_params: float | None,
+    limit: int,
 ) -> LookupAnswer:
     """Return the best architectures of the whole space under limits given in millions.
 
@@ -45,7 +52,7 @@ def look_up_space(
         SearchNotFoundError, NoTableError, TableNotReadyError: If there is no such search, or it has not got that far.
     """
     with lookup_db.reading(engine) as connection:
-        found = _space(connection, search_id)
+        found = _space(connection, caller, search_id)
         assert found.model_id is not None, "checked above"
         asked = {"multi_adds": in_units(max_madds), "params": in_units(max_params)}
         model = _models(engine).model(found.model_id)
@@ -70,8 +77,8 @@ def look_up_space(
     )
 
 
-def _space(connection: Connection, search_id: uuid.UUID | None) -> FoundSpace:
-    found = lookup_db.find_space(connection, search_id)
+def _space(connection: Connection, caller: Caller, search_id: uuid.UUID | None) -> FoundSpace:
+    found = lookup_db.find_space(connection, search_id, caller.visible_owner)
     if found is None:
         if search_id is not None:
             raise SearchNotFoundError(detail=f"there is no search {search_id}; GET /search lists those there are")

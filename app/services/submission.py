@@ -13,6 +13,7 @@ from app.domain.search_config import SearchConfig, from_preset
 from app.domain.search_space import SearchSpace, preset
 from app.errors import FieldError, IdempotencyConflictError, InvalidRequestError
 from app.schemas.search_request import SearchRequest
+from app.services.callers import Caller
 from app.services.field_errors import field_errors
 
 
@@ -32,7 +33,7 @@ class Submitted:
 
 
 def submit(
-    session: Session, request: SearchRequest, *, idempotency_key: str | None, data_root: Path | None
+    session: Session, request: SearchRequest, caller: Caller, *, idempotency_key: str | None, data_root: Path | None
 ) -> Submitted:
     """Check a request and store its search, in state ``queued``, with its first step.
 
@@ -41,13 +42,14 @@ def submit(
         IdempotencyConflictError: If the key was used before with another body.
     """
     if idempotency_key is not None:
-        earlier = searches.find_by_idempotency_key(session, idempotency_key)
+        earlier = searches.find_by_idempotency_key(session, caller.owner, idempotency_key)
         if earlier is not None:
             return _same_again(earlier, request)
     space, config = _checked(request, data_root)
     inserted = searches.insert_search(
         session,
         {
+            "owner": caller.owner,
             "dataset": request.dataset,
             "preset": request.preset,
             "search_space": space.model_dump(mode="json"),
@@ -60,7 +62,7 @@ def submit(
     if inserted is None:
         # another request with the same key was faster
         assert idempotency_key is not None
-        earlier = searches.find_by_idempotency_key(session, idempotency_key)
+        earlier = searches.find_by_idempotency_key(session, caller.owner, idempotency_key)
         assert earlier is not None
         return _same_again(earlier, request)
     search_id, step_id = inserted

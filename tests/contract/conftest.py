@@ -18,6 +18,7 @@ from app.domain.search_config import from_preset
 from app.domain.search_space import preset
 from app.domain.subspace import Subspace
 from app.services import lifecycle
+from app.services.callers import EVERYONE
 from worker.pipeline.ports import FittedTable, Outcome, Pair
 from worker.store import Claim, PostgresStore
 
@@ -128,12 +129,12 @@ class World:
     def cancel(self, search_id: uuid.UUID) -> None:
         """Cancel a search as the API does."""
         with transaction(self.engine) as session:
-            lifecycle.cancel(session, search_id)
+            lifecycle.cancel(session, search_id, EVERYONE)
 
     def resume(self, search_id: uuid.UUID) -> list[int]:
         """Resume a search as the API does."""
         with transaction(self.engine) as session:
-            return lifecycle.resume(session, search_id)
+            return lifecycle.resume(session, search_id, EVERYONE)
 
     def reap(self, max_attempts: int = 3, rewake_s: float = 30.0) -> list[int]:
         """One sweep of the reaper."""
