@@ -21,6 +21,9 @@ Signal = Literal["go", "cancel", "release", "lost"]
 
 RUNNABLE = ("queued", "running")
 
+MAX_WOKEN = 100
+"""Steps that one sweep of the reaper wakes again."""
+
 _LONG_AGO = dt.datetime.fromtimestamp(0, dt.UTC)
 """A step with this ``woken_at`` is due for waking at the reaper's next sweep."""
 
@@ -81,7 +84,11 @@ def claim(session: Session, step_id: int, *, worker: str, lease_s: float) -> Row
         session.execute(
             update(SearchRow)
             .where(SearchRow.id == claimed.search_id)
-            .values(state="running", started_at=func.coalesce(SearchRow.started_at, func.now()))
+            .values(
+                state="running",
+                started_at=func.coalesce(SearchRow.started_at, func.now()),
+                last_claimed_at=func.clock_timestamp(),
+            )
         )
     return claimed
 
@@ -264,13 +271,18 @@ def expire(session: Session, step_id: int, max_failures: int) -> None:
 
 
 def due_for_waking(session: Session, rewake_s: float) -> list[int]:
-    """Return the ready steps of runnable searches whose last wake-up is too long ago, and note a new one."""
+    """Return the ready steps of runnable searches whose last wake-up is too long ago, and note a new one.
+
+    At most ``MAX_WOKEN``, those that wait the longest: whoever is woken takes the fairest step, not the one that the
+    message names, so a message for each of a thousand waiting steps would only lengthen the queue.
+    """
     age = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, rewake_s)
     runnable = select(SearchRow.id).where(SearchRow.id == StepRow.search_id, SearchRow.state.in_(RUNNABLE))
     due = (
         select(StepRow.id)
         .where(StepRow.state == "ready", StepRow.woken_at < age, runnable.exists())
-        .order_by(StepRow.id)
+        .order_by(StepRow.woken_at, StepRow.id)
+        .limit(MAX_WOKEN)
         # two reapers neither wait for each other nor wake a step twice
         .with_for_update(skip_locked=True)
     )
