@@ -1,4 +1,4 @@
-"""Searches: submit, list, read, cancel, resume."""
+"""Searches: submit, list, read, cancel, resume, delete."""
 
 import uuid
 from typing import Annotated, Literal
@@ -22,6 +22,7 @@ from app.errors import (
 from app.schemas.search import ArchitectureView, PairView, RoundView, SearchState, SearchSummary, SearchView
 from app.schemas.search_request import SearchRequest
 from app.services import lifecycle, search_view, submission
+from app.services.quotas import Quotas
 
 router = APIRouter(prefix="/search", tags=["searches"])
 
@@ -58,7 +59,12 @@ def submit(
     """Check a request and queue its search. Everything that can be known to be wrong is said now."""
     with transaction(engine) as session:
         submitted = submission.submit(
-            session, request, caller, idempotency_key=idempotency_key, data_root=settings.data_root
+            session,
+            request,
+            caller,
+            idempotency_key=idempotency_key,
+            data_root=settings.data_root,
+            quotas=Quotas.of(settings),
         )
     queue.wake(submitted.step_ids)
     if not submitted.is_new:
@@ -150,10 +156,22 @@ def cancel(search_id: uuid.UUID, engine: Database, caller: Submitter) -> SearchV
     summary="Resume a search",
     responses=errors(SearchNotFoundError, SearchStateError),
 )
-def resume(search_id: uuid.UUID, engine: Database, caller: Submitter) -> SearchView:
+def resume(search_id: uuid.UUID, engine: Database, settings: AppSettings, caller: Submitter) -> SearchView:
     """Let a failed or cancelled search go on from what it has; one that is under way just goes on."""
     with transaction(engine) as session:
-        step_ids = lifecycle.resume(session, search_id, caller)
+        step_ids = lifecycle.resume(session, search_id, caller, Quotas.of(settings))
     queue.wake(step_ids)
     with transaction(engine) as session:
         return search_view.read_one(session, search_id, caller)
+
+
+@router.delete(
+    "/{search_id}",
+    summary="Delete a search",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=errors(SearchNotFoundError, SearchStateError),
+)
+def delete(search_id: uuid.UUID, engine: Database, caller: Submitter) -> None:
+    """Delete a search that is over, for good: its pairs, its lookup tables and its checkpoints."""
+    with transaction(engine) as session:
+        lifecycle.delete(session, search_id, caller)

@@ -207,7 +207,7 @@ def accuracies_anywhere(
 
 def read_subspace(
     connection: Connection, search_id: uuid.UUID, round_index: int
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Return the JSON of a search's space and configuration, and of a round's subspace."""
-    space, config, subspace = connection.execute(_SUBSPACE, {"search_id": search_id, "round_index": round_index}).one()
-    return space, config, subspace
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]] | None:
+    """Return the JSON of a search's space and configuration, and of a round's subspace; None if there is no such."""
+    row = connection.execute(_SUBSPACE, {"search_id": search_id, "round_index": round_index}).one_or_none()
+    return None if row is None else (row[0], row[1], row[2])

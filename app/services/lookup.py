@@ -30,7 +30,10 @@ class _Tables:
 
     def _read(self, header: TableHeader) -> tuple[Subspace, tuple[Cost, Cost]]:
         with lookup_db.reading(self._engine) as connection:
-            space, config, subspace = lookup_db.read_subspace(connection, header.search_id, header.round_index)
+            found = lookup_db.read_subspace(connection, header.search_id, header.round_index)
+        if found is None:  # deleted since its header was read
+            raise _no_search(header.search_id)
+        space, config, subspace = found
         searched = searched_space(header.search_id, space, config)
         return Subspace.from_dict(searched.space, subspace), searched.target_costs
 
@@ -64,6 +67,9 @@ def look_up(
             max_multi_adds=in_units(max_madds),
             max_params=in_units(max_params),
         )
+        if not rows:
+            # a table that was deleted meanwhile is no limit that nothing meets
+            _table(engine, connection, caller, header.search_id, header.round_index)
         subspace, space_costs = _tables(engine).subspace(header)
         items = _items(connection, header, subspace, rows)
     fields = _header_fields(header)
@@ -98,7 +104,7 @@ def _table(
     found = lookup_db.find_table(connection, search_id, round_index, caller.visible_owner)
     if found is None:
         if search_id is not None:
-            raise SearchNotFoundError(detail=f"there is no search {search_id}; GET /search lists those there are")
+            raise _no_search(search_id)
         raise NoTableError(
             detail="no search has succeeded yet, so there is no table to ask; submit one with POST /search, or ask a "
             "round of an unfinished one with search_id and round_index"
@@ -110,6 +116,10 @@ def _table(
     if found.header is None or (round_index is None and found.state != "succeeded"):
         raise _not_ready(engine, caller, found)
     return found.header
+
+
+def _no_search(search_id: uuid.UUID) -> SearchNotFoundError:
+    return SearchNotFoundError(detail=f"there is no search {search_id}; GET /search lists those there are")
 
 
 def _not_ready(engine: Engine, caller: Caller, found: FoundTable) -> TableNotReadyError:
