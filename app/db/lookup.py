@@ -192,9 +192,10 @@ def find_space(connection: Connection, search_id: uuid.UUID | None, owner: str |
     return None if row is None else FoundSpace(*row)
 
 
-def read_space_model(connection: Connection, model_id: int) -> bytes:
-    """Return the bytes of a whole space's predictor."""
-    return bytes(connection.execute(_SPACE_MODEL, {"id": model_id}).scalar_one())
+def read_space_model(connection: Connection, model_id: int) -> bytes | None:
+    """Return the bytes of a whole space's predictor; None if there is no such."""
+    model = connection.execute(_SPACE_MODEL, {"id": model_id}).scalar_one_or_none()
+    return None if model is None else bytes(model)
 
 
 def accuracies_anywhere(

@@ -188,6 +188,9 @@ class StepRow(Base):
     started_at: Mapped[dt.datetime | None]
     finished_at: Mapped[dt.datetime | None]
     lease_expires_at: Mapped[dt.datetime | None]
+    not_before: Mapped[dt.datetime | None] = mapped_column(
+        comment="A step that was put off is no one's turn until then."
+    )
 
 
 class PairRow(Base):

@@ -148,6 +148,7 @@ def reopen_steps(session: Session, search_id: uuid.UUID) -> list[int]:
             worker=None,
             finished_at=None,
             lease_expires_at=None,
+            not_before=None,
             woken_at=func.now(),
         )
         .execution_options(synchronize_session=False)

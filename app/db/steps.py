@@ -21,6 +21,9 @@ Signal = Literal["go", "cancel", "release", "lost"]
 
 RUNNABLE = ("queued", "running")
 
+PUT_OFF_S = 10.0
+"""How long a step that was put off is let alone."""
+
 MAX_WOKEN = 100
 """Steps that one sweep of the reaper wakes again."""
 
@@ -75,6 +78,7 @@ def claim(session: Session, step_id: int, *, worker: str, lease_s: float) -> Row
             started_at=func.now(),
             lease_expires_at=_expiry(lease_s),
             release_requested=False,
+            not_before=None,
             error=None,
         )
         .returning(StepRow.__table__)
@@ -215,7 +219,8 @@ def request_release(session: Session, worker: str) -> None:
 def put_off(session: Session, key: StepKey, reason: str, max_failures: int) -> bool:
     """Make a held step ready again for a later try, because something outside was amiss; False where the lease is lost.
 
-    It counts like a worker's death: what stays amiss fails the search. The reaper wakes the step in its usual time.
+    It counts like a worker's death: what stays amiss fails the search. The reaper wakes the step in its usual time;
+    until ``PUT_OFF_S`` have passed nobody takes it who was woken for another one.
     The caller has locked the search.
     """
     step = session.execute(select(StepRow).where(_held(key)).with_for_update()).scalar_one_or_none()
@@ -227,6 +232,7 @@ def put_off(session: Session, key: StepKey, reason: str, max_failures: int) -> b
     step.state, step.error = "ready", reason
     step.worker = step.lease_expires_at = None
     step.woken_at = func.now()
+    step.not_before = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, PUT_OFF_S)
     session.flush()
     settle_cancellation(session, step.search_id)
     return True

@@ -11,7 +11,7 @@ _NOBODY = ""
 
 
 def fairest_ready_step(session: Session) -> int | None:
-    """Return the ready step to claim next, or None where none is ready.
+    """Return the ready step to claim next, or None where none is ready (those that were put off have to wait).
 
     The order: the owner at whose searches the fewest workers are; among those the one who was served longest ago (with
     few workers nobody has a lease whenever one of them asks, so without this the oldest searches would always win);
@@ -34,7 +34,11 @@ def fairest_ready_step(session: Session) -> int | None:
         .join(SearchRow, SearchRow.id == StepRow.search_id)
         .outerjoin(held, held.c.owner == owner)
         .outerjoin(served, served.c.owner == owner)
-        .where(StepRow.state == "ready", SearchRow.state.in_(RUNNABLE))
+        .where(
+            StepRow.state == "ready",
+            SearchRow.state.in_(RUNNABLE),
+            func.coalesce(StepRow.not_before <= func.now(), True),
+        )
         .order_by(
             func.coalesce(held.c.num_leases, 0),
             served.c.last_at.asc().nulls_first(),

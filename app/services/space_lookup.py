@@ -26,7 +26,10 @@ class _Models:
 
     def _read(self, model_id: int) -> WholeSpaceModel:
         with lookup_db.reading(self._engine) as connection:
-            model = space_model_bytes.from_bytes(lookup_db.read_space_model(connection, model_id))
+            stored = lookup_db.read_space_model(connection, model_id)
+        if stored is None:
+            raise SearchNotFoundError(detail="the search was deleted just now; GET /search lists those there are")
+        model = space_model_bytes.from_bytes(stored)
         # what only the first question of a model would have to wait for
         model.best({}, 1)
         return model

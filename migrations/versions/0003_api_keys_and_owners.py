@@ -89,6 +89,15 @@ def upgrade() -> None:
     op.create_index(op.f("ix_deleted_searches_due_at"), "deleted_searches", ["due_at"], unique=False)
     for column in _search_columns():
         op.add_column("searches", column)
+    op.add_column(
+        "steps",
+        sa.Column(
+            "not_before",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="A step that was put off is no one's turn until then.",
+        ),
+    )
     op.create_index("searches_by_owner", "searches", ["owner", "created_at", "id"], unique=False)
     op.drop_constraint("searches_idempotency_key_key", "searches", type_="unique")
     op.create_index(
@@ -116,6 +125,7 @@ def downgrade() -> None:
     op.drop_index("searches_by_owner", table_name="searches")
     for column in reversed(_search_columns()):
         op.drop_column("searches", column.name)
+    op.drop_column("steps", "not_before")
     op.drop_table("deleted_searches")
     op.drop_table("login_sessions")
     op.drop_table("api_keys")

@@ -97,6 +97,28 @@ def test_a_search_that_cannot_be_read_holds_up_nobody(world: "World") -> None:
     assert world.search_row(broken).state == "failed"
 
 
+def test_a_step_that_was_put_off_waits_whoever_is_woken(world: "World") -> None:
+    """Else the wake-ups of other steps would use up its attempts within a second, while the disk is still full."""
+    searches_of(world, "alice", 2)
+    first = claimed_next(world)
+    world.store.put_off(first, "the disk is full", 5)
+    second = claimed_next(world)
+    assert second.search.id != first.search.id
+    assert world.store.claim_fairest("w/1") is None
+    world.change(first.step.id, not_before=dt.datetime.now(dt.UTC))
+    again = claimed_next(world)
+    assert (again.step.id, world.state(again.step.id).not_before) == (first.step.id, None)
+
+
+def test_a_resumed_search_waits_for_nothing(world: "World") -> None:
+    (search_id,) = searches_of(world, "alice", 1)
+    world.store.put_off(claimed_next(world), "the disk is full", 5)
+    assert world.store.claim_fairest("w/1") is None
+    world.cancel(search_id)
+    world.resume(search_id)
+    claimed_next(world)
+
+
 def test_wake_ups_are_interchangeable_and_repeatable(world: "World") -> None:
     """As many wake-ups as ready steps, whichever they name, take all of them; more than that do nothing."""
     searches_of(world, "alice", 4)
