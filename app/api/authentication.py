@@ -17,7 +17,7 @@ from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 
 from app.api.dependencies import AppSettings
-from app.db.engine import transaction
+from app.db.engine import autocommit
 from app.errors import ForbiddenError, UnauthorizedError
 from app.services import api_keys
 from app.services.callers import EVERYONE, Caller, Scope
@@ -53,7 +53,7 @@ async def authenticate(request: Request, settings: AppSettings) -> Caller:
 
 def _identify(request: Request, bearer: str | None) -> Caller:
     """Return whose the key or the login is; one hop to a thread for the database and for the rate limit."""
-    with transaction(request.app.state.engine) as session:
+    with autocommit(request.app.state.engine) as session:
         if bearer is not None:
             caller = api_keys.caller_of_key(session, bearer)
         else:
