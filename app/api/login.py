@@ -28,7 +28,7 @@ _FORM: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "required": ["key"],
-                    "properties": {"key": {"type": "string", "description": "An API key, `nas_...`."}},
+                    "properties": {"key": {"type": "string", "minLength": 1, "description": "An API key, `nas_...`."}},
                 }
             }
         },
