@@ -151,13 +151,16 @@ class StepRunner:
     shard_size: int
     max_attempts: int
 
-    def run(self, step_id: int) -> Ending | None:
-        """Claim a step and do it; None where there was nothing to do."""
-        claim = self.store.claim(step_id, self.worker)
+    def run_next(self) -> Ending | None:
+        """Claim the step whose turn it is and do it; None where there was nothing to do."""
+        claim = self.store.claim_fairest(self.worker)
         if claim is None:
             return None
         with structlog.contextvars.bound_contextvars(
-            search_id=claim.search.id, round_index=claim.step.round_index, step_id=step_id, attempt=claim.step.attempt
+            search_id=claim.search.id,
+            round_index=claim.step.round_index,
+            step_id=claim.step.id,
+            attempt=claim.step.attempt,
         ):
             log.info("step begins", kind=claim.step.kind, shard_index=claim.step.shard_index)
             ending = self._run_claimed(claim)

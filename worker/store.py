@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from app.db import pairs as pairs_db
 from app.db import steps as steps_db
 from app.db import tables as tables_db
+from app.db import turns as turns_db
 from app.db.engine import transaction
 from app.db.models import RoundRow, SearchRow, SpaceModelRow
 from app.db.steps import Signal, StepKey
@@ -22,6 +23,9 @@ from app.domain.search_space import SearchSpace
 from app.domain.subspace import Subspace
 from app.domain.whole_space.model_bytes import to_bytes
 from worker.pipeline.ports import LeaseLostError, NewStep, Outcome, Pair, PairSource, Search, Step, StepInterrupted
+
+_MAX_RACES = 100
+"""A claim loses to another worker's at most once per worker that asks at that moment; beyond that the reaper wakes."""
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +50,22 @@ class PostgresStore:
         """Work on a database, with leases of ``lease_s`` seconds."""
         self._engine = engine
         self._lease_s = lease_s
+
+    def claim_fairest(self, worker: str) -> Claim | None:
+        """Claim the ready step whose turn it is; None where none is ready.
+
+        A wake-up only says that there is work. As many are sent as steps become ready and each is answered with one
+        claim, so a step that is passed over is taken with the next one.
+        """
+        for _ in range(_MAX_RACES):
+            with transaction(self._engine) as session:
+                step_id = turns_db.fairest_ready_step(session)
+            if step_id is None:
+                return None
+            # a transaction of its own: two that held one search and waited for another's would wait for each other
+            if (claim := self.claim(step_id, worker)) is not None:
+                return claim
+        return None
 
     def claim(self, step_id: int, worker: str) -> Claim | None:
         """Claim a step; None where another worker has it, or its search is not to be worked on.

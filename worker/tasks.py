@@ -42,5 +42,5 @@ def _device() -> torch.device:
 
 @app.task(name=RUN_STEP)
 def run_step(step_id: int) -> None:
-    """Claim a step and do it."""
-    _runner().run(step_id)
+    """Claim a step and do it: the one whose turn it is, which need not be the one that became ready and is named."""
+    _runner().run_next()

@@ -9,7 +9,15 @@ from fastapi_rfc9457 import Problem
 from fastapi_rfc9457.server import problems
 from sqlalchemy import Engine
 
-from app.errors import FieldError, InternalError, InvalidRequestError, UnavailableError
+from app.errors import (
+    FieldError,
+    ForbiddenError,
+    InternalError,
+    InvalidRequestError,
+    TooManyRequestsError,
+    UnauthorizedError,
+    UnavailableError,
+)
 from app.settings import Settings
 
 
@@ -51,4 +59,9 @@ Database = Annotated[Engine, Depends(_engine)]
 
 def errors(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
     """Return the ``responses`` of a route that can answer with these problems, besides those of every route."""
+    return open_errors(*kinds, UnauthorizedError, ForbiddenError, TooManyRequestsError)
+
+
+def open_errors(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """Return the ``responses`` of a route that anybody may ask, whoever they are."""
     return problems(*kinds, InvalidRequestError, InternalError, UnavailableError)

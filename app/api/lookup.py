@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
 
+from app.api.authentication import Reader
 from app.api.dependencies import Database, errors
 from app.domain.lookup_table import BAND_DEPTH
 from app.errors import (
@@ -26,7 +27,8 @@ router = APIRouter(prefix="/lookup", tags=["lookup"])
 _ERRORS = (SearchNotFoundError, NoTableError, RoundNotFoundError, TableNotReadyError)
 
 SearchId = Annotated[
-    uuid.UUID | None, Query(description="The search whose table is asked; by default the latest succeeded one.")
+    uuid.UUID | None,
+    Query(description="The search whose table is asked; by default the latest succeeded one that you may see."),
 ]
 RoundIndex = Annotated[
     int | None, Query(ge=0, lt=2**31, description="The round whose table is asked; by default the search's last one.")
@@ -41,6 +43,7 @@ def _limit(description: str) -> Any:
 @router.get("", summary="The best architectures under limits", responses=errors(*_ERRORS, DeviceNotFoundError))
 async def look_up(
     engine: Database,
+    caller: Reader,
     max_madds: Annotated[float | None, _limit("In millions.")] = None,
     max_params: Annotated[float | None, _limit("In millions.")] = None,
     max_latency_ms: Annotated[float | None, _limit("In milliseconds, on `device`.")] = None,
@@ -68,6 +71,7 @@ async def look_up(
         return await run_in_threadpool(
             space_lookup.look_up_space,
             engine,
+            caller,
             search_id=search_id,
             max_madds=max_madds,
             max_params=max_params,
@@ -76,6 +80,7 @@ async def look_up(
     return await run_in_threadpool(
         lookup_service.look_up,
         engine,
+        caller,
         search_id=search_id,
         round_index=round_index,
         max_madds=max_madds,
@@ -87,12 +92,13 @@ async def look_up(
 @router.get("/pareto", summary="A table's Pareto front", responses=errors(*_ERRORS))
 def pareto(
     engine: Database,
+    caller: Reader,
     cost: Annotated[Literal["multi_adds", "params"], Query(description="Accuracy over which cost.")] = "multi_adds",
     search_id: SearchId = None,
     round_index: RoundIndex = None,
 ) -> ParetoAnswer:
     """Return all architectures that no other beats in both predicted accuracy and the cost, cheapest first."""
-    return lookup_service.pareto(engine, search_id=search_id, round_index=round_index, cost=cost)
+    return lookup_service.pareto(engine, caller, search_id=search_id, round_index=round_index, cost=cost)
 
 
 def _check_device(device: str | None, max_latency_ms: float | None) -> None:

@@ -68,7 +68,7 @@ def connect(
     given = url or settings.url
     address = given or (running.api_url if running is not None else None)
     if address is not None:
-        with ApiClient(address) as api:
+        with ApiClient(address, settings.api_key) as api:
             yield Connection(api, joined=None if given else running)
         return
     if not may_start:
@@ -80,7 +80,7 @@ def connect(
     try:
         with (
             Stack(settings.state_dir, with_workers=with_workers, on_phase=notices.phase) as stack,
-            ApiClient(stack.url) as api,
+            ApiClient(stack.url, settings.api_key) as api,
         ):
             yield Connection(api, stack)
     except EmbeddedStackError as error:

@@ -79,12 +79,15 @@ _FIND = """
     from searches s
     left join lookup_tables t
         on t.search_id = s.id and t.round_index = coalesce(cast(:round_index as integer), s.num_rounds - 1)
-    where s.id = {search}
+    where s.id = {search} and (cast(:owner as text) is null or s.owner = :owner)
 """
-_LATEST = "(select id from searches where state = 'succeeded' order by finished_at desc, id limit 1)"
+_LATEST = """(
+    select id from searches where state = 'succeeded' and (cast(:owner as text) is null or owner = :owner)
+    order by finished_at desc, id limit 1
+)"""
 _FIND_SPACE = """
     select s.id, s.state, s.search_space, s.config, m.id from searches s left join space_models m on m.search_id = s.id
-    where s.id = {search}
+    where s.id = {search} and (cast(:owner as text) is null or s.owner = :owner)
 """
 _FIND_SPACE_GIVEN = text(_FIND_SPACE.format(search=":search_id"))
 _FIND_SPACE_LATEST = text(_FIND_SPACE.format(search=_LATEST))
@@ -135,12 +138,18 @@ def reading(engine: Engine) -> Iterator[Connection]:
         yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
-def find_table(connection: Connection, search_id: uuid.UUID | None, round_index: int | None) -> FoundTable | None:
-    """Return a search, by default the latest succeeded one, with the table of a round, by default of its last one."""
+def find_table(
+    connection: Connection, search_id: uuid.UUID | None, round_index: int | None, owner: str | None
+) -> FoundTable | None:
+    """Return a search, by default the latest succeeded one, with the table of a round, by default of its last one.
+
+    With an owner only that owner's searches are looked at.
+    """
+    parameters = {"round_index": round_index, "owner": owner}
     if search_id is None:
-        row = connection.execute(_FIND_LATEST, {"round_index": round_index}).one_or_none()
+        row = connection.execute(_FIND_LATEST, parameters).one_or_none()
     else:
-        row = connection.execute(_FIND_GIVEN, {"round_index": round_index, "search_id": search_id}).one_or_none()
+        row = connection.execute(_FIND_GIVEN, parameters | {"search_id": search_id}).one_or_none()
     if row is None:
         return None
     found_id, state, num_rounds, table_id, *columns = row
@@ -183,23 +192,27 @@ def accuracies(
     return {(source, code): accuracy for source, code, accuracy in rows}
 
 
-def find_space(connection: Connection, search_id: uuid.UUID | None) -> FoundSpace | None:
-    """Return a search, by default the latest succeeded one, with the id of its whole space's predictor."""
+def find_space(connection: Connection, search_id: uuid.UUID | None, owner: str | None) -> FoundSpace | None:
+    """Return a search, by default the latest succeeded one, with the id of its whole space's predictor.
+
+    With an owner only that owner's searches are looked at.
+    """
     if search_id is None:
-        row = connection.execute(_FIND_SPACE_LATEST).one_or_none()
+        row = connection.execute(_FIND_SPACE_LATEST, {"owner": owner}).one_or_none()
     else:
-        row = connection.execute(_FIND_SPACE_GIVEN, {"search_id": search_id}).one_or_none()
+        row = connection.execute(_FIND_SPACE_GIVEN, {"owner": owner, "search_id": search_id}).one_or_none()
     return None if row is None else FoundSpace(*row)
 
 
-def read_space_model(connection: Connection, model_id: int) -> bytes:
-    """Return the bytes of a whole space's predictor."""
-    return bytes(connection.execute(_SPACE_MODEL, {"id": model_id}).scalar_one())
+def read_space_model(connection: Connection, model_id: int) -> bytes | None:
+    """Return the bytes of a whole space's predictor; None if there is no such."""
+    model = connection.execute(_SPACE_MODEL, {"id": model_id}).scalar_one_or_none()
+    return None if model is None else bytes(model)
 
 
 def read_subspace(
     connection: Connection, search_id: uuid.UUID, round_index: int
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Return the JSON of a search's space and configuration, and of a round's subspace."""
-    space, config, subspace = connection.execute(_SUBSPACE, {"search_id": search_id, "round_index": round_index}).one()
-    return space, config, subspace
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]] | None:
+    """Return the JSON of a search's space and configuration, and of a round's subspace; None if there is no such."""
+    row = connection.execute(_SUBSPACE, {"search_id": search_id, "round_index": round_index}).one_or_none()
+    return None if row is None else (row[0], row[1], row[2])

@@ -260,7 +260,7 @@ class Stack(Startable):
     def _start_services(self, running: RunningStack, endpoint: ApiEndpoint) -> None:
         plan = ServicePlan(self._state_dir, endpoint.host, endpoint.port, self._with_workers)
         (self._state_dir / "beat").mkdir(exist_ok=True)
-        environment = self._service_environment(running)
+        environment = self._service_environment(running, endpoint)
         specs = list(self._services(plan))
         self._tell(f"starting {', '.join(spec.name for spec in specs)}")
         services: list[Supervised] = []
@@ -284,12 +284,14 @@ class Stack(Startable):
         child.start()
         return child
 
-    def _service_environment(self, running: RunningStack) -> dict[str, str]:
+    def _service_environment(self, running: RunningStack, endpoint: ApiEndpoint) -> dict[str, str]:
         # The services import the same code as we do, also from a checkout that is not installed.
         import_path = [str(_IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         return os.environ | {
             "NASATLAS_DATABASE_URL": running.database_url,
             "NASATLAS_BROKER_URL": running.broker_url,
+            # on any other address than loopback the API needs keys, or does not start
+            "NASATLAS_HOST": endpoint.host,
             "NASATLAS_STATE_DIR": str(self._state_dir),
             "NASATLAS_ARTIFACT_URL": self._artifact_url,
             "PYTHONPATH": os.pathsep.join(import_path),

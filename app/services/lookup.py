@@ -14,6 +14,7 @@ from app.domain.subspace import Subspace, codes_of
 from app.errors import RoundNotFoundError
 from app.schemas.lookup import CostRanges, LookupAnswer, LookupItem, ParetoAnswer
 from app.schemas.search import Range
+from app.services.callers import Caller
 from app.services.limits import in_units, infeasible
 from app.services.lookup_errors import not_ready, nothing_to_ask
 from app.services.lookup_items import lookup_items
@@ -31,13 +32,16 @@ class _Tables:
 
     def _read_subspace(self, header: TableHeader) -> tuple[Subspace, tuple[Cost, Cost]]:
         with lookup_db.reading(self._engine) as connection:
-            space, config, subspace = lookup_db.read_subspace(connection, header.search_id, header.round_index)
+            found = lookup_db.read_subspace(connection, header.search_id, header.round_index)
+        if found is None:  # deleted since its header was read
+            raise nothing_to_ask(header.search_id)
+        space, config, subspace = found
         searched = searched_space(header.search_id, space, config)
         return Subspace.from_dict(searched.space, subspace), searched.target_costs
 
-    def _find_finished(self, search_id: uuid.UUID, round_index: int | None) -> TableHeader:
+    def _find_finished(self, search_id: uuid.UUID, round_index: int | None, owner: str | None) -> TableHeader:
         with lookup_db.reading(self._engine) as connection:
-            found = lookup_db.find_table(connection, search_id, round_index)
+            found = lookup_db.find_table(connection, search_id, round_index, owner)
         if found is None or found.header is None or found.state != "succeeded":
             raise _NotFinishedError
         return found.header
@@ -51,7 +55,7 @@ class _Tables:
     ) -> Mapping[tuple[str, str], float]:
         """Return accuracies of evaluated architectures; of a finished search, whose pairs stay, those kept."""
         try:
-            self.finished(header.search_id, header.round_index)
+            self.finished(header.search_id, header.round_index, None)
         except _NotFinishedError:
             return lookup_db.accuracies(connection, header.search_id, header.round_index, codes)
         return self._known(header)
@@ -68,6 +72,7 @@ def _tables(engine: Engine) -> _Tables:
 
 def look_up(
     engine: Engine,
+    caller: Caller,
     *,
     search_id: uuid.UUID | None,
     round_index: int | None,
@@ -81,12 +86,14 @@ def look_up(
         SearchNotFoundError, NoTableError, RoundNotFoundError, TableNotReadyError: If there is no such table (yet).
     """
     with lookup_db.reading(engine) as connection:
-        header = _kept_header(engine, search_id, round_index) or _table(engine, connection, search_id, round_index)
+        header = _kept_header(engine, caller, search_id, round_index) or _table(
+            engine, connection, caller, search_id, round_index
+        )
         limits = {"max_multi_adds": in_units(max_madds), "max_params": in_units(max_params)}
         rows = lookup_db.top_rows(connection, header.table_id, limit, **limits)
         if not rows:
             # nothing meets the limits, or the table is gone and its header was kept
-            header = _table(engine, connection, search_id, round_index)
+            header = _table(engine, connection, caller, search_id, round_index)
             rows = lookup_db.top_rows(connection, header.table_id, limit, **limits)
         subspace, space_costs = _tables(engine).subspace(header)
         items = _items(engine, connection, header, subspace, rows)
@@ -96,7 +103,12 @@ def look_up(
 
 
 def pareto(
-    engine: Engine, *, search_id: uuid.UUID | None, round_index: int | None, cost: Literal["multi_adds", "params"]
+    engine: Engine,
+    caller: Caller,
+    *,
+    search_id: uuid.UUID | None,
+    round_index: int | None,
+    cost: Literal["multi_adds", "params"],
 ) -> ParetoAnswer:
     """Return the Pareto front of a table's predicted accuracy over a cost, cheapest first.
 
@@ -104,23 +116,27 @@ def pareto(
         SearchNotFoundError, NoTableError, RoundNotFoundError, TableNotReadyError: If there is no such table (yet).
     """
     with lookup_db.reading(engine) as connection:
-        header = _table(engine, connection, search_id, round_index)
+        header = _table(engine, connection, caller, search_id, round_index)
         rows = lookup_db.pareto_front(connection, header.table_id, cost)
         subspace, _ = _tables(engine).subspace(header)
         items = _items(engine, connection, header, subspace, rows)
     return ParetoAnswer(**_header_fields(header), items=items[::-1])
 
 
-def _kept_header(engine: Engine, search_id: uuid.UUID | None, round_index: int | None) -> TableHeader | None:
+def _kept_header(
+    engine: Engine, caller: Caller, search_id: uuid.UUID | None, round_index: int | None
+) -> TableHeader | None:
     """Return the header of a finished search's table without asking the database, if it was asked before."""
     try:
-        return None if search_id is None else _tables(engine).finished(search_id, round_index)
+        return None if search_id is None else _tables(engine).finished(search_id, round_index, caller.visible_owner)
     except _NotFinishedError:
         return None
 
 
-def _table(engine: Engine, connection: Connection, search_id: uuid.UUID | None, round_index: int | None) -> TableHeader:
-    found = lookup_db.find_table(connection, search_id, round_index)
+def _table(
+    engine: Engine, connection: Connection, caller: Caller, search_id: uuid.UUID | None, round_index: int | None
+) -> TableHeader:
+    found = lookup_db.find_table(connection, search_id, round_index, caller.visible_owner)
     if found is None:
         raise nothing_to_ask(search_id)
     if round_index is not None and round_index >= found.num_rounds:
@@ -128,7 +144,7 @@ def _table(engine: Engine, connection: Connection, search_id: uuid.UUID | None, 
             detail=f"search {found.search_id} has the rounds 0 to {found.num_rounds - 1}, not {round_index}"
         )
     if found.header is None or (round_index is None and found.state != "succeeded"):
-        raise not_ready(engine, found.search_id, "that table")
+        raise not_ready(engine, caller, found.search_id, "that table")
     return found.header
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from app.db.engine import transaction
 from app.errors import NoTableError, SearchNotFoundError, TableNotReadyError
 from app.services import search_view
+from app.services.callers import Caller
 
 
 def nothing_to_ask(search_id: uuid.UUID | None) -> Problem:
@@ -20,16 +21,17 @@ def nothing_to_ask(search_id: uuid.UUID | None) -> Problem:
     )
 
 
-def not_ready(engine: Engine, search_id: uuid.UUID, missing: str) -> TableNotReadyError:
+def not_ready(engine: Engine, caller: Caller, search_id: uuid.UUID, missing: str) -> TableNotReadyError:
     """Return the error of a search that has not got what was asked.
 
     Args:
         engine: The database.
+        caller: Who asks.
         search_id: The search.
         missing: What it has not got.
     """
     with transaction(engine) as session:
-        search = search_view.read_one(session, search_id)
+        search = search_view.read_one(session, search_id, caller)
     rounds = [r.round_index for r in search.rounds if r.table_digest is not None]
     published = f"ask one of its published rounds ({', '.join(map(str, rounds))}) with round_index" if rounds else ""
     what_to_do = {

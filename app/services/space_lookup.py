@@ -9,8 +9,10 @@ from app.db import lookup as lookup_db
 from app.domain.subspace import codes_of
 from app.domain.whole_space import model_bytes
 from app.domain.whole_space.model import SpaceAnswer, WholeSpaceModel
+from app.errors import SearchNotFoundError
 from app.schemas.lookup import CostRanges, LookupAnswer, LookupItem
 from app.schemas.search import Range
+from app.services.callers import Caller
 from app.services.limits import in_units, infeasible
 from app.services.lookup_errors import not_ready, nothing_to_ask
 from app.services.lookup_items import lookup_items
@@ -26,7 +28,10 @@ class _Models:
 
     def _read(self, model_id: int) -> WholeSpaceModel:
         with lookup_db.reading(self._engine) as connection:
-            model = model_bytes.from_bytes(lookup_db.read_space_model(connection, model_id))
+            stored = lookup_db.read_space_model(connection, model_id)
+        if stored is None:
+            raise SearchNotFoundError(detail="the search was deleted just now; GET /search lists those there are")
+        model = model_bytes.from_bytes(stored)
         # what only the first question of a model would have to wait for
         model.best({}, 1)
         return model
@@ -38,7 +43,13 @@ def _models(engine: Engine) -> _Models:
 
 
 def look_up_space(
-    engine: Engine, *, search_id: uuid.UUID | None, max_madds: float | None, max_params: float | None, limit: int
+    engine: Engine,
+    caller: Caller,
+    *,
+    search_id: uuid.UUID | None,
+    max_madds: float | None,
+    max_params: float | None,
+    limit: int,
 ) -> LookupAnswer:
     """Return the best architectures of the whole space under limits given in millions.
 
@@ -46,11 +57,11 @@ def look_up_space(
         SearchNotFoundError, NoTableError, TableNotReadyError: If there is no such search, or it has not got that far.
     """
     with lookup_db.reading(engine) as connection:
-        found = lookup_db.find_space(connection, search_id)
+        found = lookup_db.find_space(connection, search_id, caller.visible_owner)
         if found is None:
             raise nothing_to_ask(search_id)
         if found.model_id is None:
-            raise not_ready(engine, found.search_id, "a predictor of the whole space, which its last round fits")
+            raise not_ready(engine, caller, found.search_id, "a predictor of the whole space, which its last round fits")
         asked = {"multi_adds": in_units(max_madds), "params": in_units(max_params)}
         model = _models(engine).model(found.model_id)
         best = model.best({name: float(value) for name, value in asked.items() if value is not None}, limit)

@@ -359,3 +359,13 @@ def test_default_services_are_the_api_a_worker_and_the_reaper(tmp_path: Path) ->
     assert [spec.name for spec in default_services(plan)] == ["api", "worker", "reaper"]
     assert "8123" in default_services(plan)[0].command
     assert [spec.name for spec in default_services(ServicePlan(tmp_path, "::1", 1, with_workers=False))] == ["api"]
+
+
+def test_its_api_does_not_start_where_others_reach_it_without_a_key(
+    state_dir: Path, temp_dir: Path, marked_processes: "MarkedProcesses", database_url: str, broker_url: str
+) -> None:
+    """The real API: `nasatlas serve --host 0.0.0.0` says what to do, and ends."""
+    options = {"with_workers": False, "database_url": database_url, "broker_url": broker_url}
+    with pytest.raises(EmbeddedStackError, match=r"(?s)listens on 0\.0\.0\.0.*nasatlas keys create"):
+        Stack(state_dir, api_host="0.0.0.0", **options).start()  # type: ignore[arg-type]
+    assert marked_processes.pids() == {}

@@ -51,8 +51,8 @@ class ScriptedStore:
             self.num_away[name] -= 1
             raise away()
 
-    def claim(self, step_id: int, worker: str) -> Claim | None:
-        self.calls.append(("claim", step_id, worker))
+    def claim_fairest(self, worker: str) -> Claim | None:
+        self.calls.append(("claim_fairest", worker))
         return self.claimed
 
     def heartbeat(self, claim: Claim, progress: float, detail: Mapping[str, Any] | None) -> Signal:
@@ -121,7 +121,7 @@ class Run:
     def __init__(self, store: ScriptedStore, work: Work = lambda report: None) -> None:
         self.store, self.woken = store, []  # type: ignore[var-annotated]
         runner = StepRunner(store, WorkingNetworks(work), self.woken.extend, "host:1/2", 0.001, 8, 5)  # type: ignore[arg-type]
-        self.ending = runner.run(7)
+        self.ending = runner.run_next()
 
     @property
     def after_claim(self) -> list[tuple[Any, ...]]:
@@ -154,7 +154,7 @@ class TestEndings:
 
     def test_done(self) -> None:
         run = Run(ScriptedStore())
-        assert run.store.calls[0] == ("claim", 7, "host:1/2")
+        assert run.store.calls[0] == ("claim_fairest", "host:1/2")
         assert (run.ending, run.woken) == ("done", [11, 12])
         assert run.after_claim == [("complete", ["00000000", "00000001"])]
 
@@ -207,7 +207,7 @@ class TestEndings:
 
         with pytest.raises(error):
             Run(store, stop)
-        assert [name for name, *_ in store.calls] == ["claim"]
+        assert [name for name, *_ in store.calls] == ["claim_fairest"]
         assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
 
 
