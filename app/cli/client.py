@@ -63,11 +63,21 @@ class ApiClient:
         """Return the answer to a POST."""
         return self._request("POST", path, json=body)
 
+    def put(self, path: str, body: Any) -> Any:
+        """Return the answer to a PUT."""
+        return self._request("PUT", path, json=body)
+
+    def delete(self, path: str) -> None:
+        """Delete something."""
+        self._request("DELETE", path)
+
     def _request(self, method: str, path: str, **options: Any) -> Any:
         try:
             response = self._client.request(method, path, **options)
         except httpx2.TransportError as error:
             raise UnreachableError(self.url, str(error) or type(error).__name__) from error
+        if response.status_code == HTTPStatus.NO_CONTENT:
+            return None
         try:
             answer = response.json()
         except ValueError as error:

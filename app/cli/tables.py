@@ -18,6 +18,42 @@ def percent(accuracy: float | None) -> str:
     return "-" if accuracy is None else f"{accuracy:.2%}"
 
 
+def milliseconds(latency_ms: float) -> str:
+    """Return a latency with three significant digits."""
+    return f"{latency_ms:.3g}"
+
+
+def print_devices(console: Console, devices: list[dict[str, Any]]) -> None:
+    """Print a list of devices."""
+    if not devices:
+        console.print("there are no devices yet; register one with: nasatlas devices add NAME FILE.csv")
+        return
+    table = Table("device", "search space", "origin", "fastest", "slowest", "error of the sum", "since")
+    for device in devices:
+        report = device["report"] or {}
+        error = report.get("mean_relative_error")
+        table.add_row(
+            device["name"],
+            device["search_space"],
+            device["origin"],
+            f"{milliseconds(device['min_ms'])} ms",
+            f"{milliseconds(device['max_ms'])} ms",
+            "-" if error is None else f"{error:.1%}",
+            device["created_at"][:16].replace("T", " "),
+        )
+    console.print(table)
+
+
+def print_latencies(console: Console, device: dict[str, Any]) -> None:
+    """Print a device's latencies, a row per cell."""
+    widest = max(map(len, device["cells_ms"]))
+    title = f"{device['name']}, {device['search_space']}: stem and head {milliseconds(device['base_ms'])} ms"
+    table = Table("cell", *(f"choice {choice}" for choice in range(widest)), title=title)
+    for cell_index, cell in enumerate(device["cells_ms"]):
+        table.add_row(str(cell_index), *map(milliseconds, cell))
+    console.print(table)
+
+
 def print_searches(console: Console, searches: list[dict[str, Any]]) -> None:
     """Print a list of searches."""
     if not searches:
@@ -81,7 +117,10 @@ def print_lookup(console: Console, answer: dict[str, Any], title: str | None = N
     if not answer["items"]:
         console.print(answer["message"], markup=False)
         return
-    table = Table("rank", "predicted", "sampled", "re-evaluated", "multi-adds", "parameters", "code", title=title)
+    devices = list(answer["items"][0]["latency_ms"])
+    table = Table("rank", "predicted", "sampled", "re-evaluated", "multi-adds", "parameters", title=title)
+    for column in (*(f"ms on {device}" for device in devices), "code"):
+        table.add_column(column)
     for item in answer["items"]:
         table.add_row(
             str(item["rank"]),
@@ -90,6 +129,7 @@ def print_lookup(console: Console, answer: dict[str, Any], title: str | None = N
             percent(item["reevaluated_accuracy"]),
             millions(item["multi_adds"]),
             millions(item["params"]),
+            *(milliseconds(item["latency_ms"][device]) for device in devices),
             item["code"],
         )
     console.print(table)

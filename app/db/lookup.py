@@ -10,7 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from sqlalchemy import Connection, Engine, text
+
+from app.db import binary_copy
 
 MAX_BIGINT = 2**63 - 1
 """Stands for no limit."""
@@ -101,6 +105,10 @@ _TOP = text(f"""
     order by predicted_accuracy desc, subspace_index
     limit :num_rows
 """)  # noqa: S608 - constants only
+_PREDICTIONS = """
+    COPY (select predicted_accuracy from lookup_rows where table_id = %s order by subspace_index)
+    TO STDOUT (FORMAT BINARY)
+"""
 # a row of the front is beaten by none in accuracy and this cost, so by none in everything: its band is 0
 _FRONT = """
     select {columns} from (
@@ -168,6 +176,15 @@ def top_rows(
         "max_params": MAX_BIGINT if max_params is None else min(max_params, MAX_BIGINT),
     }
     return [TableRow(*row) for row in connection.execute(_TOP, parameters)]
+
+
+def read_predictions(connection: Connection, table_id: int) -> npt.NDArray[np.float32]:
+    """Return the predicted accuracies of a whole table in the order of its subspace: float32 [num_rows]."""
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    with driver.cursor() as cursor, cursor.copy(_PREDICTIONS, (table_id,)) as copy:
+        data = b"".join(copy)
+    return binary_copy.column(data, ">f4").astype(np.float32)
 
 
 def pareto_front(connection: Connection, table_id: int, cost: Literal["multi_adds", "params"]) -> list[TableRow]:

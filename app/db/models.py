@@ -29,6 +29,7 @@ STEP_KINDS = ("train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard",
 STEP_STATES = ("ready", "leased", "done", "failed")
 PAIR_SOURCES = ("sampled", "reevaluated")
 SCOPES = ("read", "submit", "admin")
+DEVICE_ORIGINS = ("measured", "uploaded")
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
@@ -263,3 +264,23 @@ class LookupRow(Base):
     multi_adds: Mapped[int] = mapped_column(BigInteger)
     params: Mapped[int] = mapped_column(BigInteger)
     band: Mapped[int | None] = mapped_column(SmallInteger)
+
+
+class DeviceRow(Base):
+    """The latencies of one search space's choices on one device; new ones of the same device have a new id."""
+
+    __tablename__ = "devices"
+    __table_args__ = (
+        _one_of("origin", DEVICE_ORIGINS),
+        Index("devices_once", "owner", "name", "layout_digest", unique=True, postgresql_nulls_not_distinct=True),
+    )
+
+    id: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)
+    owner: Mapped[str | None] = mapped_column(Text, comment="Whose it is; null: everybody's.")
+    name: Mapped[str] = mapped_column(Text)
+    layout_digest: Mapped[str] = mapped_column(Text, comment="Which networks it is of, see app.domain.latency.")
+    search_space: Mapped[str] = mapped_column(Text, comment="The space's name when it was given.")
+    latencies: Mapped[dict[str, Any]] = mapped_column(comment="base_ms and cells_ms")
+    origin: Mapped[str] = mapped_column(Text)
+    report: Mapped[dict[str, Any] | None] = mapped_column(comment="How it was measured, and how well latencies add up.")
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())

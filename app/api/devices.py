@@ -1,0 +1,65 @@
+"""Devices: latencies that lookups can limit."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response, status
+
+from app.api.authentication import Reader, Submitter
+from app.api.dependencies import Database, errors
+from app.db.engine import transaction
+from app.errors import ContentTooLargeError, DeviceNotFoundError
+from app.schemas.device import DeviceList, DeviceRequest, DeviceView
+from app.services import devices
+
+router = APIRouter(prefix="/devices", tags=["devices"])
+
+DEVICE_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+Name = Annotated[str, Path(pattern=DEVICE_NAME_PATTERN, description="The device.", examples=["pixel"])]
+
+
+@router.get("", summary="List devices", responses=errors())
+def list_devices(engine: Database, caller: Reader) -> DeviceList:
+    """Return your devices and everybody's, by name; an item per device and search space."""
+    with transaction(engine) as session:
+        return DeviceList(items=devices.list_devices(session, caller))
+
+
+@router.get("/{name}", summary="Read a device", responses=errors(DeviceNotFoundError))
+def read(name: Name, engine: Database, caller: Reader) -> DeviceList:
+    """Return the latencies of a device, an item per search space; your own before everybody's."""
+    with transaction(engine) as session:
+        return DeviceList(items=devices.read(session, caller, name))
+
+
+@router.put(
+    "/{name}",
+    summary="Register a device",
+    responses={
+        201: {"model": DeviceView, "description": "The device is new."},
+        **errors(ContentTooLargeError),
+    },
+)
+def register(name: Name, request: DeviceRequest, response: Response, engine: Database, caller: Submitter) -> DeviceView:
+    """Store a device's latencies for the networks of a search space, in the place of those it had.
+
+    From then on lookups can limit its latency, of searches that finished before as well. With the scope admin (or
+    where no keys are needed) the device is everybody's to use.
+    """
+    with transaction(engine) as session:
+        view, is_new = devices.register(session, caller, name, request)
+    if is_new:
+        response.status_code = status.HTTP_201_CREATED
+    return view
+
+
+@router.delete(
+    "/{name}",
+    summary="Delete a device",
+    status_code=status.HTTP_204_NO_CONTENT,
+    responses=errors(DeviceNotFoundError),
+)
+def delete(name: Name, engine: Database, caller: Submitter) -> None:
+    """Delete a device for all search spaces; with the scope admin, one that is everybody's."""
+    with transaction(engine) as session:
+        devices.delete(session, caller, name)
