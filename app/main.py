@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI
 from fastapi_pagination import add_pagination
 from fastapi_rfc9457.server import get_problem_docs_router
 
-from app.api import events, lookup, operations, search
+from app.api import architectures, events, lookup, operations, search
 from app.api.body_limit import BodyLimitMiddleware
 from app.api.dependencies import only_known_parameters
 from app.api.events import ServerStop
@@ -44,7 +44,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.server_stop = ServerStop()
     app.state.engine = get_engine(settings.required_database_url())
-    for router in (search.router, events.router, lookup.router):
+    for router in (search.router, architectures.router, events.router, lookup.router):
         app.include_router(router, dependencies=[Depends(only_known_parameters)])
     app.include_router(operations.router)
     app.include_router(get_problem_docs_router(), prefix="/problems", include_in_schema=False)

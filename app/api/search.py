@@ -3,7 +3,7 @@
 import uuid
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Response, status
+from fastapi import APIRouter, Depends, Header, Query, Response, status
 from fastapi_pagination.ext.sqlalchemy import paginate
 
 from app import queue
@@ -18,7 +18,7 @@ from app.errors import (
     SearchNotFoundError,
     SearchStateError,
 )
-from app.schemas.search import ArchitectureView, PairView, RoundView, SearchState, SearchSummary, SearchView
+from app.schemas.search import JobKind, PairView, RoundView, SearchState, SearchSummary, SearchView
 from app.schemas.search_request import SearchRequest
 from app.services import lifecycle, search_view, submission
 
@@ -33,7 +33,6 @@ IdempotencyKey = Annotated[
         description="The same key with the same body gives the same search, however often it is sent.",
     ),
 ]
-Code = Annotated[str, Path(max_length=64, description="One digit per cell.", examples=["3333333333333333333"])]
 
 
 @router.post(
@@ -69,12 +68,15 @@ def list_searches(
     engine: Database,
     params: Annotated[SearchPageParams, Depends()],
     state: Annotated[SearchState | None, Query(description="Only those in this state.")] = None,
+    kind: Annotated[
+        JobKind | Literal["all"], Query(description="Searches, or jobs about their architectures, or all.")
+    ] = "search",
 ) -> Page[SearchSummary]:
     """Return a page of searches; ask for the next one with `cursor` = its `next_page`."""
     with transaction(engine) as session:
         page: Page[SearchSummary] = paginate(
             session,
-            searches.searches_newest_first(state),
+            searches.searches_newest_first(state, None if kind == "all" else kind),
             params,
             transformer=lambda rows: search_view.summaries(session, rows),
         )
@@ -117,13 +119,6 @@ def list_pairs(
             transformer=lambda rows: search_view.pair_views(search, rows),
         )
         return page
-
-
-@router.get("/{search_id}/architectures/{code}", summary="Read an architecture", responses=errors(SearchNotFoundError))
-def read_architecture(search_id: uuid.UUID, code: Code, engine: Database) -> ArchitectureView:
-    """Return an architecture's costs, its pairs, and what each round's table predicts for it."""
-    with transaction(engine) as session:
-        return search_view.read_architecture(session, search_id, code)
 
 
 @router.post(

@@ -71,9 +71,8 @@ _FIND = """
     where s.id = {search}
 """
 _FIND_GIVEN = text(_FIND.format(search=":search_id"))
-_FIND_LATEST = text(
-    _FIND.format(search="(select id from searches where state = 'succeeded' order by finished_at desc, id limit 1)")
-)
+_LATEST = "select id from searches where state = 'succeeded' and kind = 'search' order by finished_at desc, id limit 1"
+_FIND_LATEST = text(_FIND.format(search=f"({_LATEST})"))
 _TOP = text(f"""
     select {_COLUMNS} from lookup_rows
     where table_id = :table_id and band is not null and band < :num_rows

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, func, or_, select, update
@@ -27,8 +27,10 @@ class PairCount(NamedTuple):
     num_pairs: int
 
 
-def insert_search(session: Session, values: dict[str, Any]) -> tuple[uuid.UUID, int] | None:
-    """Insert a search with its first step, the training of the supernet.
+def insert_search(
+    session: Session, values: dict[str, Any], kind: str = "train_supernet", payload: Mapping[str, Any] | None = None
+) -> tuple[uuid.UUID, int] | None:
+    """Insert a search with its first step, by default the training of the supernet, or a job with its only step.
 
     Returns:
         The ids of the search and of the step; None if another search has the same idempotency key.
@@ -42,7 +44,7 @@ def insert_search(session: Session, values: dict[str, Any]) -> tuple[uuid.UUID, 
     if search_id is None:
         return None
     step_id = session.scalar(
-        insert(StepRow).values(search_id=search_id, kind="train_supernet", payload={}).returning(StepRow.id)
+        insert(StepRow).values(search_id=search_id, kind=kind, payload=dict(payload or {})).returning(StepRow.id)
     )
     assert step_id is not None
     return search_id, step_id
@@ -59,9 +61,16 @@ def find_by_idempotency_key(session: Session, key: str) -> SearchRow | None:
     return session.scalar(select(SearchRow).where(SearchRow.idempotency_key == key))
 
 
-def searches_newest_first(state: str | None) -> Select[SearchRow]:
-    """Return the query of all searches, or of those in a state; ordered by :data:`SEARCH_KEY`, descending."""
+def searches_newest_first(state: str | None, kind: str | None = "search") -> Select[SearchRow]:
+    """Return the query of all searches, or of those in a state; ordered by :data:`SEARCH_KEY`, descending.
+
+    Args:
+        state: Only those in this state.
+        kind: Which kind of job; None: all, searches and jobs about their architectures.
+    """
     query = select(SearchRow).order_by(SearchRow.created_at.desc(), SearchRow.id.desc())
+    if kind is not None:
+        query = query.where(SearchRow.kind == kind)
     return query if state is None else query.where(SearchRow.state == state)
 
 
@@ -105,12 +114,26 @@ def pairs_of_architecture(session: Session, search_id: uuid.UUID, code: str) -> 
     return session.scalars(query.order_by(PairRow.round_index, PairRow.source)).all()
 
 
+def pairs_of_architectures(session: Session, search_id: uuid.UUID, codes: Sequence[str]) -> Sequence[PairRow]:
+    """Return the pairs of some architectures, sampled before re-evaluated and the latest round last."""
+    query = select(PairRow).where(PairRow.search_id == search_id, PairRow.code.in_(codes))
+    return session.scalars(query.order_by(PairRow.round_index, PairRow.source.desc(), PairRow.code)).all()
+
+
 def prediction(session: Session, table_id: int, subspace_index: int) -> float:
     """Return the predicted accuracy of one row of a published table."""
     query = select(LookupRow.predicted_accuracy)
     return session.scalars(
         query.where(LookupRow.table_id == table_id, LookupRow.subspace_index == subspace_index)
     ).one()
+
+
+def supernet_is_trained(session: Session, search_id: uuid.UUID) -> bool:
+    """Whether a search's supernet is there to take weights from."""
+    query = select(StepRow.id).where(
+        StepRow.search_id == search_id, StepRow.kind == "train_supernet", StepRow.state == "done"
+    )
+    return session.scalar(query) is not None
 
 
 def has_leased_steps(session: Session, search_id: uuid.UUID) -> bool:

@@ -22,6 +22,20 @@ def require(session: Session, search_id: uuid.UUID, *, lock: bool = False) -> Se
     return search
 
 
+def require_search(session: Session, search_id: uuid.UUID) -> SearchRow:
+    """Return a search proper, not a job about one of its architectures.
+
+    Raises:
+        SearchNotFoundError: If there is none of that id.
+    """
+    search = require(session, search_id)
+    if search.kind != "search":
+        raise SearchNotFoundError(
+            detail=f"{search_id} is no search but a job ({search.kind}) of search {search.origin_id}; use that id here"
+        )
+    return search
+
+
 def cancel(session: Session, search_id: uuid.UUID) -> None:
     """Cancel a search: at once where no worker is at it, else as soon as its workers notice. Idempotent.
 
@@ -55,7 +69,9 @@ def resume(session: Session, search_id: uuid.UUID) -> list[int]:
     search = require(session, search_id, lock=True)
     if search.state == "succeeded":
         raise SearchStateError(
-            detail=f"search {search_id} has succeeded already; ask its tables with GET /lookup?search_id={search_id}",
+            detail=f"search {search_id} has succeeded already; ask its tables with GET /lookup?search_id={search_id}"
+            if search.kind == "search"
+            else f"the job {search_id} ({search.kind}) has succeeded already; there is nothing left to do",
             state=search.state,
         )
     if search.state in ("failed", "cancelled", "cancelling"):

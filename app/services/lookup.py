@@ -101,6 +101,10 @@ def _table(engine: Engine, connection: Connection, search_id: uuid.UUID | None, 
             detail="no search has succeeded yet, so there is no table to ask; submit one with POST /search, or ask a "
             "round of an unfinished one with search_id and round_index"
         )
+    if not found.num_rounds:
+        raise NoTableError(
+            detail=f"{found.search_id} is a job about an architecture, without a table; ask the search it belongs to"
+        )
     if round_index is not None and round_index >= found.num_rounds:
         raise RoundNotFoundError(
             detail=f"search {found.search_id} has the rounds 0 to {found.num_rounds - 1}, not {round_index}"

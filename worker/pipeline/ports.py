@@ -14,9 +14,10 @@ import numpy.typing as npt
 from app.domain.lookup_table import LookupTable
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import Architecture, SearchSpace
+from app.domain.standalone_recipe import Retraining
 from app.domain.subspace import Subspace
 
-StepKind = Literal["train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard", "advance"]
+StepKind = Literal["train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard", "advance", "train_standalone"]
 PairSource = Literal["sampled", "reevaluated"]
 
 Report = Callable[[float, Mapping[str, Any] | None], None]
@@ -110,6 +111,23 @@ class FittedTable:
 
 
 @dataclass(frozen=True)
+class StandaloneAccuracy:
+    """The result of a retraining.
+
+    Attributes:
+        search_id: The search whose architecture it is.
+        retraining: What was trained and how.
+        accuracy: z*, a fraction of D_val.
+        artifact: Where the weights lie, below the artifact URL.
+    """
+
+    search_id: str
+    retraining: Retraining
+    accuracy: float
+    artifact: str
+
+
+@dataclass(frozen=True)
 class OpenedRound:
     """A round that begins."""
 
@@ -138,7 +156,8 @@ class Outcome:
         opened_round: A round that begins.
         next_steps: Steps that become ready now.
         when_stage_done: The step that becomes ready when all shards of this step's stage are done.
-        search_done: Whether this was the last step of the search; its result is that of the closed round.
+        standalone: The accuracy of an architecture trained by itself.
+        search_done: Whether this was the last step of the search; its result is that of the closed round, or z*.
         result: Figures of the step itself, as JSON data.
     """
 
@@ -149,6 +168,7 @@ class Outcome:
     opened_round: OpenedRound | None = None
     next_steps: tuple[NewStep, ...] = ()
     when_stage_done: NewStep | None = None
+    standalone: StandaloneAccuracy | None = None
     search_done: bool = False
     result: Mapping[str, Any] = field(default_factory=dict)
 
@@ -164,6 +184,21 @@ class Fit:
 
     predicted_accuracy: npt.NDArray[np.float32]
     report: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """A network trained by itself.
+
+    Attributes:
+        accuracy: z*, a fraction of D_val.
+        artifact: Where the weights lie, below the artifact URL.
+        figures: Of the training, as JSON data.
+    """
+
+    accuracy: float
+    artifact: str
+    figures: Mapping[str, Any]
 
 
 class Networks(Protocol):
@@ -185,6 +220,9 @@ class Networks(Protocol):
         report: Report,
     ) -> Fit:
         """Fit the predictor to pairs of a subspace (step 2) and predict all of it."""
+
+    def retrain(self, search: Search, job_id: str, retraining: Retraining, report: Report) -> Retrained:
+        """Train one architecture of a search by itself, or go on from the job's last checkpoint."""
 
 
 class Reader(Protocol):

@@ -1,9 +1,11 @@
 """Algorithm 1 as steps: what each kind of step does, and what follows it.
 
 ``train_supernet`` -> per round: ``evaluate_shard`` ... -> ``fit_gcn`` -> ``reevaluate_shard`` ... -> ``advance``.
+Jobs about one architecture of a search are a single step each.
 """
 
 from app.domain import rounds
+from worker.pipeline import architecture_jobs
 from worker.pipeline import round as one_round
 from worker.pipeline.ports import Networks, Outcome, Reader, Report, Search, Step
 
@@ -33,3 +35,5 @@ def run_step(
             return one_round.fit_gcn(search, step, networks, reader, report, shard_size)
         case "advance":
             return one_round.advance(search, step, reader, shard_size)
+        case "train_standalone":
+            return architecture_jobs.train_standalone(search, step, networks, report)

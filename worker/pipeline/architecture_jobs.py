@@ -1,0 +1,18 @@
+"""Jobs about one architecture of a search, each a single step: its training from scratch."""
+
+import dataclasses
+
+from app.domain.standalone_recipe import Retraining
+from worker.pipeline.ports import Networks, Outcome, Report, Search, StandaloneAccuracy, Step
+
+
+def train_standalone(job: Search, step: Step, networks: Networks, report: Report) -> Outcome:
+    """Train an architecture by itself, for its stand-alone accuracy z*."""
+    search_id = str(step.payload["search_id"])
+    retraining = Retraining.model_validate(step.payload["retraining"])
+    retrained = networks.retrain(dataclasses.replace(job, id=search_id), job.id, retraining, report)
+    return Outcome(
+        standalone=StandaloneAccuracy(search_id, retraining, retrained.accuracy, retrained.artifact),
+        search_done=True,
+        result={"standalone_accuracy": retrained.accuracy, **retrained.figures},
+    )
