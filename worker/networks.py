@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from app.domain.architecture_export import Export
 from app.domain.hamming_graph import HammingGraph
 from app.domain.multi_adds import feasible_range
 from app.domain.search_config import SearchConfig
@@ -27,7 +28,7 @@ from worker.nas.distributed_training import train_supernet_distributed
 from worker.nas.evaluation import evaluate_subnetworks
 from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn, predict_subspace
 from worker.nas.similarity import measured_similarity
-from worker.nas.standalone_training import STANDALONE, train_standalone
+from worker.nas.standalone_training import STANDALONE, load_standalone, train_standalone
 from worker.nas.subnetwork import inherited_subnetwork
 from worker.nas.supernet import Supernet
 from worker.nas.supernet_training import (
@@ -210,6 +211,24 @@ class TorchNetworks:
             ),
         )
         return Retrained(result.accuracy, f"{job_id}/{STANDALONE}", _training_figures(loaded.data, result.report))
+
+    def export(self, search: Search, job_id: str, export: Export, report: Report) -> Mapping[str, Any]:
+        """Write the network of one architecture of a search to the artifacts of a job; return figures of it."""
+        retraining = export.retraining
+        is_target = retraining is not None and retraining.network == "target"
+        loaded = self._load(search, report, search.space.input_resolution if is_target else None)
+        architecture = search.space.parse_code(export.code)
+        if export.job_id is None:
+            network = inherited_subnetwork(self._load_supernet(search), architecture, loaded.data)
+        else:
+            trained = CheckpointStore(self._artifact_url, export.job_id)
+            space = export.space_of(search.space, loaded.proxy)
+            network = load_standalone(space, architecture, trained).to(self._device)
+        report(0.5, {"format": export.format})
+        # Imported here: seconds, for the few steps that export.
+        from worker.nas.export import write_export
+
+        return write_export(network, loaded.data, export, CheckpointStore(self._artifact_url, job_id))
 
     @cached_property
     def _device(self) -> torch.device:

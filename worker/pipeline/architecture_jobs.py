@@ -1,7 +1,8 @@
-"""Jobs about one architecture of a search, each a single step: its training from scratch."""
+"""Jobs about one architecture of a search, each a single step: its training by itself, and its export to a file."""
 
 import dataclasses
 
+from app.domain.architecture_export import Export
 from app.domain.standalone_recipe import Retraining
 from worker.pipeline.ports import Networks, Outcome, Report, Search, StandaloneAccuracy, Step
 
@@ -16,3 +17,10 @@ def train_standalone(job: Search, step: Step, networks: Networks, report: Report
         search_done=True,
         result={"standalone_accuracy": retrained.accuracy, **retrained.figures},
     )
+
+
+def export(job: Search, step: Step, networks: Networks, report: Report) -> Outcome:
+    """Write an architecture's network to a file among the job's artifacts."""
+    search = dataclasses.replace(job, id=str(step.payload["search_id"]))
+    figures = networks.export(search, job.id, Export.model_validate(step.payload["export"]), report)
+    return Outcome(search_done=True, result=figures)

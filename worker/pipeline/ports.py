@@ -11,13 +11,16 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from app.domain.architecture_export import Export
 from app.domain.lookup_table import LookupTable
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import Architecture, SearchSpace
 from app.domain.standalone_recipe import Retraining
 from app.domain.subspace import Subspace
 
-StepKind = Literal["train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard", "advance", "train_standalone"]
+StepKind = Literal[
+    "train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard", "advance", "train_standalone", "export"
+]
 PairSource = Literal["sampled", "reevaluated"]
 
 Report = Callable[[float, Mapping[str, Any] | None], None]
@@ -223,6 +226,9 @@ class Networks(Protocol):
 
     def retrain(self, search: Search, job_id: str, retraining: Retraining, report: Report) -> Retrained:
         """Train one architecture of a search by itself, or go on from the job's last checkpoint."""
+
+    def export(self, search: Search, job_id: str, export: Export, report: Report) -> Mapping[str, Any]:
+        """Write the network of one architecture of a search to the artifacts of a job; return figures of it."""
 
 
 class Reader(Protocol):

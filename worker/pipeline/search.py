@@ -37,3 +37,5 @@ def run_step(
             return one_round.advance(search, step, reader, shard_size)
         case "train_standalone":
             return architecture_jobs.train_standalone(search, step, networks, report)
+        case "export":
+            return architecture_jobs.export(search, step, networks, report)
