@@ -1,17 +1,27 @@
-"""Architectures of a search: what is known of one, and its training by itself."""
+"""Architectures of a search: what is known of one, its training by itself, and its network as a file."""
 
 import uuid
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response, status
+from fastapi import APIRouter, Path, Query, Response, status
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from app import queue
 from app.api.dependencies import AppSettings, Database, errors
 from app.api.search import IdempotencyKey
 from app.db.engine import transaction
-from app.errors import ContentTooLargeError, IdempotencyConflictError, SearchNotFoundError, SearchStateError
+from app.domain.architecture_export import ExportFormat, WeightsSource
+from app.errors import (
+    ContentTooLargeError,
+    ExportStoppedError,
+    IdempotencyConflictError,
+    NotRetrainedError,
+    SearchNotFoundError,
+    SearchStateError,
+)
 from app.schemas.retraining import RetrainingRequest
 from app.schemas.search import ArchitectureView, SearchView
+from app.services import export as export_service
 from app.services import retraining, search_view
 
 router = APIRouter(prefix="/search/{search_id}/architectures/{code}", tags=["architectures"])
@@ -60,3 +70,78 @@ def retrain(
     response.headers["Location"] = f"/search/{submitted.search_id}"
     with transaction(engine) as session:
         return search_view.read_one(session, submitted.search_id)
+
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+@router.get(
+    "/export",
+    summary="Export an architecture's network",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The file.",
+            "content": {"application/octet-stream": _BINARY, "text/x-python": {"schema": {"type": "string"}}},
+        },
+        202: {
+            "model": SearchView,
+            "description": "The file is being made, by the job at `Location`; ask again when it has succeeded.",
+            "headers": {
+                "Location": {"schema": {"type": "string"}},
+                "Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."},
+            },
+        },
+        **errors(SearchNotFoundError, NotRetrainedError, SearchStateError, ExportStoppedError),
+    },
+)
+def export(
+    search_id: uuid.UUID,
+    code: Code,
+    engine: Database,
+    settings: AppSettings,
+    export_format: Annotated[
+        ExportFormat,
+        Query(
+            alias="format",
+            description="`onnx`, checked in onnxruntime, with a free batch dimension; `safetensors` with a JSON "
+            "description in its header; `python`: a module of nothing but torch that loads the safetensors file.",
+        ),
+    ],
+    weights: Annotated[
+        WeightsSource,
+        Query(description="The supernet's with BN statistics of the sub-network, or those of the latest retraining."),
+    ] = "supernet",
+) -> Response:
+    """Return the network as a file. What needs a worker is made at the first request and kept: 202 until it is there.
+
+    Networks take normalised images, (image - mean) / std with the description's values, and give logits.
+    """
+    if export_format == "python":
+        with transaction(engine) as session:
+            file_name, text = export_service.source(session, search_id, code, weights)
+        return Response(text, media_type="text/x-python", headers=_attachment(file_name))
+    with transaction(engine) as session:
+        exported = export_service.export(
+            session,
+            search_id,
+            code,
+            export_format=export_format,
+            weights=weights,
+            artifact_url=settings.artifacts(),
+        )
+    if exported.artifact is not None:
+        headers = {**_attachment(exported.file_name), "Content-Length": str(exported.artifact.num_bytes)}
+        return StreamingResponse(exported.artifact.chunks(), media_type="application/octet-stream", headers=headers)
+    queue.wake(exported.step_ids)
+    with transaction(engine) as session:
+        view = search_view.read_one(session, exported.job_id)
+    return JSONResponse(
+        view.model_dump(mode="json"),
+        status_code=status.HTTP_202_ACCEPTED,
+        headers={"Location": f"/search/{exported.job_id}", "Retry-After": "1"},
+    )
+
+
+def _attachment(file_name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{file_name}"'}

@@ -1,9 +1,11 @@
 """Searches: submit, list, read, cancel, resume."""
 
 import uuid
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Query, Response, status
+from fastapi import APIRouter, Depends, Header, Path, Query, Response, status
+from fastapi.responses import StreamingResponse
 from fastapi_pagination.ext.sqlalchemy import paginate
 
 from app import queue
@@ -14,15 +16,20 @@ from app.db.engine import transaction
 from app.errors import (
     ContentTooLargeError,
     IdempotencyConflictError,
+    NoTableError,
     RoundNotFoundError,
     SearchNotFoundError,
     SearchStateError,
+    TableNotReadyError,
 )
 from app.schemas.search import JobKind, PairView, RoundView, SearchState, SearchSummary, SearchView
 from app.schemas.search_request import SearchRequest
-from app.services import lifecycle, search_view, submission
+from app.services import data_streams, lifecycle, lookup, search_view, submission
+from app.services.data_streams import MEDIA_TYPES, StreamFormat
 
 router = APIRouter(prefix="/search", tags=["searches"])
+
+_STREAMS: dict[str, Any] = {kind.partition(";")[0]: {} for kind in MEDIA_TYPES.values()}
 
 IdempotencyKey = Annotated[
     str | None,
@@ -101,17 +108,55 @@ def read_round(search_id: uuid.UUID, round_index: int, engine: Database) -> Roun
         return search_view.read_round(session, search_id, round_index)
 
 
-@router.get("/{search_id}/pairs", summary="List arch-accuracy pairs", responses=errors(SearchNotFoundError))
+@router.get(
+    "/{search_id}/rounds/{round_index}/table",
+    summary="Download a round's lookup table",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "One row per architecture.", "content": _STREAMS},
+        **errors(SearchNotFoundError, NoTableError, RoundNotFoundError, TableNotReadyError),
+    },
+)
+def download_table(
+    search_id: uuid.UUID,
+    round_index: Annotated[int, Path(ge=0, lt=2**31)],
+    engine: Database,
+    stream_format: Annotated[StreamFormat, Query(alias="format")] = "csv",
+) -> StreamingResponse:
+    """Stream the whole table: every architecture of the round's subspace with its prediction and costs."""
+    header, subspace = lookup.open_table(engine, search_id, round_index)
+    stream = data_streams.stream_table(engine, header, subspace, stream_format)
+    return _download(stream, stream_format, f"table-{search_id}-{round_index}")
+
+
+def _download(stream: Iterator[bytes], stream_format: StreamFormat, name: str) -> StreamingResponse:
+    headers = {"Content-Disposition": f'attachment; filename="{name}.{stream_format}"'}
+    return StreamingResponse(stream, media_type=MEDIA_TYPES[stream_format], headers=headers)
+
+
+@router.get(
+    "/{search_id}/pairs",
+    summary="List arch-accuracy pairs",
+    response_model=Page[PairView],
+    responses={200: {"content": _STREAMS}, **errors(SearchNotFoundError)},
+)
 def list_pairs(
     search_id: uuid.UUID,
     engine: Database,
     params: Annotated[PairPageParams, Depends()],
     round_index: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
     source: Literal["sampled", "reevaluated"] | None = None,
-) -> Page[PairView]:
-    """Return a page of the pairs found so far, by round, source and code."""
+    stream_format: Annotated[
+        StreamFormat | Literal["json"],
+        Query(alias="format", description="`json`: a page; `csv`, `parquet`: all of them as a file."),
+    ] = "json",
+) -> Page[PairView] | StreamingResponse:
+    """Return a page of the pairs found so far, by round, source and code, or all of them as a stream."""
     with transaction(engine) as session:
         search = lifecycle.require(session, search_id)
+        if stream_format != "json":
+            stream = data_streams.stream_pairs(engine, search_id, round_index, source, stream_format)
+            return _download(stream, stream_format, f"pairs-{search_id}")
         page: Page[PairView] = paginate(
             session,
             searches.pairs_in_order(search_id, round_index, source),

@@ -80,6 +80,11 @@ _TOP = text(f"""
     order by predicted_accuracy desc, subspace_index
     limit :num_rows
 """)  # noqa: S608 - constants only
+_BETWEEN = text(f"""
+    select {_COLUMNS} from lookup_rows
+    where table_id = :table_id and subspace_index >= :start and subspace_index < :stop
+    order by subspace_index
+""")  # noqa: S608 - constants only
 # a row of the front is beaten by none in accuracy and this cost, so by none in everything: its band is 0
 _FRONT = """
     select {columns} from (
@@ -135,6 +140,12 @@ def top_rows(
         "max_params": MAX_BIGINT if max_params is None else min(max_params, MAX_BIGINT),
     }
     return [TableRow(*row) for row in connection.execute(_TOP, parameters)]
+
+
+def rows_between(connection: Connection, table_id: int, start: int, stop: int) -> list[TableRow]:
+    """Return the rows of a table from one index to before another, in order."""
+    parameters = {"table_id": table_id, "start": start, "stop": stop}
+    return [TableRow(*row) for row in connection.execute(_BETWEEN, parameters)]
 
 
 def pareto_front(connection: Connection, table_id: int, cost: Literal["multi_adds", "params"]) -> list[TableRow]:

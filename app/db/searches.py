@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -82,6 +82,21 @@ def pairs_in_order(search_id: uuid.UUID, round_index: int | None, source: str | 
     if source is not None:
         query = query.where(PairRow.source == source)
     return query.order_by(PairRow.round_index, PairRow.source, PairRow.code)
+
+
+def pairs_after(
+    session: Session,
+    search_id: uuid.UUID,
+    round_index: int | None,
+    source: str | None,
+    last: tuple[int, str, str] | None,
+    limit: int,
+) -> Sequence[PairRow]:
+    """Return the pairs of a search that come after one with a given :data:`PAIR_KEY`, or the first ones; in order."""
+    query = pairs_in_order(search_id, round_index, source).limit(limit)
+    if last is not None:
+        query = query.where(tuple_(PairRow.round_index, PairRow.source, PairRow.code) > tuple_(*last))
+    return session.scalars(query).all()
 
 
 def rounds_of(session: Session, search_ids: Sequence[uuid.UUID]) -> Sequence[RoundRow]:

@@ -92,6 +92,17 @@ def pareto(
     return ParetoAnswer(**_header_fields(header), items=items[::-1])
 
 
+def open_table(engine: Engine, search_id: uuid.UUID, round_index: int) -> tuple[TableHeader, Subspace]:
+    """Return the header and the subspace of a round's published table.
+
+    Raises:
+        SearchNotFoundError, NoTableError, RoundNotFoundError, TableNotReadyError: If there is no such table (yet).
+    """
+    with lookup_db.reading(engine) as connection:
+        header = _table(engine, connection, search_id, round_index)
+    return header, _tables(engine).subspace(header)[0]
+
+
 def _table(engine: Engine, connection: Connection, search_id: uuid.UUID | None, round_index: int | None) -> TableHeader:
     found = lookup_db.find_table(connection, search_id, round_index)
     if found is None:
