@@ -14,7 +14,7 @@ from app.schemas.lookup import CostRanges, LookupAnswer, LookupItem
 from app.schemas.search import Range
 from app.services.callers import Caller
 from app.services.limits import in_units, infeasible
-from app.services.lookup_errors import not_ready, nothing_to_ask
+from app.services.lookup_errors import not_ready, nothing_to_ask, only_a_job
 from app.services.lookup_items import lookup_items
 from app.services.space_cache import SearchedSpace, searched_space
 
@@ -60,8 +60,12 @@ def look_up_space(
         found = lookup_db.find_space(connection, search_id, caller.visible_owner)
         if found is None:
             raise nothing_to_ask(search_id)
+        if not found.num_rounds:
+            raise only_a_job(found.search_id)
         if found.model_id is None:
-            raise not_ready(engine, caller, found.search_id, "a predictor of the whole space, which its last round fits")
+            raise not_ready(
+                engine, caller, found.search_id, "a predictor of the whole space, which its last round fits"
+            )
         asked = {"multi_adds": in_units(max_madds), "params": in_units(max_params)}
         model = _models(engine).model(found.model_id)
         best = model.best({name: float(value) for name, value in asked.items() if value is not None}, limit)
