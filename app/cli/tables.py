@@ -75,8 +75,38 @@ def print_searches(console: Console, searches: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
+def print_job(console: Console, job: dict[str, Any]) -> None:
+    """Print where a job about an architecture of a search stands."""
+    eta = "" if job["eta_s"] is None else f", about {duration(job['eta_s'])} left"
+    console.print(f"{job['kind']} {job['id']} of search {job['origin_id']}")
+    console.print(f"{job['state']}, {job['progress']:.0%}{eta}")
+    if job["error"]:
+        console.print(f"error: {job['error']}", markup=False)
+    if job["final"]:
+        console.print(f"{job['final']['code']}: {percent(job['final']['accuracy'])} after training by itself")
+
+
+def print_architecture(console: Console, architecture: dict[str, Any]) -> None:
+    """Print what is predicted, sampled and true of an architecture."""
+    console.print(f"{architecture['code']}  {architecture['readable']}")
+    console.print(f"{millions(architecture['multi_adds'])} multi-adds, {millions(architecture['params'])} parameters")
+    table = Table("accuracy", "how it is known")
+    for prediction in architecture["predictions"]:
+        table.add_row(percent(prediction["predicted_accuracy"]), f"predicted in round {prediction['round_index'] + 1}")
+    for pair in architecture["pairs"]:
+        table.add_row(percent(pair["accuracy"]), f"{pair['source']} in round {pair['round_index'] + 1}")
+    for trained in architecture["standalone"]:
+        start = "from the supernet's weights" if trained["from_supernet"] else "from scratch"
+        how = f"trained {start}: {trained['recipe']} recipe, {trained['epochs']} epochs, seed {trained['seed']}"
+        table.add_row(percent(trained["accuracy"]), f"{how}, {trained['network']} network")
+    console.print(table)
+
+
 def print_search(console: Console, search: dict[str, Any]) -> None:
     """Print where a search stands and what it has found."""
+    if search["kind"] != "search":
+        print_job(console, search)
+        return
     eta = "" if search["eta_s"] is None else f", about {duration(search['eta_s'])} left"
     console.print(f"search {search['id']} on {search['dataset']}, {search['search_space']}, preset {search['preset']}")
     console.print(f"{search['state']}, {search['phase'].replace('_', ' ')}, {search['progress']:.0%}{eta}")
@@ -109,6 +139,12 @@ def print_search(console: Console, search: dict[str, Any]) -> None:
         console.print(
             f"best: {percent(final['accuracy'])} at {millions(final['multi_adds'])} multi-adds, "
             f"{millions(final['params'])} parameters: {final['code']}  {final['readable']}"
+        )
+    if (known := search["standalone"]) and known["tau_predicted"] is not None:
+        sampled = "" if known["tau_sampled"] is None else f" (of the sampled accuracy: {known['tau_sampled']:.3f})"
+        console.print(
+            f"tau of the prediction against {known['num_predicted']} networks trained by themselves: "
+            f"{known['tau_predicted']:.3f}{sampled}"
         )
 
 

@@ -18,7 +18,7 @@ from app.services import devices
 from app.services.callers import Caller
 from app.services.devices import DeviceLatency
 from app.services.limits import AskedLimits, in_units, infeasible
-from app.services.lookup_errors import not_ready, nothing_to_ask
+from app.services.lookup_errors import not_ready, nothing_to_ask, only_a_job
 from app.services.lookup_items import cost_ranges, latency_of_space, lookup_items
 from app.services.space_cache import searched_space
 
@@ -179,6 +179,17 @@ def pareto(
     return ParetoAnswer(**_header_fields(header), items=items[::-1])
 
 
+def open_table(engine: Engine, caller: Caller, search_id: uuid.UUID, round_index: int) -> tuple[TableHeader, Subspace]:
+    """Return the header and the subspace of a round's published table.
+
+    Raises:
+        SearchNotFoundError, NoTableError, RoundNotFoundError, TableNotReadyError: If there is no such table (yet).
+    """
+    with lookup_db.reading(engine) as connection:
+        header = _table(engine, connection, caller, search_id, round_index)
+    return header, _tables(engine).subspace(header)[0]
+
+
 def _kept_header(
     engine: Engine, caller: Caller, search_id: uuid.UUID | None, round_index: int | None
 ) -> TableHeader | None:
@@ -195,6 +206,8 @@ def _table(
     found = lookup_db.find_table(connection, search_id, round_index, caller.visible_owner)
     if found is None:
         raise nothing_to_ask(search_id)
+    if not found.num_rounds:
+        raise only_a_job(found.search_id)
     if round_index is not None and round_index >= found.num_rounds:
         raise RoundNotFoundError(
             detail=f"search {found.search_id} has the rounds 0 to {found.num_rounds - 1}, not {round_index}"

@@ -17,7 +17,7 @@ from app.services import devices
 from app.services.callers import Caller
 from app.services.devices import DeviceLatency
 from app.services.limits import AskedLimits, in_units, infeasible
-from app.services.lookup_errors import not_ready, nothing_to_ask
+from app.services.lookup_errors import not_ready, nothing_to_ask, only_a_job
 from app.services.lookup_items import cost_ranges, latency_of_space, lookup_items
 from app.services.space_cache import SearchedSpace, searched_space
 
@@ -72,6 +72,8 @@ def look_up_space(
         found = lookup_db.find_space(connection, search_id, caller.visible_owner)
         if found is None:
             raise nothing_to_ask(search_id)
+        if not found.num_rounds:
+            raise only_a_job(found.search_id)
         if found.model_id is None:
             missing = "a predictor of the whole space, which its last round fits"
             raise not_ready(engine, caller, found.search_id, missing)
