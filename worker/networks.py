@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from app.domain.architecture_export import Export
+from app.domain.device_measurement import DeviceMeasurement
 from app.domain.hamming_graph import HammingGraph
 from app.domain.multi_adds import feasible_range
 from app.domain.search_config import SearchConfig
@@ -39,7 +40,7 @@ from worker.nas.supernet_training import (
     load_supernet,
     train_supernet,
 )
-from worker.pipeline.ports import Fit, FittedSpace, Report, Retrained, Search
+from worker.pipeline.ports import Fit, FittedSpace, MeasuredDevice, Report, Retrained, Search
 
 _FIT_SHARE = 0.9
 """Share of a fit's progress that is training; the rest is the prediction of the whole subspace."""
@@ -235,6 +236,14 @@ class TorchNetworks:
         from worker.nas.export import write_export
 
         return write_export(network, loaded.data, export, CheckpointStore(self._artifact_url, job_id))
+
+    def measure_device(self, space: SearchSpace, wanted: DeviceMeasurement, report: Report) -> MeasuredDevice:
+        """Measure the latencies of a search space's choices on this machine."""
+        # Imported here: onnx and onnxruntime, for the few steps that measure.
+        from worker.nas.device_latency import measure_device
+
+        table, figures = measure_device(space, wanted, self._device, lambda share: report(share, None))
+        return MeasuredDevice(wanted, table, figures)
 
     @cached_property
     def _device(self) -> torch.device:

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, delete, func, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app.db import devices as devices_db
 from app.db import pairs as pairs_db
 from app.db import standalone as standalone_db
 from app.db import steps as steps_db
@@ -19,12 +20,14 @@ from app.db import turns as turns_db
 from app.db.engine import transaction
 from app.db.models import RoundRow, SearchRow, SpaceModelRow
 from app.db.steps import Signal, StepKey
+from app.domain.latency import layout_digest
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import SearchSpace
 from app.domain.subspace import Subspace
 from app.domain.whole_space.model_bytes import to_bytes
 from worker.pipeline.ports import (
     LeaseLostError,
+    MeasuredDevice,
     NewStep,
     Outcome,
     Pair,
@@ -180,14 +183,20 @@ class PostgresStore:
             session.add(
                 RoundRow(search_id=search_id, round_index=opened.round_index, subspace=opened.subspace.to_dict())
             )
-        if (standalone := outcome.standalone) is not None:
-            standalone_db.add(session, _standalone_columns(search_id, standalone))
+        self._store_job(session, search_id, outcome)
         if outcome.search_done:
             session.execute(
                 update(SearchRow)
                 .where(SearchRow.id == search_id)
                 .values(state="succeeded", finished_at=func.now(), **_final(outcome))
             )
+
+    def _store_job(self, session: Session, job_id: uuid.UUID, outcome: Outcome) -> None:
+        """Write what a job beside searches found."""
+        if (standalone := outcome.standalone) is not None:
+            standalone_db.add(session, _standalone_columns(job_id, standalone))
+        if (measured := outcome.device) is not None:
+            devices_db.put(session, **_device_columns(session.get_one(SearchRow, job_id), measured))
 
     def hand_back(self, claim: Claim) -> bool:
         """Make the step ready again for any worker; False where the lease is lost."""
@@ -271,6 +280,19 @@ def _standalone_columns(job_id: uuid.UUID, standalone: StandaloneAccuracy) -> di
         "epochs": retraining.recipe.epochs,
         "retraining": retraining.model_dump(mode="json"),
         "artifact": standalone.artifact,
+    }
+
+
+def _device_columns(job: SearchRow, measured: MeasuredDevice) -> dict[str, Any]:
+    space = SearchSpace.model_validate(job.search_space)
+    return {
+        "owner": measured.measurement.owner,
+        "name": measured.measurement.name,
+        "layout_digest": layout_digest(space),
+        "search_space": space.name,
+        "latencies": measured.latencies.to_dict(),
+        "origin": "measured",
+        "report": _json(measured.report),
     }
 
 

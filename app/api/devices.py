@@ -4,12 +4,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response, status
 
+from app import queue
 from app.api.authentication import Reader, Submitter
-from app.api.dependencies import Database, errors
+from app.api.dependencies import AppSettings, Database, errors
+from app.api.search import IdempotencyKey
 from app.db.engine import transaction
-from app.errors import ContentTooLargeError, DeviceNotFoundError
-from app.schemas.device import DeviceList, DeviceRequest, DeviceView
-from app.services import devices
+from app.errors import ContentTooLargeError, DeviceNotFoundError, IdempotencyConflictError
+from app.schemas.device import DeviceList, DeviceRequest, DeviceView, MeasurementRequest
+from app.schemas.search import SearchView
+from app.services import devices, search_view
+from app.services.quotas import Quotas
 
 router = APIRouter(prefix="/devices", tags=["devices"])
 
@@ -51,6 +55,41 @@ def register(name: Name, request: DeviceRequest, response: Response, engine: Dat
     if is_new:
         response.status_code = status.HTTP_201_CREATED
     return view
+
+
+@router.post(
+    "/{name}/measurement",
+    status_code=status.HTTP_202_ACCEPTED,
+    summary="Measure a device",
+    responses={
+        200: {"model": SearchView, "description": "This idempotency key gave this job before."},
+        202: {"headers": {"Location": {"schema": {"type": "string"}, "description": "Where the job can be read."}}},
+        **errors(IdempotencyConflictError, ContentTooLargeError),
+    },
+)
+def measure(
+    name: Name,
+    request: MeasurementRequest,
+    response: Response,
+    engine: Database,
+    settings: AppSettings,
+    caller: Submitter,
+    idempotency_key: IdempotencyKey = None,
+) -> SearchView:
+    """Queue a job that measures the machine of the worker which takes it; its result is registered under the name.
+
+    The job has the routes of a search: progress, events, cancel and resume.
+    """
+    with transaction(engine) as session:
+        submitted = devices.submit_measurement(
+            session, caller, name, request, idempotency_key=idempotency_key, quotas=Quotas.of(settings)
+        )
+    queue.wake(submitted.step_ids)
+    if not submitted.is_new:
+        response.status_code = status.HTTP_200_OK
+    response.headers["Location"] = f"/search/{submitted.search_id}"
+    with transaction(engine) as session:
+        return search_view.read_one(session, submitted.search_id, caller)
 
 
 @router.delete(

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from app.cli.console import Notices
 
 PLAIN_INTERVAL_S = 5.0
-_JOBS = {"retraining": "training the network", "export": "exporting the network"}
+_JOBS = {"retraining": "training the network", "export": "exporting the network", "measurement": "measuring"}
 _STAGES = ("evaluating_subnetworks", "fitting_gcn", "reevaluating")
 
 

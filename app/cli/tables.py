@@ -78,7 +78,8 @@ def print_searches(console: Console, searches: list[dict[str, Any]]) -> None:
 def print_job(console: Console, job: dict[str, Any]) -> None:
     """Print where a job about an architecture of a search stands."""
     eta = "" if job["eta_s"] is None else f", about {duration(job['eta_s'])} left"
-    console.print(f"{job['kind']} {job['id']} of search {job['origin_id']}")
+    of_search = f" of search {job['origin_id']}" if job["origin_id"] else ""
+    console.print(f"{job['kind']} {job['id']}{of_search}")
     console.print(f"{job['state']}, {job['progress']:.0%}{eta}")
     if job["error"]:
         console.print(f"error: {job['error']}", markup=False)

@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL, UUID
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 SEARCH_STATES = ("queued", "running", "cancelling", "cancelled", "failed", "succeeded")
-JOB_KINDS = ("search", "retraining", "export")
+JOB_KINDS = ("search", "retraining", "export", "measurement")
 STEP_KINDS = (
     "train_supernet",
     "evaluate_shard",
@@ -35,6 +35,7 @@ STEP_KINDS = (
     "advance",
     "train_standalone",
     "export",
+    "measure_device",
 )
 STEP_STATES = ("ready", "leased", "done", "failed")
 PAIR_SOURCES = ("sampled", "reevaluated")
@@ -53,7 +54,7 @@ class Base(DeclarativeBase):
 
 
 class SearchRow(Base):
-    """One search, or a job about an architecture of one: what was asked, where it stands, what it found.
+    """One search, or a job about one's architecture or a device: what was asked, where it stands, what it found.
 
     A job has steps, leases and states as a search has; it holds a copy of its search's space and configuration.
     """
@@ -62,7 +63,7 @@ class SearchRow(Base):
     __table_args__ = (
         _one_of("state", SEARCH_STATES),
         CheckConstraint(f"kind in ({', '.join(map(repr, JOB_KINDS))})", name="job_kind_known"),
-        CheckConstraint("(kind = 'search') = (origin_id is null)", name="jobs_have_an_origin"),
+        CheckConstraint("(kind in ('search', 'measurement')) = (origin_id is null)", name="jobs_have_an_origin"),
         Index("searches_by_age", "created_at", "id"),
         Index("searches_by_owner", "owner", "created_at", "id"),
         Index(

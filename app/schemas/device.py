@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from app.domain.device_measurement import Runtime
 from app.domain.latency import MAX_LATENCY_MS
 from app.schemas.search_request import SpaceReference
 
@@ -63,6 +64,22 @@ class DeviceRequest(BaseModel):
         if self.csv is not None and any(numbers):
             raise ValueError("give either csv, or base_ms and cells_ms, not both")
         return self
+
+
+class MeasurementRequest(BaseModel):
+    """What a worker shall measure on the machine that it runs on."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"search_space": "fairnas", "threads": 1}]}
+    )
+
+    search_space: SpaceReference = Field(
+        default="fairnas", description="The space whose networks are measured: a preset's name, or one of your own."
+    )
+    runtime: Runtime = Field(
+        default="onnxruntime", description="`onnxruntime` on the CPU, or `torch` on what the worker trains on, a GPU."
+    )
+    threads: int = Field(default=1, ge=0, le=1024, description="CPU threads per image; 0: all cores.")
 
 
 class DeviceView(BaseModel):

@@ -19,9 +19,10 @@ Phase = Literal[
     "fitting_space",
     "retraining",
     "exporting",
+    "measuring",
     "done",
 ]
-JobKind = Literal["search", "retraining", "export"]
+JobKind = Literal["search", "retraining", "export", "measurement"]
 SearchState = Literal["queued", "running", "cancelling", "cancelled", "failed", "succeeded"]
 
 
@@ -105,7 +106,7 @@ class SearchSummary(BaseModel):
     """A search, or a job about an architecture of one, in a list."""
 
     id: uuid.UUID
-    kind: JobKind = Field(description="`search`, or a job about an architecture of one.")
+    kind: JobKind = Field(description="`search`, or a job about an architecture of one, or about a device.")
     origin_id: uuid.UUID | None = Field(description="The search that a job is about.")
     state: SearchState
     phase: Phase

@@ -8,13 +8,18 @@ from sqlalchemy.orm import Session
 
 from app.db import devices as devices_db
 from app.db.models import DeviceRow
+from app.domain.device_measurement import DeviceMeasurement
 from app.domain.latency import LatencyTable, layout_digest
+from app.domain.search_config import from_preset
 from app.domain.search_space import SearchSpace, preset
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.errors import DeviceNotFoundError, InvalidRequestError
-from app.schemas.device import DeviceRequest, DeviceView
+from app.schemas.device import DeviceRequest, DeviceView, MeasurementRequest
+from app.services import submission
 from app.services.callers import Caller
 from app.services.field_errors import field_errors
+from app.services.quotas import Quotas
+from app.services.submission import Submitted
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,52 @@ def register(session: Session, caller: Caller, name: str, request: DeviceRequest
         report=request.report,
     )
     return _view(row), is_new
+
+
+def submit_measurement(
+    session: Session,
+    caller: Caller,
+    name: str,
+    request: MeasurementRequest,
+    *,
+    idempotency_key: str | None,
+    quotas: Quotas,
+) -> Submitted:
+    """Store a job that measures a device on the machine of a worker, in state ``queued``, with its step.
+
+    Raises:
+        InvalidRequestError: If there is no such search space.
+        TooManyRequestsError: If the owner has as much open as one may have.
+        IdempotencyConflictError: If the key was used before with another body.
+    """
+    given = request.search_space
+    try:
+        space = preset(given) if isinstance(given, str) else given
+    except ValueError as error:
+        errors = field_errors(error, "body", "search_space")
+        raise InvalidRequestError(detail=errors[0].msg, errors=errors) from None
+    measurement = DeviceMeasurement(
+        name=name, owner=_owner_of_new(caller), runtime=request.runtime, threads=request.threads
+    )
+    values = {
+        "kind": "measurement",
+        "owner": caller.owner,
+        # of a job only the space counts; the rest is what a search must have
+        "dataset": "-",
+        "preset": "quick",
+        "search_space": space.model_dump(mode="json"),
+        "config": from_preset("quick", {}).resolved(space).model_dump(mode="json"),
+        "num_rounds": 0,
+    }
+    return submission.store(
+        session,
+        values,
+        "measure_device",
+        {"measurement": measurement.model_dump(mode="json")},
+        request={"device": name, **request.model_dump(mode="json")},
+        idempotency_key=idempotency_key,
+        quotas=quotas,
+    )
 
 
 def _checked(request: DeviceRequest) -> tuple[SearchSpace, LatencyTable]:

@@ -41,7 +41,8 @@ def require_search(session: Session, search_id: uuid.UUID, caller: Caller, *, ke
         raise _not_found(search_id)
     if search.kind != "search":
         raise SearchNotFoundError(
-            detail=f"{search_id} is no search but a job ({search.kind}) of search {search.origin_id}; use that id here"
+            detail=f"{search_id} is no search but a job ({search.kind}); use "
+            + (f"the id of its search, {search.origin_id}" if search.origin_id else "the id of a search")
         )
     return search
 

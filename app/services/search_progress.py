@@ -23,6 +23,7 @@ _PHASE_OF_KIND: dict[str, Phase] = {
     "advance": "reevaluating",
     "train_standalone": "retraining",
     "export": "exporting",
+    "measure_device": "measuring",
 }
 
 

@@ -78,7 +78,8 @@ def read_round(session: Session, search_id: uuid.UUID, round_index: int, caller:
     view = read_one(session, search_id, caller)
     if not view.rounds:
         raise RoundNotFoundError(
-            detail=f"{search_id} is a job ({view.kind}) of search {view.origin_id}, without rounds; use that id here"
+            detail=f"{search_id} is no search but a job ({view.kind}), without rounds; use "
+            + (f"the id of its search, {view.origin_id}" if view.origin_id else "the id of a search")
         )
     if not 0 <= round_index < len(view.rounds):
         raise RoundNotFoundError(

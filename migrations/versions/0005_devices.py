@@ -10,7 +10,24 @@ branch_labels: str | None = None
 depends_on: str | None = None
 
 
+_STEPS = (
+    "train_supernet",
+    "evaluate_shard",
+    "fit_gcn",
+    "reevaluate_shard",
+    "fit_space",
+    "advance",
+    "train_standalone",
+    "export",
+)
+
+
 def upgrade() -> None:
+    _set_kinds(
+        "kind in ('search', 'retraining', 'export', 'measurement')",
+        "(kind in ('search', 'measurement')) = (origin_id is null)",
+        (*_STEPS, "measure_device"),
+    )
     op.create_table(
         "devices",
         sa.Column("id", sa.Integer(), sa.Identity(), nullable=False),
@@ -43,3 +60,14 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("devices")
+    op.execute("delete from searches where kind = 'measurement'")
+    _set_kinds("kind in ('search', 'retraining', 'export')", "(kind = 'search') = (origin_id is null)", _STEPS)
+
+
+def _set_kinds(job_kinds: str, origins: str, steps: tuple[str, ...]) -> None:
+    op.drop_constraint("job_kind_known", "searches")
+    op.create_check_constraint("job_kind_known", "searches", job_kinds)
+    op.drop_constraint("jobs_have_an_origin", "searches")
+    op.create_check_constraint("jobs_have_an_origin", "searches", origins)
+    op.drop_constraint("kind_known", "steps")
+    op.create_check_constraint("kind_known", "steps", f"kind in ({', '.join(map(repr, steps))})")

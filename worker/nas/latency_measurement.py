@@ -72,12 +72,13 @@ def measure(
 def time_in_turns(runs: Mapping[str, Run], progress: Progress = lambda _: None) -> dict[str, list[float]]:
     """Return milliseconds per run of every model, one figure per turn."""
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(_WARM_UP_TURNS + _NUM_TURNS):
-        for name, run in runs.items():
+    num_turns = _WARM_UP_TURNS + _NUM_TURNS
+    for turn in range(num_turns):
+        for position, (name, run) in enumerate(runs.items(), start=1):
             ms = _time_ms(run)
             if turn >= _WARM_UP_TURNS:
                 times[name].append(ms)
-        progress((turn + 1) / (_WARM_UP_TURNS + _NUM_TURNS))
+            progress((turn + position / len(runs)) / num_turns)
     return times
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from app.domain.architecture_export import Export
+from app.domain.device_measurement import DeviceMeasurement
+from app.domain.latency import LatencyTable
 from app.domain.lookup_table import LookupTable
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import Architecture, SearchSpace
@@ -28,6 +30,7 @@ StepKind = Literal[
     "advance",
     "train_standalone",
     "export",
+    "measure_device",
 ]
 PairSource = Literal["sampled", "reevaluated"]
 
@@ -139,6 +142,21 @@ class StandaloneAccuracy:
 
 
 @dataclass(frozen=True)
+class MeasuredDevice:
+    """The result of a measurement.
+
+    Attributes:
+        measurement: What was measured.
+        latencies: Milliseconds of the choices.
+        report: How it was measured, and how well latencies add up, as JSON data.
+    """
+
+    measurement: DeviceMeasurement
+    latencies: LatencyTable
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class OpenedRound:
     """A round that begins."""
 
@@ -182,6 +200,7 @@ class Outcome:
         next_steps: Steps that become ready now.
         when_stage_done: The step that becomes ready when all shards of this step's stage are done.
         standalone: The accuracy of an architecture trained by itself.
+        device: The latencies of a device.
         search_done: Whether this was the last step of the search; its result is that of the closed round, or z*.
         result: Figures of the step itself, as JSON data.
     """
@@ -195,6 +214,7 @@ class Outcome:
     next_steps: tuple[NewStep, ...] = ()
     when_stage_done: NewStep | None = None
     standalone: StandaloneAccuracy | None = None
+    device: MeasuredDevice | None = None
     search_done: bool = False
     result: Mapping[str, Any] = field(default_factory=dict)
 
@@ -255,6 +275,9 @@ class Networks(Protocol):
 
     def export(self, search: Search, job_id: str, export: Export, report: Report) -> Mapping[str, Any]:
         """Write the network of one architecture of a search to the artifacts of a job; return figures of it."""
+
+    def measure_device(self, space: SearchSpace, wanted: DeviceMeasurement, report: Report) -> MeasuredDevice:
+        """Measure the latencies of a search space's choices on the worker's machine."""
 
 
 class Reader(Protocol):

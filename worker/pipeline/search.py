@@ -2,10 +2,11 @@
 
 ``train_supernet`` -> per round: ``evaluate_shard`` ... -> ``fit_gcn`` -> ``reevaluate_shard`` ... -> ``advance``;
 in the last round ``fit_space`` comes before ``advance``.
-Jobs about one architecture of a search are a single step each.
+Jobs about one architecture of a search, and the measurement of a device, are a single step each.
 """
 
 from app.domain import rounds
+from app.domain.device_measurement import DeviceMeasurement
 from worker.pipeline import architecture_jobs
 from worker.pipeline import round as one_round
 from worker.pipeline.ports import Networks, Outcome, Reader, Report, Search, Step
@@ -42,3 +43,8 @@ def run_step(
             return architecture_jobs.train_standalone(search, step, networks, report)
         case "export":
             return architecture_jobs.export(search, step, networks, report)
+        case "measure_device":
+            measured = networks.measure_device(
+                search.space, DeviceMeasurement.model_validate(step.payload["measurement"]), report
+            )
+            return Outcome(device=measured, search_done=True, result=measured.report)

@@ -1,10 +1,27 @@
-"""Jobs about one architecture of a search, each a single step: its training by itself, and its export to a file."""
+"""Jobs beside searches, each a single step: an architecture trained by itself or exported, a device measured."""
 
 import dataclasses
 
 from app.domain.architecture_export import Export
+from app.domain.device_measurement import DeviceMeasurement
 from app.domain.standalone_recipe import Retraining
 from worker.pipeline.ports import Networks, Outcome, Report, Search, StandaloneAccuracy, Step
+
+
+def run_job(job: Search, step: Step, networks: Networks, report: Report) -> Outcome:
+    """Do the step of a job.
+
+    Raises:
+        StepInterrupted: If ``report`` says so.
+        ValueError: If it cannot be done, with a message for its user.
+    """
+    match step.kind:
+        case "train_standalone":
+            return train_standalone(job, step, networks, report)
+        case "export":
+            return export(job, step, networks, report)
+        case _:
+            return measure_device(job, step, networks, report)
 
 
 def train_standalone(job: Search, step: Step, networks: Networks, report: Report) -> Outcome:
@@ -24,3 +41,10 @@ def export(job: Search, step: Step, networks: Networks, report: Report) -> Outco
     search = dataclasses.replace(job, id=str(step.payload["search_id"]))
     figures = networks.export(search, job.id, Export.model_validate(step.payload["export"]), report)
     return Outcome(search_done=True, result=figures)
+
+
+def measure_device(job: Search, step: Step, networks: Networks, report: Report) -> Outcome:
+    """Measure the latencies of a space's choices on this machine."""
+    wanted = DeviceMeasurement.model_validate(step.payload["measurement"])
+    measured = networks.measure_device(job.space, wanted, report)
+    return Outcome(device=measured, search_done=True, result=measured.report)
