@@ -50,9 +50,8 @@ def _torch_runs(
     ]
     modules: dict[str, nn.Module] = {"stem": stem, "head": head}
     cells = [[f"cell{i}-{c}" for c in range(len(cell))] for i, cell in enumerate(choices)]
-    modules |= {
-        name: m for names, cell in zip(cells, choices, strict=True) for name, m in zip(names, cell, strict=True)
-    }
+    for names, cell in zip(cells, choices, strict=True):
+        modules |= zip(names, cell, strict=True)
     networks = []
     for number, architecture in enumerate(sampled_networks(space)):
         path = [cell[choice] for cell, choice in zip(choices, architecture, strict=True)]

@@ -6,8 +6,7 @@ Jobs about one architecture of a search, and the measurement of a device, are a 
 """
 
 from app.domain import rounds
-from app.domain.device_measurement import DeviceMeasurement
-from worker.pipeline import architecture_jobs
+from worker.pipeline import jobs
 from worker.pipeline import round as one_round
 from worker.pipeline.ports import Networks, Outcome, Reader, Report, Search, Step
 
@@ -39,12 +38,5 @@ def run_step(
             return one_round.fit_space(search, step, networks, reader, report)
         case "advance":
             return one_round.advance(search, step, reader, shard_size)
-        case "train_standalone":
-            return architecture_jobs.train_standalone(search, step, networks, report)
-        case "export":
-            return architecture_jobs.export(search, step, networks, report)
-        case "measure_device":
-            measured = networks.measure_device(
-                search.space, DeviceMeasurement.model_validate(step.payload["measurement"]), report
-            )
-            return Outcome(device=measured, search_done=True, result=measured.report)
+        case "train_standalone" | "export" | "measure_device":
+            return jobs.run_job(search, step, networks, report)

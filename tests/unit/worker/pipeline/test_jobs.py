@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.domain.architecture_export import Export
+from app.domain.device_measurement import DeviceMeasurement
+from app.domain.latency import LatencyTable
 from app.domain.search_config import from_preset
-from app.domain.search_space import preset
+from app.domain.search_space import SearchSpace, preset
 from app.domain.standalone_recipe import Retraining, from_recipe
-from worker.pipeline.ports import Report, Retrained, Search, Step
+from worker.pipeline.ports import MeasuredDevice, Report, Retrained, Search, Step
 from worker.pipeline.search import run_step
 
 SPACE = preset("nas-bench-macro")
@@ -36,6 +38,10 @@ class NotingNetworks:
         self.asked.append((search.id, job_id, export))
         return {"accuracy": 0.5}
 
+    def measure_device(self, space: SearchSpace, wanted: DeviceMeasurement, report: Report) -> MeasuredDevice:
+        self.asked.append((space, wanted))
+        return MeasuredDevice(wanted, LatencyTable(1.0, ((1.0,),)), {"mean_relative_error": 0.1})
+
 
 def run(kind: Any, payload: Mapping[str, Any]) -> tuple[Any, NotingNetworks]:
     networks = NotingNetworks()
@@ -62,3 +68,12 @@ def test_an_export_is_about_its_search_and_kept_with_its_job() -> None:
     assert outcome.search_done
     assert outcome.standalone is None
     assert outcome.result == {"accuracy": 0.5}
+
+
+def test_a_measurement_is_of_the_jobs_space() -> None:
+    wanted = DeviceMeasurement(name="pixel", owner="alice", threads=2)
+    outcome, networks = run("measure_device", {"measurement": wanted.model_dump(mode="json")})
+    assert networks.asked == [(SPACE, wanted)]
+    assert outcome.search_done
+    assert outcome.device.measurement == wanted
+    assert outcome.result == {"mean_relative_error": 0.1}
