@@ -5,6 +5,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.e2e.conftest import TINY_SPACE
 from tests.e2e.test_whole_search import ended, follow, submit
 
 
@@ -12,7 +13,7 @@ from tests.e2e.test_whole_search import ended, follow, submit
 def test_a_measured_device_limits_lookups(client: httpx2.Client, runtime: str) -> None:
     search = follow(client, submit(client, seed=3)["id"], ended)[-1]
     assert search["state"] == "succeeded", search["error"]
-    space = search["search_space"]
+    space = TINY_SPACE
     response = client.post(f"/devices/worker-{runtime}/measurement", json={"search_space": space, "runtime": runtime})
     assert response.status_code == 202, response.text
     job: dict[str, Any] = follow(client, response.json()["id"], ended)[-1]
