@@ -5,7 +5,6 @@ Rows are ordered by predicted accuracy, descending; equal ones by their index in
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -79,23 +78,14 @@ class LookupTable:
         """Row indices from the best to the worst, int64 [size]."""
         return np.argsort(-self.predicted_accuracy, kind="stable")
 
-    def top(
-        self, num: int, limits: Limits | None = None, more: Sequence[tuple[npt.NDArray[np.float64], float]] = ()
-    ) -> npt.NDArray[np.int64]:
-        """Return the best rows under the limits by a scan of the whole table, best first: int64 [<= num].
-
-        Args:
-            num: How many.
-            limits: On multi-adds and parameters.
-            more: Further costs, float64 [size] each, with their limits.
-        """
-        limits = limits or Limits()
-        own = ((self.multi_adds, limits.max_multi_adds), (self.params, limits.max_params))
-        within_N = np.ones(self.num_rows, dtype=bool)
-        for cost_N, limit in (*own, *more):
-            if limit is not None:
-                within_N &= cost_N <= limit
-        return self.order[within_N[self.order]][:num]
+    def top(self, num: int, limits: Limits | None = None) -> npt.NDArray[np.int64]:
+        """Return the best rows under the limits by a scan of the whole table, best first: int64 [<= num]."""
+        order = self.order
+        if limits is not None and limits.max_multi_adds is not None:
+            order = order[self.multi_adds[order] <= limits.max_multi_adds]
+        if limits is not None and limits.max_params is not None:
+            order = order[self.params[order] <= limits.max_params]
+        return order[:num]
 
     def digest(self) -> str:
         """SHA-256 of the subspace and the table's bytes: equal exactly where two tables are equal."""

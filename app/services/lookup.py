@@ -9,8 +9,8 @@ from sqlalchemy import Connection, Engine
 
 from app.db import lookup as lookup_db
 from app.db.lookup import TableHeader, TableRow
-from app.domain.lookup_table import Limits, LookupTable
 from app.domain.multi_adds import Cost
+from app.domain.ranked_table import RankedTable
 from app.domain.subspace import Subspace, codes_of
 from app.errors import RoundNotFoundError
 from app.schemas.lookup import LookupAnswer, LookupItem, ParetoAnswer
@@ -31,8 +31,8 @@ class _Tables:
         self.subspace = lru_cache(maxsize=256)(self._read_subspace)
         self.finished = lru_cache(maxsize=1024)(self._find_finished)
         self._known = lru_cache(maxsize=256)(self._read_known)
-        # 8 MB each for 279,936 rows
-        self.table = lru_cache(maxsize=16)(self._read_table)
+        # 2 MB each for 279,936 rows
+        self.table = lru_cache(maxsize=64)(self._read_table)
 
     def _read_subspace(self, header: TableHeader) -> tuple[Subspace, tuple[Cost, Cost]]:
         with lookup_db.reading(self._engine) as connection:
@@ -43,15 +43,13 @@ class _Tables:
         searched = searched_space(header.search_id, space, config)
         return Subspace.from_dict(searched.space, subspace), searched.target_costs
 
-    def _read_table(self, header: TableHeader) -> LookupTable:
+    def _read_table(self, header: TableHeader) -> RankedTable:
         subspace, _ = self.subspace(header)
         with lookup_db.reading(self._engine) as connection:
             predicted_N = lookup_db.read_predictions(connection, header.table_id)
         if predicted_N.size != subspace.size:  # deleted since its header was read
             raise nothing_to_ask(header.search_id)
-        table = LookupTable.from_predictions(subspace, predicted_N)
-        _ = table.order
-        return table
+        return RankedTable.from_predictions(subspace, predicted_N)
 
     def _find_finished(self, search_id: uuid.UUID, round_index: int | None, owner: str | None) -> TableHeader:
         with lookup_db.reading(self._engine) as connection:
@@ -145,17 +143,21 @@ def _banded_rows(
 
 
 def _rows_with_latency(
-    table: LookupTable, latency: Sequence[DeviceLatency], asked: AskedLimits, limit: int
+    table: RankedTable, latency: Sequence[DeviceLatency], asked: AskedLimits, limit: int
 ) -> tuple[list[TableRow], dict[str, tuple[float, float]]]:
     """The best rows of a table under limits that include latencies, and the range of each latency there."""
-    columns = {device.name: table.subspace.sums(device.function) for device in latency}
-    limited = [(columns[name], max_ms) for name, max_ms in asked.latencies if max_ms is not None]
-    limits = Limits(in_units(asked.max_madds), in_units(asked.max_params))
-    best = table.top(limit, limits, limited).tolist()
-    rows = [
-        TableRow(i, float(table.predicted_accuracy[i]), int(table.multi_adds[i]), int(table.params[i])) for i in best
-    ]
-    return rows, {name: (float(ms_N.min()), float(ms_N.max())) for name, ms_N in columns.items()}
+    own = table.costs
+    wanted = (
+        (own["multi_adds"], in_units(asked.max_madds)),
+        (own["params"], in_units(asked.max_params)),
+        *((device.function, max_ms) for device, (_, max_ms) in zip(latency, asked.latencies, strict=True)),
+    )
+    best = table.top(limit, [(cost, float(value)) for cost, value in wanted if value is not None])
+    choices_NL = table.subspace.architectures(best)
+    multi_adds, params = (own[name].of(choices_NL).astype(int).tolist() for name in ("multi_adds", "params"))
+    accuracies = table.predicted_accuracy[best].tolist()
+    rows = [TableRow(*row) for row in zip(best, accuracies, multi_adds, params, strict=True)]
+    return rows, {device.name: table.range(device.function) for device in latency}
 
 
 def pareto(
