@@ -119,7 +119,8 @@ def _latencies(devices: list[str], max_latency_ms: list[float]) -> tuple[tuple[s
         )
     if len(set(devices)) != len(devices):
         raise _refused("device", "a device is named twice; name it once, with the lower limit")
-    return tuple(zip(devices, max_latency_ms or [None] * len(devices), strict=True))
+    limits: list[float | None] = [*max_latency_ms] or [None] * len(devices)
+    return tuple(zip(devices, limits, strict=True))
 
 
 def _refused(parameter: str, msg: str) -> InvalidRequestError:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from app.domain.device_measurement import Runtime
-from app.domain.latency import MAX_LATENCY_MS
+from app.domain.latency import MAX_LATENCY_MS, LatencyTable
 from app.schemas.search_request import SpaceReference
 
 MAX_REPORT_LENGTH = 20_000
@@ -15,21 +15,22 @@ MAX_REPORT_LENGTH = 20_000
 Milliseconds = Annotated[float, Field(ge=0, le=MAX_LATENCY_MS, allow_inf_nan=False)]
 
 
+_EXAMPLES: list[JsonValue] = [
+    {
+        "search_space": "nas-bench-macro",
+        "base_ms": 0.41,
+        "cells_ms": [[0.05, 0.31, 0.68] for _ in range(8)],
+    },
+    {"search_space": "nas-bench-macro", "csv": LatencyTable(0.41, ((0.05, 0.31, 0.68),) * 8).to_csv()},
+]
+
+
 class DeviceRequest(BaseModel):
     """Latencies for one image, measured elsewhere: as numbers, or as the lines of a CSV file."""
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "search_space": "nas-bench-macro",
-                    "base_ms": 0.41,
-                    "cells_ms": [[0.05, 0.31, 0.68], *[[0.0, 0.22, 0.49]] * 7],
-                },
-                {"search_space": "fairnas", "csv": "cell,choice,latency_ms\nbase,,1.9\n0,K3E3,0.61\n..."},
-            ]
-        },
+        json_schema_extra={"examples": _EXAMPLES},
     )
 
     search_space: SpaceReference = Field(

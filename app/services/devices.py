@@ -92,7 +92,7 @@ def submit_measurement(
         "dataset": "-",
         "preset": "quick",
         "search_space": space.model_dump(mode="json"),
-        "config": from_preset("quick", {}).resolved(space).model_dump(mode="json"),
+        "config": from_preset("quick", {}).model_dump(mode="json"),
         "num_rounds": 0,
     }
     return submission.store(
@@ -198,7 +198,7 @@ def _view(row: DeviceRow) -> DeviceView:
         name=row.name,
         search_space=row.search_space,
         is_shared=row.owner is None,
-        origin=row.origin,  # type: ignore[arg-type]
+        origin=row.origin,
         created_at=row.created_at,
         base_ms=table.base_ms,
         cells_ms=[list(cell) for cell in table.cells_ms],

@@ -57,14 +57,16 @@ def _torch_runs(
         path = [cell[choice] for cell, choice in zip(choices, architecture, strict=True)]
         modules[f"network{number}"] = nn.Sequential(stem, *path, head)
         networks.append({"model": f"network{number}", "architecture": list(architecture)})
-    contents = {
+    contents: dict[str, Any] = {
         "search_space": space.model_dump(mode="json"),
         "base": ["stem", "head"],
         "cells": cells,
         "networks": networks,
     }
     images = _inputs(space, stem, choices, device)
-    runs = {name: _run(module, images[_place(name)], device, num_threads) for name, module in modules.items()}
+    runs: dict[str, Run] = {
+        name: _run(module, images[_place(name)], device, num_threads) for name, module in modules.items()
+    }
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return contents, runs, {"runtime": f"torch {torch.__version__}", "provider": name, "threads": num_threads or "all"}
 
