@@ -179,8 +179,9 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patch.delenv(name)
         patch.setenv("NASATLAS_HEARTBEAT_S", "0.3")
         with Stack(directory / ".nasatlas") as stack:
-            # the interpreter's directory has the command line, whatever is activated
+            # whatever is activated, the commands are those of this interpreter and this checkout
             patch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+            patch.setenv("PYTHONPATH", str(ROOT))
             patch.setenv("NASATLAS_URL", stack.url)
             yield directory
 

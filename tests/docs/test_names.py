@@ -27,8 +27,6 @@ def quoted(page: str) -> list[str]:
     """What stands in backticks, outside of fenced blocks."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-        r"^```.*?^```", "", (ROOT / "docs" / page).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
-    )
     return re.findall(r"`([^`]+)`", text)
 
 
