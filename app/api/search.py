@@ -70,6 +70,7 @@ def submit(
             caller,
             idempotency_key=idempotency_key,
             data_root=settings.data_root,
+            upload_root=settings.uploads(),
             quotas=Quotas.of(settings),
         )
     queue.wake(submitted.step_ids)

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from app.cli.errors import FAILED, UNREACHABLE, USAGE, CommandError
 
 TIMEOUT_S = 60.0
+UPLOAD_TIMEOUT_S = 1800.0
 
 
 class UnreachableError(CommandError):
@@ -68,6 +69,19 @@ class ApiClient:
     def put(self, path: str, body: Any) -> Any:
         """Return the answer to a PUT."""
         return self._request("PUT", path, json=body)
+
+    def upload(self, path: str, file: Path) -> Any:
+        """Return the answer to a PUT of a file, which is sent piece by piece.
+
+        Raises:
+            CommandError: If the service says no, or the file cannot be read.
+        """
+        try:
+            with file.open("rb") as content:
+                # the service unpacks and checks before it answers
+                return self._request("PUT", path, content=content, timeout=UPLOAD_TIMEOUT_S)
+        except OSError as error:
+            raise CommandError(USAGE, f"{file} cannot be read: {error.strerror or error}") from error
 
     def delete(self, path: str) -> None:
         """Delete something."""

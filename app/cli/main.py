@@ -13,7 +13,7 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from app.cli import architectures, demo, devices, keys, networks, searches, services
+from app.cli import architectures, data_sets, demo, devices, keys, networks, searches, services
 from app.cli.console import Notices, print_json
 from app.cli.errors import INTERRUPTED, OK, USAGE, CommandError
 from app.cli.options import AsJson
@@ -42,6 +42,7 @@ for command in (
     demo.demo,
 ):
     app.command()(command)
+app.add_typer(data_sets.commands, name="datasets")
 app.add_typer(devices.commands, name="devices")
 app.add_typer(keys.commands, name="keys")
 
