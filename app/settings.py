@@ -69,6 +69,11 @@ class Settings(BaseSettings):
     rewake_s: float = Field(default=30.0, gt=0, description="A ready step that nobody took is woken again after this.")
     max_attempts: int = Field(default=5, ge=1, description="A step whose workers died this often fails the search.")
 
+    otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="OpenTelemetry collector (OTLP over HTTP) that traces go to; default: none are made.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 

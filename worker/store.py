@@ -11,6 +11,7 @@ from sqlalchemy import Engine, delete, func, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app.db import operations
 from app.db import pairs as pairs_db
 from app.db import steps as steps_db
 from app.db import tables as tables_db
@@ -32,10 +33,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Claim:
-    """A claimed step with its search."""
+    """A claimed step with its search, and the id of the request that asked for the search last."""
 
     step: Step
     search: Search
+    request_id: str | None = None
 
     @property
     def key(self) -> StepKey:
@@ -77,10 +79,11 @@ class PostgresStore:
             if row is None:
                 return None
             step = Step(row.id, row.kind, row.round_index, row.shard_index, row.payload, row.attempt)
+            search = session.get_one(SearchRow, row.search_id)
             try:
-                return Claim(step, _search(session.get_one(SearchRow, row.search_id)))
+                return Claim(step, _search(search), search.request_id)
             except ValueError as error:
-                log.exception("stored search cannot be read", search_id=str(row.search_id))
+                log.exception("stored search cannot be read", search_id=str(row.search_id), step_id=row.id)
                 reason = f"this version of the worker cannot read the stored search, submit it again: {error}"
                 steps_db.fail(session, StepKey(row.id, row.attempt), reason)
                 return None
@@ -122,6 +125,7 @@ class PostgresStore:
                 ready.append(outcome.when_stage_done)
             step_ids = steps_db.insert(session, search_id, [_columns(step) for step in ready])
             steps_db.settle_cancellation(session, search_id)
+            operations.count(session, _counts(claim.step, outcome))
         if outcome.fitted is not None:
             self._vacuum()
         return step_ids
@@ -214,7 +218,20 @@ class PostgresStore:
         for step_id, search_id in expired:
             with transaction(self._engine) as session:
                 steps_db.lock_search(session, search_id)
-                steps_db.expire(session, step_id, max_attempts)
+                step = steps_db.expire(session, step_id, max_attempts)
+                if step is not None:
+                    log.warning(
+                        "lease expired",
+                        search_id=str(search_id),
+                        round_index=step.round_index,
+                        step_id=step_id,
+                        kind=step.kind,
+                        attempt=step.attempt,
+                        worker=step.worker,
+                        failures=step.failures,
+                        step_state=step.state,
+                    )
+                    operations.count(session, {("lease_expiries", step.kind): 1})
         with transaction(self._engine) as session:
             return steps_db.due_for_waking(session, rewake_s)
 
@@ -238,6 +255,17 @@ class PostgresStore:
             header = tables_db.header(session, uuid.UUID(search.id), round_index)
             assert header is not None, "the table is published before anything is re-evaluated"
             return tables_db.predictions(session, header.id, subspace_indices)
+
+
+def _counts(step: Step, outcome: Outcome) -> dict[tuple[operations.Counter, str], float]:
+    """What a stored step adds to the counters."""
+    images = outcome.result.get("images_per_s", 0.0) * outcome.result.get("seconds", 0.0)
+    counts: dict[tuple[operations.Counter, str], float] = {
+        ("steps_done", step.kind): 1,
+        ("evaluations", step.kind): len(outcome.pairs),
+        ("training_images", step.kind): round(images),
+    }
+    return {key: value for key, value in counts.items() if value}
 
 
 def _columns(step: NewStep) -> Mapping[str, Any]:

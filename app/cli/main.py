@@ -13,7 +13,7 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from app.cli import architectures, demo, keys, searches, services
+from app.cli import architectures, backups, demo, keys, searches, services
 from app.cli.console import Notices, print_json
 from app.cli.errors import INTERRUPTED, OK, USAGE, CommandError
 from app.cli.options import AsJson
@@ -38,6 +38,8 @@ for command in (
     searches.resume,
     architectures.count,
     demo.demo,
+    backups.backup,
+    backups.restore,
 ):
     app.command()(command)
 app.add_typer(keys.commands, name="keys")
