@@ -2,9 +2,6 @@
 
 import datetime as dt
 import re
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,6 @@ from sqlalchemy import update
 from app.db import operations
 from app.db.engine import get_engine, transaction
 from app.db.models import RoundRow
-from app.embedded.api_endpoint import ApiEndpoint
 from app.settings import Settings
 
 NOW = dt.datetime.now(dt.UTC)
@@ -132,26 +128,12 @@ def test_no_label_is_made_up_by_callers(client: TestClient) -> None:
 
 
 @pytest.fixture
-def two_processes(api_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broker_url: str) -> Any:
+def two_processes(serve_api: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The URL of an API of two processes behind one port."""
     shared = tmp_path / "metrics"
     shared.mkdir()
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(shared))
-    endpoint = ApiEndpoint.choose("127.0.0.1", None)
-    command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:create_app", "--workers", "2"]
-    command += ["--host", endpoint.host, "--port", str(endpoint.port), "--timeout-graceful-shutdown", "1"]
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        deadline = time.monotonic() + 60
-        while not endpoint.is_ready():
-            assert process.poll() is None, (tmp_path / "log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        yield endpoint.url
-    finally:
-        process.terminate()
-        process.wait(30)
+    return serve_api("--workers", "2")
 
 
 def test_several_processes_answer_for_all(two_processes: str) -> None:
