@@ -29,6 +29,7 @@ from worker.nas.similarity import measured_similarity
 from worker.nas.space_fit import fit_space
 from worker.nas.supernet import Supernet
 from worker.nas.supernet_training import SupernetTrainingConfig, TrainingProgress, load_supernet, train_supernet
+from worker.nas.training_memory import check_training_memory
 from worker.pipeline.ports import Fit, FittedSpace, Report, Search
 
 _FIT_SHARE = 0.9
@@ -77,6 +78,7 @@ class TorchNetworks:
         """Train the supernet (step 0), or go on from its last checkpoint; return figures of the training."""
         loaded = self._load(search, report)
         config = search.config
+        check_training_memory(loaded.proxy, config.batch_size // self._num_processes, self._device)
         training = SupernetTrainingConfig(
             epochs=config.epochs,
             batch_size=config.batch_size,
