@@ -41,6 +41,7 @@ from worker.nas.supernet_training import (
     load_supernet,
     train_supernet,
 )
+from worker.nas.training_memory import check_training_memory
 from worker.pipeline.ports import Fit, FittedSpace, MeasuredDevice, Report, Retrained, Search
 
 _FIT_SHARE = 0.9
@@ -92,6 +93,7 @@ class TorchNetworks:
         """Train the supernet (step 0), or go on from its last checkpoint; return figures of the training."""
         loaded = self._load(search, report)
         config = search.config
+        check_training_memory(loaded.proxy, config.batch_size // self._num_processes, self._device)
         training = SupernetTrainingConfig(
             epochs=config.epochs,
             batch_size=config.batch_size,

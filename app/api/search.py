@@ -73,6 +73,8 @@ def submit(
             upload_root=settings.uploads(),
             quotas=Quotas.of(settings),
         )
+        if submitted.is_new:
+            lifecycle.note_request(session, submitted.search_id)
     queue.wake(submitted.step_ids)
     if not submitted.is_new:
         response.status_code = status.HTTP_200_OK
@@ -202,6 +204,7 @@ def resume(search_id: uuid.UUID, engine: Database, settings: AppSettings, caller
     """Let a failed or cancelled search go on from what it has; one that is under way just goes on."""
     with transaction(engine) as session:
         step_ids = lifecycle.resume(session, search_id, caller, Quotas.of(settings))
+        lifecycle.note_request(session, search_id)
     queue.wake(step_ids)
     with transaction(engine) as session:
         return search_view.read_one(session, search_id, caller)

@@ -13,7 +13,7 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from app.cli import architectures, data_sets, demo, devices, keys, networks, searches, services
+from app.cli import architectures, backups, data_sets, demo, devices, keys, networks, searches, services
 from app.cli.console import Notices, print_json
 from app.cli.errors import INTERRUPTED, OK, USAGE, CommandError
 from app.cli.options import AsJson
@@ -40,6 +40,8 @@ for command in (
     networks.retrain,
     networks.export,
     demo.demo,
+    backups.backup,
+    backups.restore,
 ):
     app.command()(command)
 app.add_typer(data_sets.commands, name="datasets")

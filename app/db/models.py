@@ -110,6 +110,7 @@ class SearchRow(Base):
     last_claimed_at: Mapped[dt.datetime | None] = mapped_column(
         comment="When a worker last took a step of it; owners take turns by it."
     )
+    request_id: Mapped[str | None] = mapped_column(Text, comment="The request that submitted or resumed it last.")
 
 
 class ApiKeyRow(Base):
@@ -144,6 +145,16 @@ class LoginSessionRow(Base):
     key_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"), index=True)
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[dt.datetime] = mapped_column(index=True)
+
+
+class CounterRow(Base):
+    """A number that only ever rises, also when the searches that it counts are deleted."""
+
+    __tablename__ = "counters"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    kind: Mapped[str] = mapped_column(Text, primary_key=True, comment="Kind of the step.")
+    value: Mapped[float] = mapped_column(Float, server_default="0")
 
 
 class DeletedSearchRow(Base):

@@ -11,6 +11,7 @@ from app.domain.multi_adds import feasible_range
 from app.domain.rounds import default_architecture, round_segments
 from app.domain.search_space import SearchSpace, check_segments
 from app.domain.subspace import MAX_SUBSPACE_SIZE
+from app.domain.supernet_size import check_supernet_size
 
 PresetName = Literal["paper", "quick"]
 BNStatistics = Literal["recalibrated", "running", "batch"]
@@ -150,6 +151,9 @@ class SearchConfig(BaseModel):
         )
         config._check_subspaces(space)
         config._check_targets(space)
+        check_supernet_size(
+            space.proxy(resolution=config.proxy_resolution, width=config.proxy_width, num_classes=config.num_classes)
+        )
         return config
 
     def _check_targets(self, space: SearchSpace) -> None:
