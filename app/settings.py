@@ -3,10 +3,10 @@
 import ipaddress
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
@@ -69,8 +69,22 @@ class Settings(BaseSettings):
     rewake_s: float = Field(default=30.0, gt=0, description="A ready step that nobody took is woken again after this.")
     max_attempts: int = Field(default=5, ge=1, description="A step whose workers died this often fails the search.")
 
+    webhook_secret: SecretStr | None = Field(
+        default=None, min_length=16, description="What webhooks are signed with; unset: none are taken."
+    )
+    webhook_allowed_hosts: Annotated[frozenset[str], NoDecode] = Field(
+        default=frozenset(),
+        description="Hosts, separated by commas, whose webhooks may be private addresses and http.",
+    )
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
+
+    @field_validator("webhook_allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, given: Any) -> Any:
+        hosts = given.split(",") if isinstance(given, str) else given
+        return frozenset(host.strip().strip("[]").lower() for host in hosts) - {""}
 
     @model_validator(mode="after")
     def _leases_outlive_heartbeats(self) -> Self:
