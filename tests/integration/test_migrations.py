@@ -161,7 +161,7 @@ def test_the_older_schema_keeps_searches_and_knows_no_jobs(alembic_engine: Engin
     with transaction(alembic_engine) as session:
         job_id = session.scalars(select(SearchRow.id).where(SearchRow.kind == "retraining")).one()
         session.add(StepRow(search_id=job_id, kind="train_standalone"))
-    command.downgrade(make_alembic_config(empty_database_url), "-1")
+    command.downgrade(make_alembic_config(empty_database_url), "0003")
     with alembic_engine.connect() as connection:
         assert connection.execute(text("select count(*) from searches")).scalar_one() == 1
         assert connection.execute(text("select kind from steps")).scalars().all() == ["train_supernet"]
