@@ -25,6 +25,7 @@ from app.schemas.search import ArchitectureView, SearchView
 from app.services import export as export_service
 from app.services import retraining, search_view
 from app.services.quotas import Quotas
+from app.services.webhooks import WebhookPolicy
 
 router = APIRouter(prefix="/search/{search_id}/architectures/{code}", tags=["architectures"])
 
@@ -73,6 +74,7 @@ def retrain(
             idempotency_key=idempotency_key,
             data_root=settings.data_root,
             quotas=Quotas.of(settings),
+            webhooks=WebhookPolicy.of(settings),
         )
     queue.wake(submitted.step_ids)
     if not submitted.is_new:

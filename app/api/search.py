@@ -28,6 +28,7 @@ from app.schemas.search_request import SearchRequest
 from app.services import data_streams, lifecycle, lookup, search_view, submission
 from app.services.data_streams import MEDIA_TYPES, StreamFormat
 from app.services.quotas import Quotas
+from app.services.webhooks import WebhookPolicy
 
 router = APIRouter(prefix="/search", tags=["searches"])
 
@@ -71,6 +72,7 @@ def submit(
             idempotency_key=idempotency_key,
             data_root=settings.data_root,
             quotas=Quotas.of(settings),
+            webhooks=WebhookPolicy.of(settings),
         )
     queue.wake(submitted.step_ids)
     if not submitted.is_new:

@@ -61,9 +61,10 @@ class WebhookTarget:
                 "NASATLAS_WEBHOOK_ALLOWED_HOSTS"
             )
         address = _literal(host)
-        if address is not None and not is_here and host not in allowed_hosts and not is_public(address):
+        is_private = is_loopback_name(host) or (address is not None and not is_public(address))
+        if is_private and not is_here and host not in allowed_hosts:
             raise ForbiddenTargetError(
-                f"{host} is no public address; who runs the service may add it to NASATLAS_WEBHOOK_ALLOWED_HOSTS"
+                f"{host} is no public host; who runs the service may add it to NASATLAS_WEBHOOK_ALLOWED_HOSTS"
             )
         port = parts.port or (443 if parts.scheme == "https" else 80)
         return cls(parts.scheme, host, port, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))

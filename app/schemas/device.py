@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from app.domain.device_measurement import Runtime
 from app.domain.latency import MAX_LATENCY_MS, LatencyTable
 from app.schemas.search_request import SpaceReference
+from app.schemas.webhook import WebhookRequest
 
 MAX_REPORT_LENGTH = 20_000
 
@@ -67,7 +68,7 @@ class DeviceRequest(BaseModel):
         return self
 
 
-class MeasurementRequest(BaseModel):
+class MeasurementRequest(WebhookRequest):
     """What a worker shall measure on the machine that it runs on."""
 
     model_config = ConfigDict(

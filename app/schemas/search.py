@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from app.domain.search_config import SearchConfig
 from app.domain.standalone_recipe import Retraining
 from app.schemas.retraining import StandaloneAgreement, StandaloneView
+from app.schemas.webhook import WebhookView
 
 Phase = Literal[
     "queued",
@@ -139,6 +140,7 @@ class SearchView(SearchSummary):
     )
     steps: list[StepView] = Field(description="What is being worked on now.")
     rounds: list[RoundView]
+    webhook: WebhookView | None = Field(default=None, description="Who is told when it ends, if anybody.")
 
 
 class PairView(BaseModel):
