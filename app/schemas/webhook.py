@@ -4,9 +4,10 @@ import datetime as dt
 import uuid
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.webhook_target import MAX_URL_LENGTH
+from app.schemas import examples
 
 
 class WebhookRequest(BaseModel):
@@ -22,6 +23,8 @@ class WebhookRequest(BaseModel):
 
 class WebhookView(BaseModel):
     """The webhook of a search, and the news of its last end."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.WEBHOOK]})
 
     url: str
     state: Literal["waiting", "pending", "delivered", "given_up"] = Field(
