@@ -85,6 +85,10 @@ def retrain(
 
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
+_PYTHON = {
+    "schema": {"type": "string"},
+    "example": '"""nas-bench-macro 12212021."""\n\nimport torch\n\n\nclass Network(torch.nn.Module): ...\n',
+}
 
 
 @router.get(
@@ -94,7 +98,7 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
     responses={
         200: {
             "description": "The file.",
-            "content": {"application/octet-stream": _BINARY, "text/x-python": {"schema": {"type": "string"}}},
+            "content": {"application/octet-stream": _BINARY, "text/x-python": _PYTHON},
         },
         202: {
             "model": SearchView,
