@@ -11,7 +11,7 @@ from fastapi.security import APIKeyCookie, HTTPBearer
 from fastapi_pagination import add_pagination
 from fastapi_rfc9457.server import get_problem_docs_router
 
-from app.api import architectures, devices, events, login, lookup, operations, search
+from app.api import architectures, data_sets, devices, events, login, lookup, operations, search
 from app.api.authentication import COOKIE
 from app.api.body_limit import BodyLimitMiddleware
 from app.api.dependencies import only_known_parameters
@@ -60,7 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     except UnsafeToStartError as error:
         raise SystemExit(f"NAS Atlas does not start: {error}.") from None
     security = _documented_security() if settings.keys_required() else []
-    for router in (search.router, architectures.router, events.router, lookup.router, devices.router):
+    for router in (search.router, architectures.router, events.router, lookup.router, devices.router, data_sets.router):
         app.include_router(router, dependencies=[*security, Depends(only_known_parameters)])
     app.include_router(login.router)
     app.include_router(operations.router)
@@ -69,7 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(NothingMoreToCome, end_of_events)
     add_pagination(app)
     # the last one added is the outermost
-    app.add_middleware(BodyLimitMiddleware)
+    app.add_middleware(BodyLimitMiddleware, max_upload_bytes=settings.max_upload_bytes)
     install_metrics(app, app.state.engine)
     app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(CorrelationIdMiddleware)

@@ -22,6 +22,11 @@ class Settings(BaseSettings):
         default=None, description="fsspec URL for checkpoints; default: in the state directory."
     )
     data_root: Path | None = Field(default=None, description="Directory under which image data sets are found.")
+    upload_root: Path | None = Field(
+        default=None,
+        description="Directory of uploaded data sets, seen by API and workers; default: in the state directory.",
+    )
+    max_upload_bytes: int = Field(default=2**30, ge=1, description="Size of an uploaded archive.")
     state_dir: Path = Field(default=Path(".nasatlas"), description="Embedded servers' data, logs and artifacts.")
     url: str | None = Field(
         default=None, description="API that the command line talks to; default: the embedded stack."
@@ -47,6 +52,9 @@ class Settings(BaseSettings):
     )
     max_artifact_bytes_per_owner: int | None = Field(
         default=None, ge=1, description="Size of an owner's checkpoints; default: no limit."
+    )
+    max_upload_bytes_per_owner: int | None = Field(
+        default=None, ge=1, description="Size of an owner's uploaded data sets, unpacked; default: no limit."
     )
     retention_days: float | None = Field(
         default=None, gt=0, description="Searches that ended longer ago are deleted; default: kept."
@@ -124,6 +132,10 @@ class Settings(BaseSettings):
     def artifacts(self) -> str:
         """Fsspec URL under which checkpoints and weights lie."""
         return self.artifact_url or f"file://{self.state_dir.absolute() / 'artifacts'}"
+
+    def uploads(self) -> Path:
+        """Directory under which uploaded data sets lie."""
+        return self.upload_root or self.state_dir.absolute() / "uploads"
 
 
 def is_loopback(host: str) -> bool:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from app.domain.architecture_export import Export
+from app.domain.data_sets import DataSetError, root_of_upload
 from app.domain.device_measurement import DeviceMeasurement
 from app.domain.hamming_graph import HammingGraph
 from app.domain.multi_adds import feasible_range
@@ -64,6 +65,7 @@ class TorchNetworks:
         choose_device: Callable[[], torch.device],
         data_root: Path | None,
         artifact_url: str,
+        upload_root: Path | None = None,
         num_processes: int = 1,
         memory_bytes: int | None = None,
     ) -> None:
@@ -73,12 +75,14 @@ class TorchNetworks:
             choose_device: Says where everything runs; asked when a step begins, so that its error is the search's.
             data_root: Directory of the image data sets.
             artifact_url: fsspec URL of the checkpoints.
+            upload_root: Directory of the uploaded data sets.
             num_processes: Processes (GPUs) of one supernet training.
             memory_bytes: Budget for the activations of an evaluation; None: chosen from the machine.
         """
         self._choose_device = choose_device
         self._data_root = data_root
         self._artifact_url = artifact_url
+        self._upload_root = upload_root
         self._num_processes = num_processes
         self._memory_bytes = memory_bytes
         self._loaded: _Loaded | None = None
@@ -99,6 +103,7 @@ class TorchNetworks:
             initialisation=config.initialisation,
             warmup_fraction=config.warmup_fraction,
             max_gradient_norm=config.max_gradient_norm,
+            fairness=config.fairness,
         )
 
         def on_progress(progress: TrainingProgress) -> None:
@@ -260,7 +265,7 @@ class TorchNetworks:
             self._loaded = None
             data = load_search_data(
                 search.dataset,
-                self._data_root,
+                self._root_of(search),
                 resolution=resolution,
                 num_classes=config.num_classes,
                 num_images=config.num_images,
@@ -271,6 +276,14 @@ class TorchNetworks:
             ).to(self._device)
             self._loaded = _Loaded((search.id, resolution), data, proxy_space(search, data.num_classes))
         return self._loaded
+
+    def _root_of(self, search: Search) -> Path | None:
+        """The data root that a search's data set lies under."""
+        if search.upload_id is None:
+            return self._data_root
+        if self._upload_root is None:
+            raise DataSetError("this worker was not told where uploads are; set NASATLAS_UPLOAD_ROOT")
+        return root_of_upload(self._upload_root, search.upload_id)
 
     def _load_supernet(self, search: Search) -> Supernet:
         if self._supernet is None or self._supernet[0] != search.id:

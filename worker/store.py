@@ -312,6 +312,7 @@ def _search(row: SearchRow) -> Search:
         dataset=row.dataset,
         space=SearchSpace.model_validate(row.search_space),
         config=SearchConfig.model_validate(row.config),
+        upload_id=None if row.upload_id is None else str(row.upload_id),
     )
 
 

@@ -23,6 +23,7 @@ def _runner() -> StepRunner:
             choose_device=_device,
             data_root=settings.data_root,
             artifact_url=settings.artifacts(),
+            upload_root=settings.uploads(),
             num_processes=settings.training_processes,
             memory_bytes=settings.evaluation_memory_bytes,
         ),

@@ -73,6 +73,7 @@ def retrain(
             caller,
             idempotency_key=idempotency_key,
             data_root=settings.data_root,
+            upload_root=settings.uploads(),
             quotas=Quotas.of(settings),
             webhooks=WebhookPolicy.of(settings),
         )

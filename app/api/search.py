@@ -86,6 +86,7 @@ def submit(
             caller,
             idempotency_key=idempotency_key,
             data_root=settings.data_root,
+            upload_root=settings.uploads(),
             quotas=Quotas.of(settings),
             webhooks=WebhookPolicy.of(settings),
         )

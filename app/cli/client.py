@@ -79,6 +79,18 @@ class ApiClient:
         with _as_command_errors():
             return self._api.put(path, body)
 
+    def upload(self, path: str, file: Path) -> Any:
+        """Return the answer to a PUT of a file, which is sent piece by piece.
+
+        Raises:
+            CommandError: If the service says no, or the file cannot be read.
+        """
+        try:
+            with file.open("rb") as content, _as_command_errors():
+                return self._api.upload(path, content)
+        except OSError as error:
+            raise CommandError(USAGE, f"{file} cannot be read: {error.strerror or error}") from error
+
     def delete(self, path: str) -> None:
         """Delete something."""
         with _as_command_errors():

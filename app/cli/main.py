@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from app.cli import architectures, demo, devices, keys, networks, searches, services
+from app.cli import architectures, data_sets, demo, devices, keys, networks, searches, services
 from app.cli.console import Notices, print_json
 from app.cli.errors import FAILED, INTERRUPTED, OK, UNREACHABLE, USAGE, CommandError
 from app.cli.options import AsJson
@@ -45,6 +45,7 @@ for command in (
     demo.demo,
 ):
     app.command()(command)
+app.add_typer(data_sets.commands, name="datasets")
 app.add_typer(devices.commands, name="devices")
 app.add_typer(keys.commands, name="keys")
 

@@ -6,6 +6,7 @@ from typing import Self
 import httpx2
 
 from app.client.architectures import ArchitectureCalls
+from app.client.data_sets import DataSetCalls
 from app.client.devices import DeviceCalls
 from app.client.searches import SearchCalls
 from app.client.transport import Transport
@@ -14,7 +15,7 @@ from app.settings import get_settings
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
-class NasAtlas(SearchCalls, ArchitectureCalls, DeviceCalls):
+class NasAtlas(SearchCalls, ArchitectureCalls, DeviceCalls, DataSetCalls):
     """A connection to the service; a context manager. Safe to use from one thread at a time.
 
     Args:

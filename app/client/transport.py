@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import httpx2
 
@@ -13,6 +13,8 @@ from app.client.errors import BadAddressError, BadKeyError, UnreachableError, pr
 
 TIMEOUT_S = 60.0
 """For a connection, and between two parts of an answer; event streams say something every 15 s."""
+
+UPLOAD_TIMEOUT_S = 1800.0
 
 
 class Transport:
@@ -65,6 +67,11 @@ class Transport:
     def put(self, path: str, body: Any) -> Any:
         """Return the answer to a PUT."""
         return self._request("PUT", path, json=body)
+
+    def upload(self, path: str, content: BinaryIO) -> Any:
+        """Return the answer to a PUT of a file, which is sent piece by piece."""
+        # the service unpacks and checks before it answers
+        return self._request("PUT", path, content=content, timeout=UPLOAD_TIMEOUT_S)
 
     def delete(self, path: str) -> None:
         """Delete something."""

@@ -91,6 +91,9 @@ class SearchRow(Base):
     state: Mapped[str] = mapped_column(Text, server_default="queued")
     error: Mapped[str | None] = mapped_column(Text)
     dataset: Mapped[str] = mapped_column(Text)
+    upload_id: Mapped[uuid.UUID | None] = mapped_column(
+        UUID(as_uuid=True), comment="The upload that its data set is, be it deleted since; null: one of the operator's."
+    )
     preset: Mapped[str] = mapped_column(Text)
     search_space: Mapped[dict[str, Any]]
     config: Mapped[dict[str, Any]]
@@ -325,6 +328,19 @@ class DeviceRow(Base):
     latencies: Mapped[dict[str, Any]] = mapped_column(comment="base_ms and cells_ms")
     origin: Mapped[str] = mapped_column(Text)
     report: Mapped[dict[str, Any] | None] = mapped_column(comment="How it was measured, and how well latencies add up.")
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+
+
+class UploadRow(Base):
+    """A data set that a caller has brought; its images lie below the upload root, in a folder named by the id."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index("uploads_once", "owner", "name", unique=True, postgresql_nulls_not_distinct=True),)
+
+    id: Mapped[uuid.UUID] = mapped_column(UUID(as_uuid=True), primary_key=True, comment="Also the name of its folder.")
+    owner: Mapped[str | None] = mapped_column(Text, comment="Whose it is; null: made without keys.")
+    name: Mapped[str] = mapped_column(Text)
+    num_bytes: Mapped[int] = mapped_column(BigInteger, comment="Size on disk, unpacked.")
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
 
 

@@ -132,9 +132,17 @@ class ArraySource:
 
     def decode(self, index_N: Int64Array, resolution: int, on_progress: OnProgress | None = None) -> UInt8Array:
         """See :class:`ImageSource`."""
+        return resize_arrays(self.pixels()[index_N], resolution, on_progress)
+
+    def pixels(self) -> UInt8Array:
+        """Return all images as they are stored.
+
+        Raises:
+            DataSetError: If they cannot be read.
+        """
         if self._images is None:
             self._images = self._read()
-        return resize_arrays(self._images[index_N], resolution, on_progress)
+        return self._images
 
 
 def digits_source() -> ArraySource:
@@ -201,9 +209,10 @@ class FolderSource:
 
     def decode(self, index_N: Int64Array, resolution: int, on_progress: OnProgress | None = None) -> UInt8Array:
         """See :class:`ImageSource`."""
-        return decode_images(self._chosen(index_N), len(index_N), resolution, on_progress)
+        return decode_images(self.encoded(index_N), len(index_N), resolution, on_progress)
 
-    def _chosen(self, index_N: Int64Array) -> Iterator[Encoded]:
+    def encoded(self, index_N: Int64Array) -> Iterator[Encoded]:
+        """Return the images of an index as they are stored."""
         for index in index_N:
             path = self._files[index]
             yield path, f"the file {path.parent.name}/{path.name}"

@@ -176,6 +176,37 @@ DEVICE: dict[str, Any] = {
     "report": None,
 }
 
+_DATA_SET: dict[str, Any] = {
+    "name": "flowers",
+    "origin": "upload",
+    "num_bytes": 48_230_114,
+    "created_at": "2026-01-04T16:20:00Z",
+}
+
+DATA_SETS: dict[str, Any] = {
+    "items": [{"name": "digits", "origin": "built-in", "num_bytes": None, "created_at": None}, _DATA_SET]
+}
+
+DATA_SET: dict[str, Any] = {
+    **_DATA_SET,
+    "num_images": 2400,
+    "num_classes": 2,
+    "classes": [{"name": "daisy", "num_images": 1300}, {"name": "tulip", "num_images": 1100}],
+    "num_examined": 500,
+    "num_sizes": 2,
+    "sizes": [{"width": 500, "height": 333, "num_images": 480}, {"width": 320, "height": 240, "num_images": 20}],
+    "modes": {"RGB": 498, "L": 1},
+    "num_broken": 1,
+    "broken": [{"file": "tulip/0041.jpg", "problem": "the file is cut off"}],
+}
+
+UPLOAD: dict[str, Any] = {**DATA_SET, "num_ignored": 1, "ignored": ["README.txt"]}
+
+SAMPLES: dict[str, Any] = {
+    "items": [{"class_name": "daisy", "images": ["data:image/png;base64,iVBORw0KGgo="]}],
+    "num_classes": 2,
+}
+
 
 def page_of(item: dict[str, Any]) -> dict[str, Any]:
     """Return a page with one item, the last one of its list."""

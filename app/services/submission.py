@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.db import searches
+from app.db import uploads as uploads_db
 from app.db.models import SearchRow
-from app.domain.data_sets import DataSetError, DataSetInfo, inspect_data_set, is_hub_data_set
+from app.domain.data_sets import DataSetError, DataSetInfo, inspect_data_set, is_hub_data_set, root_of_upload
 from app.domain.rounds import max_table_rows
 from app.domain.search_config import SearchConfig, from_preset
 from app.domain.search_space import SearchSpace, preset
@@ -43,6 +44,7 @@ def submit(
     *,
     idempotency_key: str | None,
     data_root: Path | None,
+    upload_root: Path,
     quotas: Quotas,
     webhooks: WebhookPolicy,
 ) -> Submitted:
@@ -56,10 +58,17 @@ def submit(
     asked = request.as_json()
     if (earlier := submitted_before(session, caller.owner, idempotency_key, asked)) is not None:
         return earlier
-    space, config = _checked(request, data_root, webhooks)
+    upload = uploads_db.find(session, caller.owner, request.dataset, keep=True)
+    try:
+        root = data_root if upload is None else root_of_upload(upload_root, str(upload.id))
+    except DataSetError as error:
+        errors = field_errors(error, "body", "dataset")
+        raise InvalidRequestError(detail=errors[0].msg, errors=errors) from None
+    space, config = _checked(request, root, webhooks)
     values = {
         "owner": caller.owner,
         "dataset": request.dataset,
+        "upload_id": None if upload is None else upload.id,
         "preset": request.preset,
         "search_space": space.model_dump(mode="json"),
         "config": config.model_dump(mode="json"),

@@ -4,12 +4,15 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import fsspec
 import pytest
 import uvicorn
+from PIL import Image
 from sqlalchemy import update
 
 from app.client import ConflictError, InvalidRequestError, NasAtlas, NotFoundError, SearchEndedError, UnauthorizedError
@@ -34,7 +37,9 @@ def serving(settings: Settings) -> Iterator[str]:
 
 @pytest.fixture
 def settings(api_settings: Settings, tmp_path: Path) -> Settings:
-    return api_settings.model_copy(update={"artifact_url": f"file://{tmp_path / 'artifacts'}"})
+    return api_settings.model_copy(
+        update={"artifact_url": f"file://{tmp_path / 'artifacts'}", "state_dir": tmp_path / "state"}
+    )
 
 
 @pytest.fixture
@@ -163,3 +168,19 @@ def test_a_key(keyed_settings: Settings, keys: Any) -> None:
     with NasAtlas(url, "nas_unknown") as stranger, pytest.raises(UnauthorizedError):
         stranger.searches()
     next(server, None)
+
+
+def test_data_sets(atlas: NasAtlas, tmp_path: Path) -> None:
+    archive = tmp_path / "images.zip"
+    with ZipFile(archive, "w") as file:
+        for number in range(8):
+            png = BytesIO()
+            Image.new("RGB", (12, 12), (30 * number, 0, 0)).save(png, "PNG")
+            file.writestr(f"{'cat' if number % 2 else 'dog'}/{number}.png", png.getvalue())
+    stored = atlas.upload_data_set("pets", archive)
+    assert ({one.name for one in stored.classes}, stored.num_images) == ({"cat", "dog"}, 8)
+    assert {found.name: found.origin for found in atlas.data_sets()}["pets"] == "upload"
+    assert atlas.data_set("pets", examine=2).num_examined == 2
+    atlas.delete_data_set("pets")
+    with pytest.raises(NotFoundError):
+        atlas.data_set("pets")

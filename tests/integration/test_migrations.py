@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -168,6 +169,20 @@ def test_the_older_schema_keeps_searches_and_knows_no_jobs(alembic_engine: Engin
     migrate(empty_database_url)
     with transaction(alembic_engine) as session:
         assert session.scalars(select(SearchRow.kind)).all() == ["search"]
+
+
+def test_the_older_schema_knows_no_uploads_and_not_their_searches(
+    alembic_engine: Engine, empty_database_url: str
+) -> None:
+    migrate(empty_database_url)
+    add_one_row_of_everything(alembic_engine)
+    with transaction(alembic_engine) as session:
+        kept, read = session.scalars(select(SearchRow.id).order_by(SearchRow.kind.desc())).all()
+        session.execute(update(SearchRow).where(SearchRow.id == read).values(upload_id=uuid.uuid4()))
+    command.downgrade(make_alembic_config(empty_database_url), "0005")
+    with alembic_engine.connect() as connection:
+        assert connection.execute(text("select id from searches")).scalars().all() == [kept]
+    migrate(empty_database_url)
 
 
 @pytest.mark.parametrize(

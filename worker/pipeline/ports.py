@@ -55,12 +55,14 @@ class Search:
         dataset: Name of the image data set.
         space: The target search space S.
         config: All dials.
+        upload_id: The upload that the data set is; None: one of the operator's.
     """
 
     id: str
     dataset: str
     space: SearchSpace
     config: SearchConfig
+    upload_id: str | None = None
 
 
 @dataclass(frozen=True)

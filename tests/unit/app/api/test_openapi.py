@@ -10,10 +10,21 @@ from pydantic import BaseModel
 
 from app.api.pages import Page
 from app.main import create_app
-from app.schemas import device, events, examples, lookup, operations, retraining, search, search_request, webhook
+from app.schemas import (
+    data_set,
+    device,
+    events,
+    examples,
+    lookup,
+    operations,
+    retraining,
+    search,
+    search_request,
+    webhook,
+)
 from app.settings import Settings
 
-MODULES = (device, events, lookup, operations, retraining, search, search_request, webhook)
+MODULES = (data_set, device, events, lookup, operations, retraining, search, search_request, webhook)
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,15 @@
 """Milestones of searches, which events resume from, and the outbox of webhooks.
 
 Both are written by triggers: a search changes its state in many places, and each of them must note it in the same
-transaction (docs/adr/0008).
+transaction (docs/adr/0012).
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0007"
-down_revision: str | None = "0005"
+revision = "0008"
+down_revision: str | None = "0007"
 branch_labels: str | None = None
 depends_on: str | None = None
 
