@@ -16,7 +16,7 @@ from app.api import architectures, data_sets, devices, events, login, lookup, op
 from app.api.authentication import COOKIE
 from app.api.body_limit import BodyLimitMiddleware
 from app.api.dependencies import log_what_is_asked, only_known_parameters
-from app.api.events import ServerStop
+from app.api.events import NothingMoreToCome, ServerStop, end_of_events
 from app.api.metrics import install_metrics
 from app.api.problem_handlers import install_problem_handlers
 from app.api.security_headers import SecurityHeadersMiddleware
@@ -77,6 +77,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(operations.router)
     app.include_router(get_problem_docs_router(), prefix="/problems", include_in_schema=False)
     install_problem_handlers(app)
+    app.add_exception_handler(NothingMoreToCome, end_of_events)
     add_pagination(app)
     # the last one added is the outermost
     app.add_middleware(BodyLimitMiddleware, max_upload_bytes=settings.max_upload_bytes)

@@ -3,10 +3,10 @@
 import ipaddress
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MAX_DURATION_S = 7 * 86_400.0
 """No lease or pace is longer; infinity, which PostgreSQL has no interval for, is not either."""
@@ -99,8 +99,22 @@ class Settings(BaseSettings):
         pattern=r"^https?://",
         description="OpenTelemetry collector (OTLP over HTTP) that traces go to; default: none are made.",
     )
+    webhook_secret: SecretStr | None = Field(
+        default=None, min_length=16, description="What webhooks are signed with; unset: none are taken."
+    )
+    webhook_allowed_hosts: Annotated[frozenset[str], NoDecode] = Field(
+        default=frozenset(),
+        description="Hosts, separated by commas, whose webhooks may be private addresses and http.",
+    )
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
+
+    @field_validator("webhook_allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, given: Any) -> Any:
+        hosts = given.split(",") if isinstance(given, str) else given
+        return frozenset(host.strip().strip("[]").lower() for host in hosts) - {""}
 
     @model_validator(mode="after")
     def _leases_outlive_heartbeats(self) -> Self:

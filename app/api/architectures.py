@@ -25,6 +25,7 @@ from app.schemas.search import ArchitectureView, SearchView
 from app.services import export as export_service
 from app.services import retraining, search_view
 from app.services.quotas import Quotas
+from app.services.webhooks import WebhookPolicy
 
 router = APIRouter(prefix="/search/{search_id}/architectures/{code}", tags=["architectures"])
 
@@ -74,6 +75,7 @@ def retrain(
             data_root=settings.data_root,
             upload_root=settings.uploads(),
             quotas=Quotas.of(settings),
+            webhooks=WebhookPolicy.of(settings),
         )
     queue.wake(submitted.step_ids)
     if not submitted.is_new:
@@ -84,6 +86,10 @@ def retrain(
 
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
+_PYTHON = {
+    "schema": {"type": "string"},
+    "example": '"""nas-bench-macro 12212021."""\n\nimport torch\n\n\nclass Network(torch.nn.Module): ...\n',
+}
 
 
 @router.get(
@@ -93,7 +99,7 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
     responses={
         200: {
             "description": "The file.",
-            "content": {"application/octet-stream": _BINARY, "text/x-python": {"schema": {"type": "string"}}},
+            "content": {"application/octet-stream": _BINARY, "text/x-python": _PYTHON},
         },
         202: {
             "model": SearchView,

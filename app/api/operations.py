@@ -14,6 +14,11 @@ from app.services import health
 
 router = APIRouter(tags=["operations"])
 
+_METRICS = """# HELP nasatlas_searches Searches by state.
+# TYPE nasatlas_searches gauge
+nasatlas_searches{state="running"} 2.0
+"""
+
 
 @router.get("/healthz", summary="Is the process alive?", responses=open_errors())
 def healthz() -> Health:
@@ -33,7 +38,7 @@ def readyz(engine: Database, settings: AppSettings) -> Readiness:
     summary="Prometheus metrics",
     response_class=Response,
     dependencies=[Depends(check_may_read_metrics)],
-    responses={200: {"content": {"text/plain": {}}}, **errors()},
+    responses={200: {"content": {"text/plain": {"example": _METRICS}}}, **errors()},
 )
 def metrics(request: Request) -> Response:
     """Return what the service does and how fast: requests, searches and steps by state, the queue, the workers."""

@@ -3,8 +3,9 @@
 import uuid
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from app.schemas import examples
 from app.schemas.search import Range
 
 
@@ -54,6 +55,8 @@ class TableView(BaseModel):
 class LookupAnswer(TableView):
     """The best architectures under the limits, best first, of a table or of the whole space."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.LOOKUP]})
+
     scope: Literal["table", "space"]
     round_index: int | None = Field(description="The table's round; null for the whole space.")  # type: ignore[assignment]
     num_rows: int = Field(description="Architectures in the table, or in the whole space.")
@@ -68,5 +71,7 @@ class LookupAnswer(TableView):
 
 class ParetoAnswer(TableView):
     """The architectures that no other beats in both predicted accuracy and cost, cheapest first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.PARETO]})
 
     items: list[LookupItem]

@@ -4,11 +4,13 @@ import datetime as dt
 import uuid
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.search_config import SearchConfig
 from app.domain.standalone_recipe import Retraining
+from app.schemas import examples
 from app.schemas.retraining import StandaloneAgreement, StandaloneView
+from app.schemas.webhook import WebhookView
 
 Phase = Literal[
     "queued",
@@ -81,6 +83,8 @@ class RoundStages(BaseModel):
 class RoundView(BaseModel):
     """Round t of a search."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.ROUND]})
+
     round_index: int
     segment: list[int] = Field(description="L_t: the cells that vary.")
     state: Literal["pending", "evaluating_subnetworks", "fitting_gcn", "reevaluating", "fitting_space", "done"]
@@ -105,6 +109,8 @@ class RoundView(BaseModel):
 class SearchSummary(BaseModel):
     """A search, or a job about an architecture of one, in a list."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.SUMMARY]})
+
     id: uuid.UUID
     kind: JobKind = Field(description="`search`, or a job about an architecture of one, or about a device.")
     origin_id: uuid.UUID | None = Field(description="The search that a job is about.")
@@ -128,6 +134,8 @@ class SearchSummary(BaseModel):
 class SearchView(SearchSummary):
     """A search, with everything that is known of it."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.SEARCH]})
+
     config: SearchConfig = Field(description="The whole configuration, defaults filled in.")
     networks: Networks
     training_progress: float = Field(
@@ -139,10 +147,13 @@ class SearchView(SearchSummary):
     )
     steps: list[StepView] = Field(description="What is being worked on now.")
     rounds: list[RoundView]
+    webhook: WebhookView | None = Field(default=None, description="Who is told when it ends, if anybody.")
 
 
 class PairView(BaseModel):
     """An arch-accuracy pair (M, z)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.PAIR]})
 
     round_index: int
     source: Literal["sampled", "reevaluated"]
@@ -162,6 +173,8 @@ class PredictionView(BaseModel):
 
 class ArchitectureView(BaseModel):
     """All that a search knows of one architecture."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.ARCHITECTURE]})
 
     code: str
     readable: str

@@ -31,7 +31,8 @@ from app.schemas.search import (
     SearchView,
     StepView,
 )
-from app.services import search_progress, standalone_view
+from app.schemas.webhook import WebhookView
+from app.services import search_progress, standalone_view, webhooks
 from app.services.callers import Caller
 from app.services.lifecycle import require, require_search
 from app.services.search_progress import StepProgress
@@ -48,6 +49,7 @@ class SearchRecord:
     tables: Sequence[LookupTableRow]
     num_pairs: dict[tuple[int, str], int]
     standalone: StandaloneAgreement | None = None
+    webhook: WebhookView | None = None
 
 
 def read_one(session: Session, search_id: uuid.UUID, caller: Caller) -> SearchView:
@@ -64,6 +66,7 @@ def read_one(session: Session, search_id: uuid.UUID, caller: Caller) -> SearchVi
         searches.tables_of(session, [search_id]),
         {(c.round_index, c.source): c.num_pairs for c in searches.pair_counts(session, [search_id])},
         standalone_view.agreement(session, search_id, _searched(search).space) if search.kind == "search" else None,
+        webhooks.view(session, search),
     )
     return _view(record, dt.datetime.now(dt.UTC))
 
@@ -235,6 +238,7 @@ def _view(record: SearchRecord, now: dt.datetime) -> SearchView:
             _round(record, round_index, segment)
             for round_index, segment in enumerate(round_segments(config) if search.kind == "search" else ())
         ],
+        webhook=record.webhook,
     )
 
 

@@ -369,4 +369,4 @@ def test_events_end_with_the_search(client: TestClient, factory: Any, soon: Any)
     with client.stream("GET", f"/search/{search.id}/events") as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         lines = [line for line in response.iter_lines() if line.startswith("event:")]
-    assert lines == ["event: state", "event: state"]
+    assert lines == ["event: state", "event: milestone", "event: state"]
