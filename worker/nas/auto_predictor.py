@@ -1,9 +1,9 @@
 """The predictor ``auto``: additive ridge, Gaussian process and GCNs, blended by how they predict left-out pairs.
 
 Each part is best somewhere. Ridge on the accuracies themselves wins with few and noisy pairs, the process on ranks with
-few clean ones, and the GCN where interactions are of high order. All give *scores*, in units of the labels' normal
-scores; the scores are blended, and one monotone link turns the blend into accuracy. The blend's weights explain the
-labels by predictions that never saw them, with a prior that trusts the additive parts: a weight moves away from it
+few clean ones, and the GCN where interactions are of high order. All are brought to *scores*, in units of the labels'
+normal scores, by monotone links; the scores are blended, and one more link turns the blend into accuracy. The blend's weights explain the
+labels by predictions that never saw them, with a prior that trusts the simplest part: a weight moves away from it
 only as far as the label noise lets the pairs say so.
 
 A supernet's z also holds its own artefacts, mostly as interactions, which left-out pairs confirm as readily as real ones.
@@ -36,9 +36,9 @@ MIN_PAIRS = 10
 
 _PROCESS_SHARE, _GCN_SHARE = 0.15, 0.85
 _NODES_PER_CHUNK = 16384
-_PRIOR_WEIGHT_SD = 0.5
+_PRIOR_WEIGHT_SD = 0.25
 _COMPONENTS = ("ridge", "process_additive", "process_interactions", "gcn")
-_PRIOR_WEIGHTS = np.array([0.5, 0.5, 0.0, 0.0])
+_PRIOR_WEIGHTS = np.array([1.0, 0.0, 0.0, 0.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,8 @@ class AutoFit:
         ridge: Additive model of the accuracies as they are.
         ridge_link: From its predictions to scores.
         process: Gaussian process on the scores.
-        gcns: GCNs on the scores.
+        gcns: GCNs on the accuracies.
+        gcn_link: From their predictions to scores.
         weights_M: float64, of ridge, the process's additive part, its interactions, and the GCNs.
         trust: Share of the predicted interactions that is kept.
         link: From score to accuracy.
@@ -62,6 +63,7 @@ class AutoFit:
     ridge_link: MonotoneLink
     process: ProcessFit
     gcns: GCNEnsemble
+    gcn_link: MonotoneLink
     weights_M: Float64Array
     trust: float
     link: MonotoneLink
@@ -76,11 +78,11 @@ class AutoFit:
             HammingGraphError: If an index is not that of a node.
         """
         graph = self.gcns.members[0].fit.graph
-        score_N = self._tabular_scores(graph.choices(index_N))
+        gcn_N = np.zeros(len(index_N))
         for member in self.gcns.members:
             additive_N, interaction_N = member.predict(index_N)
-            score_N += self._gcn_weight * (additive_N + self.trust * interaction_N)
-        return self.link(score_N)
+            gcn_N += (additive_N + self.trust * interaction_N) / len(self.gcns.members)
+        return self._accuracies(graph.choices(index_N), gcn_N)
 
     def predict_subspace(self, on_progress: Callable[[int, int], None] | None = None) -> Float32Array:
         """Return float32 [num_nodes], the predicted accuracy of every architecture of S_t.
@@ -99,26 +101,24 @@ class AutoFit:
         for start in range(0, size, _NODES_PER_CHUNK):
             nodes = slice(start, min(start + _NODES_PER_CHUNK, size))
             choices_NF = graph.choices(np.arange(nodes.start, nodes.stop, dtype=np.int64))
-            score_N = self._tabular_scores(choices_NF) + self._gcn_weight * self.trust * gcn_S[nodes]
+            gcn_N = self.trust * gcn_S[nodes].astype(np.float64)
             for member in self.gcns.members:
-                score_N += self._gcn_weight * (1.0 - self.trust) * member.main_effects.predict(choices_NF)
-            gcn_S[nodes] = self.link(score_N)
+                gcn_N += (1.0 - self.trust) * member.main_effects.predict(choices_NF)
+            gcn_S[nodes] = self._accuracies(choices_NF, gcn_N / len(self.gcns.members))
             if on_progress is not None:
                 on_progress((passes - 1) * size + nodes.stop, passes * size)
         return gcn_S
 
-    @property
-    def _gcn_weight(self) -> float:
-        return float(self.weights_M[3]) / len(self.gcns.members)
-
-    def _tabular_scores(self, choices_NF: Int64Array) -> Float64Array:
-        """The blend without the GCNs."""
-        ridge, additive, interactions, _ = self.weights_M
+    def _accuracies(self, choices_NF: Int64Array, gcn_N: Float64Array) -> Float64Array:
+        """The blend of all parts, given what the GCNs say on average."""
         model = self.process.model
-        score_N = ridge * self.ridge_link(self.ridge.predict(choices_NF))
-        score_N += additive * model.additive.predict(choices_NF)
-        score_N += self.trust * interactions * model.predict_interactions(choices_NF)
-        return np.asarray(score_N)
+        parts = (
+            self.ridge_link(self.ridge.predict(choices_NF)),
+            model.additive.predict(choices_NF),
+            self.trust * model.predict_interactions(choices_NF),
+            self.gcn_link(gcn_N),
+        )
+        return self.link(sum((w * part_N for w, part_N in zip(self.weights_M, parts, strict=True)), np.float64(0)))
 
 
 def fit_auto(
@@ -163,23 +163,25 @@ def fit_auto(
         graph,
         features,
         index_N,
-        target_N,
+        accuracy_N,
         config,
         generator(seed, None, "gcn ensemble"),
         device,
         lambda fraction: report(_PROCESS_SHARE + _GCN_SHARE * fraction, None),
     )
+    left_out_gcn_N = gcns.left_out_additive_N + gcns.left_out_interaction_N
+    gcn_link = MonotoneLink.fit(left_out_gcn_N, target_N, -np.inf, np.inf)
     left_out_MN = np.stack(
         [
             ridge_link(ridge.left_out_N),
             process.left_out_additive_N,
             process.left_out_interaction_N,
-            gcns.left_out_additive_N + gcns.left_out_interaction_N,
+            gcn_link(left_out_gcn_N),
         ]
     )
     weights_M = blend_weights(left_out_MN, target_N)
     left_out_MN[2] *= trust
-    left_out_MN[3] -= (1.0 - trust) * gcns.left_out_interaction_N
+    left_out_MN[3] = gcn_link(left_out_gcn_N - (1.0 - trust) * gcns.left_out_interaction_N)
     score_N = weights_M @ left_out_MN
     link = MonotoneLink.fit(score_N, accuracy_N)
     left_out_N = link(score_N)
@@ -191,13 +193,15 @@ def fit_auto(
         "weights": {name: round(float(w), 4) for name, w in zip(_COMPONENTS, weights_M, strict=True)},
         "left_out_tau": _tau(left_out_N, accuracy_N),
         "left_out_tau_additive": _tau(additive.left_out_N, accuracy_N),
-        "left_out_tau_gcn": _tau(gcns.left_out_additive_N + gcns.left_out_interaction_N, accuracy_N),
+        "left_out_tau_gcn": _tau(left_out_gcn_N, accuracy_N),
         "interaction_share": round(_interaction_share(process), 4),
         "label_noise": round(_label_noise(process, link, score_N), 6),
         "stopped_epochs": [member.stopped_epoch for member in gcns.members],
         "interval": interval.to_dict(),
     }
-    return AutoFit(ridge.model, ridge_link, process, gcns, weights_M, trust, link, interval, additive, figures)
+    return AutoFit(
+        ridge.model, ridge_link, process, gcns, gcn_link, weights_M, trust, link, interval, additive, figures
+    )
 
 
 def blend_weights(left_out_MN: Float64Array, target_N: Float64Array) -> Float64Array:

@@ -20,14 +20,14 @@ from app.domain.additive_model import AdditiveModel
 from app.domain.factorial_model import FactorialModel, Interaction
 from app.domain.hamming_graph import FactorFeatures, Float64Array, Int64Array
 
-_TUNING_PAIRS = 320
+_TUNING_PAIRS = 512
 """Pairs that the marginal likelihood sees: its cost grows with their cube, and strengths need no more."""
 _MAX_PAIRS = 3000
 _TUNING_STEPS = 40
 _JITTER = 1e-5
 
 # Logarithms of: pairwise and triple strength, noise variance, and how fast similarity falls with the bit distance.
-_PRIOR_MEAN = (np.log(0.3), np.log(0.3), np.log(0.2), 0.0)
+_PRIOR_MEAN = (np.log(0.05), np.log(0.02), np.log(0.2), 0.0)
 _PRIOR_SD = (2.0, 2.0, 3.0, 1.0)
 _FACTOR_PRIOR_SD = 1.0
 _LEVEL_PRIOR_SD = 2.0
@@ -54,7 +54,11 @@ class ProcessFit:
 
 
 def fit_process(
-    features: FactorFeatures, choices_NF: Int64Array, target_N: Float64Array, rng: np.random.Generator
+    features: FactorFeatures,
+    choices_NF: Int64Array,
+    target_N: Float64Array,
+    rng: np.random.Generator,
+    noise_scale_N: Float64Array | None = None,
 ) -> ProcessFit:
     """Fit the process to targets of about unit variance around zero (normal scores).
 
@@ -63,12 +67,14 @@ def fit_process(
         choices_NF: int64 [N, F], the pairs' factor choices.
         target_N: float64 [N], finite.
         rng: Chooses the pairs that are used where there are too many.
+        noise_scale_N: float64 [N], variances of the labels' noise relative to each other; None: all the same.
     """
     distances = tuple(bit_distances(table) for table in features.tables)
+    scale_N = torch.ones(len(target_N), dtype=torch.float64) if noise_scale_N is None else torch.as_tensor(noise_scale_N)
     tuning = _subset(len(target_N), _TUNING_PAIRS, rng)
-    parameter_P = _tune(distances, choices_NF[tuning], torch.as_tensor(target_N[tuning]))
+    parameter_P = _tune(distances, choices_NF[tuning], torch.as_tensor(target_N[tuning]), scale_N[tuning])
     kept = _subset(len(target_N), _MAX_PAIRS, rng)
-    return _posterior(parameter_P, distances, choices_NF, np.asarray(target_N, dtype=np.float64), kept)
+    return _posterior(parameter_P, distances, choices_NF, np.asarray(target_N, dtype=np.float64), scale_N, kept)
 
 
 def bit_distances(table_CB: np.ndarray) -> Tensor:
@@ -124,19 +130,18 @@ def _covariances(
     return first + 1.0, strengths.pairwise * pairwise_NN + strengths.triple * triple_NN
 
 
-def _tune(distances: Sequence[Tensor], choices_NF: Int64Array, target_N: Tensor) -> Tensor:
+def _tune(distances: Sequence[Tensor], choices_NF: Int64Array, target_N: Tensor, scale_N: Tensor) -> Tensor:
     """Return float64 [P], the strengths that maximise marginal likelihood times prior."""
     num_factors = len(distances)
     level = -np.log(num_factors)
     start_P = np.array([level] * num_factors + list(_PRIOR_MEAN))
-    identity_NN = torch.eye(len(target_N), dtype=torch.float64)
 
     def objective(value_P: Float64Array) -> tuple[float, Float64Array]:
         parameter_P = torch.tensor(value_P, requires_grad=True)
         strengths = _Strengths.of(parameter_P)
         additive_NN, interaction_NN = _covariances(strengths, distances, choices_NF)
         factor_NN = torch.linalg.cholesky(
-            additive_NN + interaction_NN + (strengths.noise + _JITTER) * identity_NN
+            additive_NN + interaction_NN + torch.diag(strengths.noise * scale_N + _JITTER)
         )
         whitened_N = torch.linalg.solve_triangular(factor_NN, target_N[:, None], upper=False)
         loss = 0.5 * (whitened_N**2).sum() + factor_NN.diagonal().log().sum() + _surprise(parameter_P, level)
@@ -165,12 +170,13 @@ def _posterior(
     distances: Sequence[Tensor],
     choices_NF: Int64Array,
     target_N: Float64Array,
+    scale_N: Tensor,
     kept_K: Int64Array,
 ) -> ProcessFit:
     strengths = _Strengths.of(parameter_P)
     additive_KK, interaction_KK = _covariances(strengths, distances, choices_NF[kept_K])
     noisy_KK = additive_KK + interaction_KK
-    noisy_KK.diagonal().add_(strengths.noise + _JITTER)
+    noisy_KK.diagonal().add_(strengths.noise * scale_N[kept_K] + _JITTER)
     inverse_KK = torch.cholesky_inverse(torch.linalg.cholesky(noisy_KK))
     del noisy_KK
     weight_K = inverse_KK @ torch.as_tensor(target_N[kept_K])
