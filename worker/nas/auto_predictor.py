@@ -1,13 +1,14 @@
-"""The predictor ``auto``: additive ridge, Gaussian process and GCNs, blended by how they predict left-out pairs.
+"""The predictor ``auto``: Gaussian processes and GCNs, blended by how they predict left-out pairs.
 
-Each part is best somewhere. Ridge on the accuracies themselves wins with few and noisy pairs, the process on ranks with
-few clean ones, and the GCN where interactions are of high order. All are brought to *scores*, in units of the labels'
+Each is best somewhere: a process on the labels' ranks with few or clean pairs, a process on the accuracies themselves
+with noise, the GCN where interactions are of high order, and the average where they err differently. All are brought to *scores*, in units of the labels'
 normal scores, by monotone links; the scores are blended, and one more link turns the blend into accuracy. The blend's weights explain the
-labels by predictions that never saw them, with a prior that trusts the simplest part: a weight moves away from it
-only as far as the label noise lets the pairs say so.
+labels by predictions that never saw them, with a prior that trusts the additive parts: a weight moves away
+from it only as far as the label noise lets the pairs say so.
 
-A supernet's z also holds its own artefacts, mostly as interactions, which left-out pairs confirm as readily as real ones.
-``trust`` is the share of the predicted interactions that is kept.
+A supernet's z also holds its own artefacts, which left-out pairs confirm as readily as what is real. They are mostly
+interactions, and about as large for good architectures as for bad ones, so that ranks blow them up where accuracies lie
+densely. The additive part on the accuracies as they are suffers least; ``trust`` is the weight of all else.
 Legend: N pairs or nodes, M components.
 """
 
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from app.domain.additive_model import AdditiveModel, AdditivePredictor, fit_additive, fit_additive_predictor
+from app.domain.additive_model import AdditivePredictor, fit_additive_predictor
 from app.domain.hamming_graph import FactorFeatures, Float32Array, Float64Array, HammingGraph, Int64Array
 from app.domain.monotone_link import MonotoneLink, normal_scores
 from app.domain.rank_correlation import kendall_tau
@@ -34,11 +35,21 @@ OnAutoProgress = Callable[[float, Mapping[str, Any] | None], None]
 
 MIN_PAIRS = 10
 
+INHERITED_TRUST = 0.25
+"""Trust in a supernet's z while no true label tells how much of its interactions is real: not none, but little."""
+
 _PROCESS_SHARE, _GCN_SHARE = 0.15, 0.85
 _NODES_PER_CHUNK = 16384
-_PRIOR_WEIGHT_SD = 0.25
-_COMPONENTS = ("ridge", "process_additive", "process_interactions", "gcn")
-_PRIOR_WEIGHTS = np.array([1.0, 0.0, 0.0, 0.0])
+
+_PRIOR_WEIGHTS = {
+    "accuracy_additive": 0.0,
+    "rank_additive": 0.7,
+    "rank_interactions": 0.0,
+    "gcn_additive": 0.3,
+    "gcn_interactions": 0.0,
+}
+"""The blend before any label: additive, most of it from the process, whose few strengths are fitted and not its tables."""
+_PRIOR_WEIGHT_SD = 0.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,22 +57,22 @@ class AutoFit:
     """A fitted ``auto`` predictor.
 
     Attributes:
-        ridge: Additive model of the accuracies as they are.
-        ridge_link: From its predictions to scores.
-        process: Gaussian process on the scores.
+        accuracy_process: Gaussian process on the accuracies, centred and scaled; only its additive part is used.
+        accuracy_link: From its predictions to scores.
+        rank_process: Gaussian process on the scores.
         gcns: GCNs on the accuracies.
         gcn_link: From their predictions to scores.
-        weights_M: float64, of ridge, the process's additive part, its interactions, and the GCNs.
-        trust: Share of the predicted interactions that is kept.
+        weights_M: float64, by which the parts are blended; trust is in them.
+        trust: Share of the blend that left-out pairs chose.
         link: From score to accuracy.
         interval: Of a held-out pair's z around its prediction.
         additive: The additive baseline with its own link: what :mod:`app.domain` can use without torch.
         report: Figures of the fit, as JSON data.
     """
 
-    ridge: AdditiveModel
-    ridge_link: MonotoneLink
-    process: ProcessFit
+    accuracy_process: ProcessFit
+    accuracy_link: MonotoneLink
+    rank_process: ProcessFit
     gcns: GCNEnsemble
     gcn_link: MonotoneLink
     weights_M: Float64Array
@@ -78,11 +89,13 @@ class AutoFit:
             HammingGraphError: If an index is not that of a node.
         """
         graph = self.gcns.members[0].fit.graph
-        gcn_N = np.zeros(len(index_N))
+        additive_N, interaction_N = np.zeros(len(index_N)), np.zeros(len(index_N))
         for member in self.gcns.members:
-            additive_N, interaction_N = member.predict(index_N)
-            gcn_N += (additive_N + self.trust * interaction_N) / len(self.gcns.members)
-        return self._accuracies(graph.choices(index_N), gcn_N)
+            parts = member.predict(index_N)
+            additive_N += parts[0]
+            interaction_N += parts[1]
+        num = len(self.gcns.members)
+        return self._accuracies(graph.choices(index_N), additive_N / num, interaction_N / num)
 
     def predict_subspace(self, on_progress: Callable[[int, int], None] | None = None) -> Float32Array:
         """Return float32 [num_nodes], the predicted accuracy of every architecture of S_t.
@@ -101,24 +114,42 @@ class AutoFit:
         for start in range(0, size, _NODES_PER_CHUNK):
             nodes = slice(start, min(start + _NODES_PER_CHUNK, size))
             choices_NF = graph.choices(np.arange(nodes.start, nodes.stop, dtype=np.int64))
-            gcn_N = self.trust * gcn_S[nodes].astype(np.float64)
-            for member in self.gcns.members:
-                gcn_N += (1.0 - self.trust) * member.main_effects.predict(choices_NF)
-            gcn_S[nodes] = self._accuracies(choices_NF, gcn_N / len(self.gcns.members))
+            total_N = gcn_S[nodes] / np.float64(len(self.gcns.members))
+            additive_N = np.mean([member.main_effects.predict(choices_NF) for member in self.gcns.members], axis=0)
+            gcn_S[nodes] = self._accuracies(choices_NF, additive_N, total_N - additive_N)
             if on_progress is not None:
                 on_progress((passes - 1) * size + nodes.stop, passes * size)
         return gcn_S
 
-    def _accuracies(self, choices_NF: Int64Array, gcn_N: Float64Array) -> Float64Array:
+    def _accuracies(
+        self, choices_NF: Int64Array, gcn_additive_N: Float64Array, gcn_interaction_N: Float64Array
+    ) -> Float64Array:
         """The blend of all parts, given what the GCNs say on average."""
-        model = self.process.model
-        parts = (
-            self.ridge_link(self.ridge.predict(choices_NF)),
-            model.additive.predict(choices_NF),
-            self.trust * model.predict_interactions(choices_NF),
-            self.gcn_link(gcn_N),
+        model = self.rank_process.model
+        parts_MN = _parts(
+            self.accuracy_link(self.accuracy_process.model.additive.predict(choices_NF)),
+            (model.additive.predict(choices_NF), model.predict_interactions(choices_NF)),
+            (gcn_additive_N, gcn_interaction_N),
+            self.gcn_link,
         )
-        return self.link(sum((w * part_N for w, part_N in zip(self.weights_M, parts, strict=True)), np.float64(0)))
+        return self.link(self.weights_M @ parts_MN)
+
+
+def _parts(
+    accuracy_N: Float64Array,
+    process: tuple[Float64Array, Float64Array],
+    gcn: tuple[Float64Array, Float64Array],
+    gcn_link: MonotoneLink,
+) -> Float64Array:
+    """float64 [M, N], the scores that are blended, in the order of the prior's weights."""
+    additive_N = gcn_link(gcn[0])
+    return np.stack([accuracy_N, *process, additive_N, gcn_link(gcn[0] + gcn[1]) - additive_N])
+
+
+def trusted(weights_M: Float64Array, trust: float) -> Float64Array:
+    """Return the weights with all trust that is missing moved to the first part, the safest against artefacts."""
+    safest_M = np.eye(len(weights_M))[0]
+    return np.asarray(trust * weights_M + (1.0 - trust) * safest_M)
 
 
 def fit_auto(
@@ -142,7 +173,7 @@ def fit_auto(
         config: Sizes and schedule of the GCNs; together they train for about its epochs.
         seed: Take it from :func:`app.domain.seeds.derive_seed`.
         device: Where the GCNs train; everything else is on the CPU.
-        trust: In [0, 1]. 1 for accuracies of networks trained by themselves; less for a supernet's.
+        trust: In [0, 1]. 1 for accuracies of networks trained by themselves; ``INHERITED_TRUST`` for a supernet's.
         on_progress: Called with the share of the fit done and figures to show; it may raise to cancel.
 
     Raises:
@@ -154,11 +185,14 @@ def fit_auto(
     report = on_progress or (lambda _fraction, _details: None)
     choices_NF = graph.choices(index_N)
     target_N = normal_scores(accuracy_N)
-    ridge = fit_additive(graph.factor_sizes, choices_NF, accuracy_N)
-    ridge_link = MonotoneLink.fit(ridge.left_out_N, target_N, -np.inf, np.inf)
-    report(0.01, None)
-    process = fit_process(features, choices_NF, target_N, generator(seed, None, "process"))
-    report(_PROCESS_SHARE, {"label_noise_share": round(process.noise_variance, 4)})
+    scale = max(float(accuracy_N.std()), 1e-12)
+    accuracy_process = fit_process(
+        features, choices_NF, (accuracy_N - accuracy_N.mean()) / scale, generator(seed, None, "accuracy process")
+    )
+    accuracy_link = MonotoneLink.fit(accuracy_process.left_out_additive_N, target_N, -np.inf, np.inf)
+    report(_PROCESS_SHARE / 2, None)
+    rank_process = fit_process(features, choices_NF, target_N, generator(seed, None, "rank process"))
+    report(_PROCESS_SHARE, {"label_noise_share": round(rank_process.noise_variance, 4)})
     gcns = fit_gcn_ensemble(
         graph,
         features,
@@ -171,17 +205,13 @@ def fit_auto(
     )
     left_out_gcn_N = gcns.left_out_additive_N + gcns.left_out_interaction_N
     gcn_link = MonotoneLink.fit(left_out_gcn_N, target_N, -np.inf, np.inf)
-    left_out_MN = np.stack(
-        [
-            ridge_link(ridge.left_out_N),
-            process.left_out_additive_N,
-            process.left_out_interaction_N,
-            gcn_link(left_out_gcn_N),
-        ]
+    left_out_MN = _parts(
+        accuracy_link(accuracy_process.left_out_additive_N),
+        (rank_process.left_out_additive_N, rank_process.left_out_interaction_N),
+        (gcns.left_out_additive_N, gcns.left_out_interaction_N),
+        gcn_link,
     )
-    weights_M = blend_weights(left_out_MN, target_N)
-    left_out_MN[2] *= trust
-    left_out_MN[3] = gcn_link(left_out_gcn_N - (1.0 - trust) * gcns.left_out_interaction_N)
+    weights_M = trusted(blend_weights(left_out_MN, target_N), trust)
     score_N = weights_M @ left_out_MN
     link = MonotoneLink.fit(score_N, accuracy_N)
     left_out_N = link(score_N)
@@ -190,17 +220,17 @@ def fit_auto(
     figures = {
         "num_pairs": len(index_N),
         "trust": trust,
-        "weights": {name: round(float(w), 4) for name, w in zip(_COMPONENTS, weights_M, strict=True)},
+        "weights": {name: round(float(w), 4) for name, w in zip(_PRIOR_WEIGHTS, weights_M, strict=True)},
         "left_out_tau": _tau(left_out_N, accuracy_N),
         "left_out_tau_additive": _tau(additive.left_out_N, accuracy_N),
         "left_out_tau_gcn": _tau(left_out_gcn_N, accuracy_N),
-        "interaction_share": round(_interaction_share(process), 4),
-        "label_noise": round(_label_noise(process, link, score_N), 6),
+        "interaction_share": round(_interaction_share(rank_process), 4),
+        "label_noise": round(_label_noise(rank_process, link, score_N), 6),
         "stopped_epochs": [member.stopped_epoch for member in gcns.members],
         "interval": interval.to_dict(),
     }
     return AutoFit(
-        ridge.model, ridge_link, process, gcns, gcn_link, weights_M, trust, link, interval, additive, figures
+        accuracy_process, accuracy_link, rank_process, gcns, gcn_link, weights_M, trust, link, interval, additive, figures
     )
 
 
@@ -211,14 +241,15 @@ def blend_weights(left_out_MN: Float64Array, target_N: Float64Array) -> Float64A
     of the best single predictor: few or noisy pairs leave the prior, many clean ones decide.
 
     Args:
-        left_out_MN: Predictions of ridge, of the process's two parts, and of the GCNs, each without the pair's label.
-        target_N: The labels.
+        left_out_MN: float64, what the parts say of each pair without its label; see ``_parts``.
+        target_N: float64, the labels.
     """
-    ridge_N, additive_N, interaction_N, gcn_N = left_out_MN
-    errors = [np.mean((target_N - p) ** 2) for p in (ridge_N, additive_N, additive_N + interaction_N, gcn_N)]
-    scale = np.sqrt(max(min(errors), 1e-12))
+    accuracy_N, process_N, gcn_N = left_out_MN[0], left_out_MN[1:3], left_out_MN[3:5]
+    predictions = (accuracy_N, process_N[0], process_N.sum(0), gcn_N[0], gcn_N.sum(0))
+    scale = np.sqrt(max(min(np.mean((target_N - predicted_N) ** 2) for predicted_N in predictions), 1e-12))
+    prior_M = np.array(list(_PRIOR_WEIGHTS.values()))
     rows = np.vstack([left_out_MN.T / scale, np.eye(len(left_out_MN)) / _PRIOR_WEIGHT_SD])
-    weights_M, _ = nnls(rows, np.concatenate([target_N / scale, _PRIOR_WEIGHTS / _PRIOR_WEIGHT_SD]))
+    weights_M, _ = nnls(rows, np.concatenate([target_N / scale, prior_M / _PRIOR_WEIGHT_SD]))
     return np.asarray(weights_M, dtype=np.float64)
 
 
@@ -246,4 +277,4 @@ def _check(index_N: Int64Array, accuracy_N: Float64Array, trust: float) -> None:
     if not np.isfinite(accuracy_N).all() or accuracy_N.min() < 0 or accuracy_N.max() > 1:
         raise ValueError("accuracies are finite fractions from 0 to 1; leave failed pairs out, divide percents by 100")
     if not 0 <= trust <= 1:
-        raise ValueError(f"trust is a share from 0 (additive only) to 1 (all interactions), got {trust}")
+        raise ValueError(f"trust is a share from 0 (additive only) to 1 (what left-out pairs say), got {trust}")

@@ -26,10 +26,12 @@ _MAX_PAIRS = 3000
 _TUNING_STEPS = 40
 _JITTER = 1e-5
 
-# Logarithms of: pairwise and triple strength, noise variance, and how fast similarity falls with the bit distance.
-_PRIOR_MEAN = (np.log(0.05), np.log(0.02), np.log(0.2), 0.0)
-_PRIOR_SD = (2.0, 2.0, 3.0, 1.0)
-_FACTOR_PRIOR_SD = 1.0
+# Logarithms of: pairwise and triple strength, noise variance, how fast similarity falls with the bit distance; and the
+# logit of the share of a factor's own variance that is common to all factors with the same choices.
+_PRIOR_MEAN = (np.log(0.2), np.log(0.1), np.log(0.2), 0.0, 0.0)
+_PRIOR_SD = (2.0, 2.0, 3.0, 1.0, 1.5)
+_NUM_COMMON = len(_PRIOR_MEAN)
+_FACTOR_PRIOR_SD = ((1.0,), (0.7,))
 _LEVEL_PRIOR_SD = 2.0
 _BOUND = 9.0
 
@@ -69,12 +71,12 @@ def fit_process(
         rng: Chooses the pairs that are used where there are too many.
         noise_scale_N: float64 [N], variances of the labels' noise relative to each other; None: all the same.
     """
-    distances = tuple(bit_distances(table) for table in features.tables)
+    factors = _Factors.of(features)
     scale_N = torch.ones(len(target_N), dtype=torch.float64) if noise_scale_N is None else torch.as_tensor(noise_scale_N)
     tuning = _subset(len(target_N), _TUNING_PAIRS, rng)
-    parameter_P = _tune(distances, choices_NF[tuning], torch.as_tensor(target_N[tuning]), scale_N[tuning])
+    parameter_P = _tune(factors, choices_NF[tuning], torch.as_tensor(target_N[tuning]), scale_N[tuning])
     kept = _subset(len(target_N), _MAX_PAIRS, rng)
-    return _posterior(parameter_P, distances, choices_NF, np.asarray(target_N, dtype=np.float64), scale_N, kept)
+    return _posterior(parameter_P, factors, choices_NF, np.asarray(target_N, dtype=np.float64), scale_N, kept)
 
 
 def bit_distances(table_CB: np.ndarray) -> Tensor:
@@ -92,54 +94,89 @@ class _Strengths:
     """The hyperparameters by name; see the prior's constants."""
 
     factors_F: Tensor
+    interacting_F: Tensor
     pairwise: Tensor
     triple: Tensor
     noise: Tensor
     decay: Tensor
+    common: Tensor
 
     @classmethod
     def of(cls, parameter_P: Tensor) -> "_Strengths":
-        return cls(parameter_P[:-4].exp(), *parameter_P[-4:].exp())
+        own_F, interacting_F = parameter_P[:-_NUM_COMMON].exp().chunk(2)
+        other = parameter_P[-_NUM_COMMON:]
+        return cls(own_F, interacting_F, *other[:4].exp(), torch.sigmoid(other[4]))
 
 
-def _factor_kernels(strengths: _Strengths, distances: Sequence[Tensor]) -> list[Tensor]:
-    """One [C, C] covariance per factor, with mean zero over its choices so that the parts do not overlap."""
-    kernels = []
-    for variance, distance_CC in zip(strengths.factors_F, distances, strict=True):
-        size = len(distance_CC)
-        centring_CC = torch.eye(size, dtype=distance_CC.dtype) - 1.0 / size
-        kernel_CC = centring_CC @ torch.exp(-strengths.decay * distance_CC) @ centring_CC
-        kernels.append(variance * kernel_CC / kernel_CC.diagonal().mean().clamp_min(1e-9))
-    return kernels
+@dataclass(frozen=True)
+class _Factors:
+    """What is known of the factors before any label.
+
+    Attributes:
+        distances: [C, C] per factor, the bit distances of its choices.
+        alike: Groups of two and more factors with the same choices, judged by their distances.
+    """
+
+    distances: tuple[Tensor, ...]
+    alike: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, features: FactorFeatures) -> "_Factors":
+        distances = tuple(bit_distances(table) for table in features.tables)
+        groups: dict[tuple[float, ...], list[int]] = {}
+        for factor, distance_CC in enumerate(distances):
+            groups.setdefault(tuple(distance_CC.ravel().tolist()), []).append(factor)
+        return cls(distances, tuple(tuple(group) for group in groups.values() if len(group) > 1))
+
+    def kernels(self, decay: Tensor) -> list[Tensor]:
+        """One [C, C] covariance per factor: mean zero over its choices, so that parts do not overlap, and unit variance."""
+        return [_unit_kernel(distance_CC, decay) for distance_CC in self.distances]
 
 
-def _covariances(
-    strengths: _Strengths, distances: Sequence[Tensor], choices_NF: Int64Array
-) -> tuple[Tensor, Tensor]:
+def _unit_kernel(distance_CC: Tensor, decay: Tensor) -> Tensor:
+    size = len(distance_CC)
+    centring_CC = torch.eye(size, dtype=distance_CC.dtype) - 1.0 / size
+    kernel_CC = centring_CC @ torch.exp(-decay * distance_CC) @ centring_CC
+    return kernel_CC / kernel_CC.diagonal().mean().clamp_min(1e-9)
+
+
+def _covariances(strengths: _Strengths, factors: _Factors, choices_NF: Int64Array) -> tuple[Tensor, Tensor]:
     """[N, N] covariances of the additive part (and constant) and of the interactions, by Newton's identities."""
-    sums = [torch.zeros(len(choices_NF), len(choices_NF), dtype=torch.float64) for _ in range(3)]
-    for factor, kernel_CC in enumerate(_factor_kernels(strengths, distances)):
-        one_hot_NC = torch.eye(len(kernel_CC), dtype=torch.float64)[torch.as_tensor(choices_NF[:, factor])]
-        part_NN = one_hot_NC @ kernel_CC @ one_hot_NC.T
+    kernels = factors.kernels(strengths.decay)
+    one_hots = [
+        torch.eye(len(kernel_CC), dtype=torch.float64)[torch.as_tensor(choices_NF[:, factor])]
+        for factor, kernel_CC in enumerate(kernels)
+    ]
+    first, second, third = (torch.zeros(len(choices_NF), len(choices_NF), dtype=torch.float64) for _ in range(3))
+    own = 1.0 - strengths.common
+    additive_NN = torch.ones_like(first)
+    grouped = {factor for group in factors.alike for factor in group}
+    for factor, (kernel_CC, one_hot_NC) in enumerate(zip(kernels, one_hots, strict=True)):
+        unit_NN = one_hot_NC @ kernel_CC @ one_hot_NC.T
+        share = own if factor in grouped else 1.0
+        additive_NN = additive_NN + share * strengths.factors_F[factor] * unit_NN
+        part_NN = strengths.interacting_F[factor] * unit_NN
         square_NN = part_NN * part_NN
-        sums = [sums[0] + part_NN, sums[1] + square_NN, sums[2] + square_NN * part_NN]
-    first, second, third = sums
+        first, second, third = first + part_NN, second + square_NN, third + square_NN * part_NN
+    for group in factors.alike:
+        count_NC = sum((strengths.factors_F[f].sqrt() * one_hots[f] for f in group), torch.zeros_like(one_hots[group[0]]))
+        additive_NN = additive_NN + strengths.common * (count_NC @ kernels[group[0]] @ count_NC.T)
     square = first * first
     pairwise_NN = (square - second) / 2
     triple_NN = (first * square - 3 * first * second + 2 * third) / 6
-    return first + 1.0, strengths.pairwise * pairwise_NN + strengths.triple * triple_NN
+    return additive_NN, strengths.pairwise * pairwise_NN + strengths.triple * triple_NN
 
 
-def _tune(distances: Sequence[Tensor], choices_NF: Int64Array, target_N: Tensor, scale_N: Tensor) -> Tensor:
+def _tune(factors: _Factors, choices_NF: Int64Array, target_N: Tensor, scale_N: Tensor) -> Tensor:
     """Return float64 [P], the strengths that maximise marginal likelihood times prior."""
-    num_factors = len(distances)
+    num_factors = len(factors.distances)
     level = -np.log(num_factors)
-    start_P = np.array([level] * num_factors + list(_PRIOR_MEAN))
+    start_P = np.array([level] * (2 * num_factors) + list(_PRIOR_MEAN))
 
     def objective(value_P: Float64Array) -> tuple[float, Float64Array]:
         parameter_P = torch.tensor(value_P, requires_grad=True)
         strengths = _Strengths.of(parameter_P)
-        additive_NN, interaction_NN = _covariances(strengths, distances, choices_NF)
+        additive_NN, interaction_NN = _covariances(strengths, factors, choices_NF)
         factor_NN = torch.linalg.cholesky(
             additive_NN + interaction_NN + torch.diag(strengths.noise * scale_N + _JITTER)
         )
@@ -158,29 +195,29 @@ def _tune(distances: Sequence[Tensor], choices_NF: Int64Array, target_N: Tensor,
 
 def _surprise(parameter_P: Tensor, level: float) -> Tensor:
     """Negative log prior: strengths of any size, factors of similar strength unless the pairs say otherwise."""
-    factors_F = parameter_P[:-4]
-    mean = factors_F.mean()
-    other = (parameter_P[-4:] - torch.tensor(_PRIOR_MEAN)) / torch.tensor(_PRIOR_SD)
-    spread = ((factors_F - mean) / _FACTOR_PRIOR_SD) ** 2
-    return 0.5 * (spread.sum() + ((mean - level) / _LEVEL_PRIOR_SD) ** 2 + (other**2).sum())
+    levels_2F = parameter_P[:-_NUM_COMMON].reshape(2, -1)
+    mean_21 = levels_2F.mean(1, keepdim=True)
+    other = (parameter_P[-_NUM_COMMON:] - torch.tensor(_PRIOR_MEAN)) / torch.tensor(_PRIOR_SD)
+    spread = ((levels_2F - mean_21) / torch.tensor(_FACTOR_PRIOR_SD)) ** 2
+    return 0.5 * (spread.sum() + (((mean_21 - level) / _LEVEL_PRIOR_SD) ** 2).sum() + (other**2).sum())
 
 
 def _posterior(
     parameter_P: Tensor,
-    distances: Sequence[Tensor],
+    factors: _Factors,
     choices_NF: Int64Array,
     target_N: Float64Array,
     scale_N: Tensor,
     kept_K: Int64Array,
 ) -> ProcessFit:
     strengths = _Strengths.of(parameter_P)
-    additive_KK, interaction_KK = _covariances(strengths, distances, choices_NF[kept_K])
+    additive_KK, interaction_KK = _covariances(strengths, factors, choices_NF[kept_K])
     noisy_KK = additive_KK + interaction_KK
     noisy_KK.diagonal().add_(strengths.noise * scale_N[kept_K] + _JITTER)
     inverse_KK = torch.cholesky_inverse(torch.linalg.cholesky(noisy_KK))
     del noisy_KK
     weight_K = inverse_KK @ torch.as_tensor(target_N[kept_K])
-    model = _tables(strengths, distances, choices_NF[kept_K], weight_K.numpy())
+    model = _tables(strengths, factors, choices_NF[kept_K], weight_K.numpy())
     left_out = [model.additive.predict(choices_NF), model.predict_interactions(choices_NF)]
     for part_N, covariance_KK in zip(left_out, (additive_KK, interaction_KK), strict=True):
         # Without pair i the weights are alpha - K^-1[:, i] alpha_i / K^-1[i, i], whose i-th is zero.
@@ -192,20 +229,26 @@ def _posterior(
 
 
 def _tables(
-    strengths: _Strengths, distances: Sequence[Tensor], choices_NF: Int64Array, weight_N: Float64Array
+    strengths: _Strengths, factors: _Factors, choices_NF: Int64Array, weight_N: Float64Array
 ) -> FactorialModel:
     """The posterior mean: for every combination of factors, the weights summed per choices, times their kernels."""
-    kernels = [kernel.numpy() for kernel in _factor_kernels(strengths, distances)]
-    additive = AdditiveModel(
-        float(weight_N.sum()),
-        tuple(_table((factor,), kernels, choices_NF, weight_N) for factor in range(len(kernels))),
-    )
+    units = [kernel.numpy() for kernel in factors.kernels(strengths.decay)]
+    variance_F = strengths.factors_F.numpy()
+    kernels = [variance * kernel for variance, kernel in zip(variance_F, units, strict=True)]
+    tables = [_table((factor,), kernels, choices_NF, weight_N) for factor in range(len(kernels))]
+    for group in factors.alike:
+        sums = [np.bincount(choices_NF[:, f], weights=weight_N, minlength=len(units[f])) for f in group]
+        shared_C = units[group[0]] @ sum(np.sqrt(variance_F[f]) * total for f, total in zip(group, sums, strict=True))
+        share = strengths.common.item()
+        for factor in group:
+            tables[factor] = (1.0 - share) * tables[factor] + share * np.sqrt(variance_F[factor]) * shared_C
+    kernels = [variance * kernel for variance, kernel in zip(strengths.interacting_F.numpy(), units, strict=True)]
     interactions = [
-        Interaction(factors, strength.item() * _table(factors, kernels, choices_NF, weight_N))
+        Interaction(combination, strength.item() * _table(combination, kernels, choices_NF, weight_N))
         for degree, strength in ((2, strengths.pairwise), (3, strengths.triple))
-        for factors in combinations(range(len(kernels)), degree)
+        for combination in combinations(range(len(kernels)), degree)
     ]
-    return FactorialModel(additive, tuple(interactions))
+    return FactorialModel(AdditiveModel(float(weight_N.sum()), tuple(tables)), tuple(interactions))
 
 
 def _table(
