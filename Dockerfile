@@ -15,6 +15,8 @@ FROM base AS api
 COPY app app
 COPY migrations migrations
 RUN pip install --quiet -c constraints.txt -e .
+# where the command below listens: callers need keys, unless NASATLAS_AUTHENTICATION says otherwise
+ENV NASATLAS_HOST=0.0.0.0
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=20s \

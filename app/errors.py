@@ -3,7 +3,10 @@
 Services and routes raise them; one handler turns them into ``application/problem+json``.
 """
 
-from fastapi_rfc9457 import Problem
+from collections.abc import Mapping
+from typing import ClassVar
+
+from fastapi_rfc9457 import NotAuthenticated, Problem
 from pydantic import BaseModel
 
 
@@ -25,6 +28,40 @@ class InvalidRequestError(Problem):
     title = "Invalid request"
     status = 422
     errors: list[FieldError]
+
+
+class UnauthorizedError(NotAuthenticated):
+    """The request needs a valid API key: ``Authorization: Bearer nas_...``."""
+
+    title = "API key needed"
+    status = 401
+    challenge = 'Bearer realm="nasatlas"'
+
+
+class ForbiddenError(Problem):
+    """The key may not do this, or the request comes from another site's page."""
+
+    title = "Not allowed"
+    status = 403
+
+
+class TooManyRequestsError(Problem):
+    """A limit is reached; ``Retry-After`` says when to try again, ``detail`` what to do about it."""
+
+    title = "Too many requests"
+    status = 429
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "Seconds until it is worth trying again."}
+    limit: str
+    retry_after_s: int
+
+    def response_headers(self) -> Mapping[str, str]:
+        """Send ``retry_after_s`` as ``Retry-After``."""
+        return {"Retry-After": str(self.retry_after_s)}
+
+    @classmethod
+    def header_examples(cls) -> Mapping[str, str]:
+        """Document an example."""
+        return {"Retry-After": "60"}
 
 
 class SearchNotFoundError(Problem):

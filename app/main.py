@@ -3,20 +3,26 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 from asgi_correlation_id import CorrelationIdMiddleware
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.security import APIKeyCookie, HTTPBearer
 from fastapi_pagination import add_pagination
 from fastapi_rfc9457.server import get_problem_docs_router
 
-from app.api import events, lookup, operations, search
+from app.api import events, login, lookup, operations, search
+from app.api.authentication import COOKIE
 from app.api.body_limit import BodyLimitMiddleware
+from app.api.dependencies import only_known_parameters
 from app.api.events import ServerStop
 from app.api.metrics import install_metrics
 from app.api.problem_handlers import install_problem_handlers
 from app.api.security_headers import SecurityHeadersMiddleware
 from app.db.engine import get_engine
 from app.logging import configure_logging
+from app.services.access import UnsafeToStartError, check_may_start
+from app.services.rate_limit import RateLimiter
 from app.settings import Settings, get_settings
 
 _DESCRIPTION = """
@@ -36,15 +42,28 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Return the application, by default on the settings of the environment."""
+    """Return the application, by default on the settings of the environment.
+
+    Raises:
+        SystemExit: If callers need API keys and nobody has one; with a message and without a traceback, because it is
+            the server's command line that calls this.
+    """
     settings = settings or get_settings()
     configure_logging(settings.log_level, settings.log_format)
     app = FastAPI(title="NAS Atlas", version=version("nasatlas"), description=_DESCRIPTION, lifespan=_lifespan)
     app.state.settings = settings
     app.state.server_stop = ServerStop()
     app.state.engine = get_engine(settings.required_database_url())
-    for router in (search.router, events.router, lookup.router, operations.router):
-        app.include_router(router)
+    app.state.rate_limiter = RateLimiter(settings.broker_url)
+    try:
+        check_may_start(app.state.engine, settings)
+    except UnsafeToStartError as error:
+        raise SystemExit(f"NAS Atlas does not start: {error}.") from None
+    security = _documented_security() if settings.keys_required() else []
+    for router in (search.router, events.router, lookup.router):
+        app.include_router(router, dependencies=[*security, Depends(only_known_parameters)])
+    app.include_router(login.router)
+    app.include_router(operations.router)
     app.include_router(get_problem_docs_router(), prefix="/problems", include_in_schema=False)
     install_problem_handlers(app)
     add_pagination(app)
@@ -54,3 +73,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(CorrelationIdMiddleware)
     return app
+
+
+def _documented_security() -> list[Any]:
+    """Tell readers of the OpenAPI document how to say who they are; ``app.api.authentication`` looks at it."""
+    bearer = HTTPBearer(description="An API key, `nas_...`.", auto_error=False)
+    cookie = APIKeyCookie(name=COOKIE, description="Set by `POST /login`.", auto_error=False)
+    return [Depends(bearer), Depends(cookie)]

@@ -1,10 +1,11 @@
 """Settings from the environment (``NASATLAS_*``) and ``.env``; nothing else in the product reads the environment."""
 
+import ipaddress
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -24,6 +25,31 @@ class Settings(BaseSettings):
     state_dir: Path = Field(default=Path(".nasatlas"), description="Embedded servers' data, logs and artifacts.")
     url: str | None = Field(
         default=None, description="API that the command line talks to; default: the embedded stack."
+    )
+
+    host: str = Field(
+        default="127.0.0.1", description="Address that the API listens on; whoever starts the server sets it."
+    )
+    authentication: Literal["auto", "keys", "none"] = Field(
+        default="auto", description="auto: API keys are needed unless the API listens on a loopback address."
+    )
+    api_key: SecretStr | None = Field(default=None, description="Key that the command line sends.")
+    metrics_token: SecretStr | None = Field(
+        default=None, description="Bearer token that may read /metrics and nothing else."
+    )
+    login_hours: float = Field(default=12.0, gt=0, le=24 * 30, description="How long a browser stays logged in.")
+
+    max_open_searches_per_owner: int | None = Field(
+        default=None, ge=1, description="Searches of an owner that are queued or running; default: no limit."
+    )
+    max_rows_per_owner: int | None = Field(
+        default=None, ge=1, description="Rows of an owner's lookup tables, those to come included; default: no limit."
+    )
+    max_artifact_bytes_per_owner: int | None = Field(
+        default=None, ge=1, description="Size of an owner's checkpoints; default: no limit."
+    )
+    retention_days: float | None = Field(
+        default=None, gt=0, description="Searches that ended longer ago are deleted; default: kept."
     )
 
     device: str = Field(default="auto", description="auto, cpu, or cuda:N.")
@@ -77,9 +103,23 @@ class Settings(BaseSettings):
             raise RuntimeError("NASATLAS_BROKER_URL is not set; `nasatlas serve` starts an embedded Valkey and sets it")
         return self.broker_url
 
+    def keys_required(self) -> bool:
+        """Whether every caller needs an API key."""
+        return self.authentication == "keys" or (self.authentication == "auto" and not is_loopback(self.host))
+
     def artifacts(self) -> str:
         """Fsspec URL under which checkpoints and weights lie."""
         return self.artifact_url or f"file://{self.state_dir.absolute() / 'artifacts'}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine only; names other than localhost are taken as if not."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 @lru_cache(maxsize=1)

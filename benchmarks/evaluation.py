@@ -73,6 +73,7 @@ QUICK = {
     "recalibrated": Sizes(2, architectures=40, plain=4, validation=128, calibration=64),
     "ratio": Sizes(2, architectures=6, plain=0, validation=500, calibration=100),
 }
+MIN_AGREEMENT = 0.999
 PLAIN_BATCH = 256
 """Images per batch of the plain side, as evaluation scripts commonly have it."""
 
@@ -224,10 +225,18 @@ def compare(supernet: Supernet, sizes: Sizes, bn_statistics: BNStatistics) -> Co
 
 
 def recalibrated_over_running(supernet: Supernet, sizes: Sizes) -> float:
-    """Return the time with recalibrated statistics over that with running ones, over the three rounds."""
+    """Return the time with recalibrated statistics over that with running ones, over the three rounds.
+
+    There are more validation images than one batch takes, so one architecture's labels are compared with the plain way.
+    """
     data = make_data(sizes.validation, sizes.calibration)
     sampled = rounds(supernet.space, sizes.architectures)
     ratios, modes = [], get_args(BNStatistics)
+    for mode in modes:
+        own = predict_labels(supernet, sampled[0][:1], data, bn_statistics=mode, device="cpu")[0]
+        plain = predict_labels_plain(supernet, sampled[0][0], data, bn_statistics=mode, batch_size=PLAIN_BATCH)
+        if (own == plain).double().mean() < MIN_AGREEMENT:
+            raise SystemExit(f"{mode}: labels differ from the plain way's on {sizes.validation} images")
     for _ in range(sizes.repeats):
         seconds = dict.fromkeys(modes, 0.0)
         for mode in modes:

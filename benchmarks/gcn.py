@@ -28,6 +28,7 @@ from torch.nn.functional import l1_loss
 
 from app.domain.hamming_graph import FactorFeatures, HammingGraph, Int64Array
 from app.domain.seeds import derive_seed, generator
+from benchmarks._timing import median_seconds
 from worker.nas.gcn import GCN, ReferenceGCN, explicit_graph, normalised_csr
 from worker.nas.gcn_prediction import GCNFit
 from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn, predict_nodes, predict_subspace, train_epoch
@@ -206,17 +207,6 @@ def whole_space_epoch(num_pairs: int) -> float:
     seconds = statistics.median(end - start for start, end in pairwise(ends[1:]))
     print(f"an epoch on all of 6^19: {seconds:.3f} s", flush=True)
     return round(seconds, 4)
-
-
-def median_seconds(action: Callable[[], object]) -> float:
-    """Return the median of five runs after one to warm up."""
-    action()
-    seconds = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        action()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
 
 
 def alternating_medians(first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:

@@ -4,8 +4,9 @@ A worker keeps the data and the supernet of the search it worked on last, since 
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ from worker.nas.distributed_training import train_supernet_distributed
 from worker.nas.evaluation import evaluate_subnetworks
 from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn, predict_subspace
 from worker.nas.similarity import measured_similarity
+from worker.nas.space_fit import fit_space
 from worker.nas.supernet import Supernet
 from worker.nas.supernet_training import SupernetTrainingConfig, TrainingProgress, load_supernet, train_supernet
-from worker.pipeline.ports import Fit, Report, Search
+from worker.pipeline.ports import Fit, FittedSpace, Report, Search
 
 _FIT_SHARE = 0.9
 """Share of a fit's progress that is training; the rest is the prediction of the whole subspace."""
@@ -48,7 +50,7 @@ class TorchNetworks:
     def __init__(
         self,
         *,
-        device: torch.device,
+        choose_device: Callable[[], torch.device],
         data_root: Path | None,
         artifact_url: str,
         num_processes: int = 1,
@@ -57,13 +59,13 @@ class TorchNetworks:
         """Work on a device.
 
         Args:
-            device: Where everything runs.
+            choose_device: Says where everything runs; asked when a step begins, so that its error is the search's.
             data_root: Directory of the image data sets.
             artifact_url: fsspec URL of the checkpoints.
             num_processes: Processes (GPUs) of one supernet training.
             memory_bytes: Budget for the activations of an evaluation; None: chosen from the machine.
         """
-        self._device = device
+        self._choose_device = choose_device
         self._data_root = data_root
         self._artifact_url = artifact_url
         self._num_processes = num_processes
@@ -156,19 +158,10 @@ class TorchNetworks:
             subspace.factor_features(),
             index_N,
             accuracy_N,
-            GCNTrainingConfig(
-                hidden_sizes=config.gcn_hidden_sizes,
-                epochs=config.gcn_epochs,
-                learning_rate=config.gcn_learning_rate,
-                weight_decay=config.gcn_weight_decay,
-                milestones=config.gcn_milestones,
-                decay=config.gcn_decay,
-            ),
+            _gcn_training(config),
             seed=derive_seed(config.seed, round_index, "gcn"),
             device=self._device,
-            on_epoch=lambda epoch, loss: report(
-                _FIT_SHARE * epoch / config.gcn_epochs, {"epoch": epoch, "epochs": config.gcn_epochs, "loss": loss}
-            ),
+            on_epoch=_on_epoch(config, report),
         )
         fit_s = time.perf_counter() - start
         predicted = predict_subspace(
@@ -182,6 +175,24 @@ class TorchNetworks:
                 "predict_seconds": round(time.perf_counter() - start - fit_s, 2),
             },
         )
+
+    def fit_space(self, search: Search, accuracies: Mapping[Architecture, float], report: Report) -> FittedSpace:
+        """Fit a predictor of the whole space to all pairs, and prepare it for questions under limits."""
+        config, start = search.config, time.perf_counter()
+        model, figures = fit_space(
+            search.space,
+            np.array(list(accuracies), dtype=np.int64),
+            np.array(list(accuracies.values())),
+            _gcn_training(config),
+            config.seed,
+            self._device,
+            _on_epoch(config, report),
+        )
+        return FittedSpace(model, {**figures, "fit_seconds": round(time.perf_counter() - start, 2)})
+
+    @cached_property
+    def _device(self) -> torch.device:
+        return self._choose_device()
 
     def _checkpoints(self, search: Search) -> CheckpointStore:
         return CheckpointStore(self._artifact_url, search.id)
@@ -218,6 +229,23 @@ def proxy_space(search: Search, num_classes: int) -> SearchSpace:
     """Return the space of the networks that a search really trains."""
     return search.space.proxy(
         resolution=search.config.proxy_resolution, width=search.config.proxy_width, num_classes=num_classes
+    )
+
+
+def _on_epoch(config: SearchConfig, report: Report) -> Callable[[int, float], None]:
+    """Return what passes a fit's epochs on as a step's progress."""
+    epochs = config.gcn_epochs
+    return lambda epoch, loss: report(_FIT_SHARE * epoch / epochs, {"epoch": epoch, "epochs": epochs, "loss": loss})
+
+
+def _gcn_training(config: SearchConfig) -> GCNTrainingConfig:
+    return GCNTrainingConfig(
+        hidden_sizes=config.gcn_hidden_sizes,
+        epochs=config.gcn_epochs,
+        learning_rate=config.gcn_learning_rate,
+        weight_decay=config.gcn_weight_decay,
+        milestones=config.gcn_milestones,
+        decay=config.gcn_decay,
     )
 
 

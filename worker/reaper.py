@@ -1,4 +1,4 @@
-"""The reaper: takes back the steps of silent workers and wakes what was lost; Celery beat sets its pace.
+"""The reaper: takes back the steps of silent workers, wakes what was lost, and tidies up; Celery beat sets its pace.
 
 It has a queue and a process of its own, without torch (``celery -A worker.reaper worker --beat --queues reap --pool
 solo``): behind hours of training in the workers' queue it would come too late.
@@ -11,9 +11,13 @@ from app.db.engine import get_engine
 from app.logging import configure_logging
 from app.queue import make_celery, wake
 from app.settings import get_settings
+from worker.retention import Retention
 from worker.store import PostgresStore
 
 REAP = "nasatlas.reap"
+TIDY = "nasatlas.tidy"
+
+TIDY_INTERVAL_S = 30.0
 
 
 def make_reaper_app() -> Celery:
@@ -21,8 +25,11 @@ def make_reaper_app() -> Celery:
     settings = get_settings()
     celery = make_celery(settings)
     celery.conf.update(
-        task_routes={REAP: {"queue": "reap"}},
-        beat_schedule={"reap": {"task": REAP, "schedule": settings.reap_s, "options": {"expires": settings.reap_s}}},
+        task_routes={REAP: {"queue": "reap"}, TIDY: {"queue": "reap"}},
+        beat_schedule={
+            "reap": {"task": REAP, "schedule": settings.reap_s, "options": {"expires": settings.reap_s}},
+            "tidy": {"task": TIDY, "schedule": TIDY_INTERVAL_S, "options": {"expires": TIDY_INTERVAL_S}},
+        },
     )
     return celery
 
@@ -43,3 +50,11 @@ def reap() -> None:
     settings = get_settings()
     store = PostgresStore(get_engine(settings.required_database_url()), lease_s=settings.lease_s)
     wake(store.reap(max_attempts=settings.max_attempts, rewake_s=settings.rewake_s))
+
+
+@app.task(name=TIDY)
+def tidy() -> None:
+    """Delete outdated searches, the artifacts of deleted ones, and measure the artifacts of the others."""
+    settings = get_settings()
+    engine = get_engine(settings.required_database_url())
+    Retention(engine, settings.artifacts(), settings.retention_days).sweep()

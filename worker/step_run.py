@@ -1,5 +1,6 @@
 """Running one claimed step: work in this thread, heartbeats in another, and what becomes of the result."""
 
+import errno
 import threading
 import time
 import traceback
@@ -18,7 +19,10 @@ from worker.store import Claim, PostgresStore
 
 log = structlog.get_logger(__name__)
 
-Ending = Literal["done", "handed back", "fenced off", "failed"]
+Ending = Literal["done", "handed back", "put off", "fenced off", "failed"]
+
+_TEMPORARY = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ENETDOWN, errno.ETIMEDOUT}
+"""What an artifact store says when it is full or away: nothing is wrong with the search, and it can be mended."""
 
 STORE_PATIENCE_S = 120.0
 """How long a step waits for a database that is away (a crash restart) before it gives up."""
@@ -136,6 +140,7 @@ class StepRunner:
         worker: Name of this worker's child.
         heartbeat_s: Seconds between heartbeats.
         shard_size: Architectures in one evaluation step.
+        max_attempts: How often a step may be put off, or kill its worker, before its search fails.
     """
 
     store: PostgresStore
@@ -144,14 +149,18 @@ class StepRunner:
     worker: str
     heartbeat_s: float
     shard_size: int
+    max_attempts: int
 
-    def run(self, step_id: int) -> Ending | None:
-        """Claim a step and do it; None where there was nothing to do."""
-        claim = self.store.claim(step_id, self.worker)
+    def run_next(self) -> Ending | None:
+        """Claim the step whose turn it is and do it; None where there was nothing to do."""
+        claim = self.store.claim_fairest(self.worker)
         if claim is None:
             return None
         with structlog.contextvars.bound_contextvars(
-            search_id=claim.search.id, round_index=claim.step.round_index, step_id=step_id, attempt=claim.step.attempt
+            search_id=claim.search.id,
+            round_index=claim.step.round_index,
+            step_id=claim.step.id,
+            attempt=claim.step.attempt,
         ):
             log.info("step begins", kind=claim.step.kind, shard_index=claim.step.shard_index)
             ending = self._run_claimed(claim)
@@ -176,11 +185,18 @@ class StepRunner:
         except Exception as error:
             # whatever went wrong, the search's owner reads it; the traceback is for the operator's log
             log.exception("step failed", kind=claim.step.kind)
-            reason = readable_reason(claim, error)
-            patiently(lambda: self.store.fail(claim, reason), _go_on)
-            return "failed"
+            return self._give_up(claim, error)
         self.wake(ready)
         return "done"
+
+    def _give_up(self, claim: Claim, error: Exception) -> Ending:
+        """Leave the step for later where that may help, else fail the search."""
+        reason = readable_reason(claim, error)
+        if isinstance(error, OSError) and error.errno in _TEMPORARY:
+            patiently(lambda: self.store.put_off(claim, reason, self.max_attempts), _go_on)
+            return "put off"
+        patiently(lambda: self.store.fail(claim, reason), _go_on)
+        return "failed"
 
 
 def _go_on() -> None:

@@ -7,20 +7,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import Engine, func, update
+from sqlalchemy import Engine, delete, func, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.db import pairs as pairs_db
 from app.db import steps as steps_db
 from app.db import tables as tables_db
+from app.db import turns as turns_db
 from app.db.engine import transaction
-from app.db.models import RoundRow, SearchRow
+from app.db.models import RoundRow, SearchRow, SpaceModelRow
 from app.db.steps import Signal, StepKey
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import SearchSpace
 from app.domain.subspace import Subspace
+from app.domain.whole_space.model_bytes import to_bytes
 from worker.pipeline.ports import LeaseLostError, NewStep, Outcome, Pair, PairSource, Search, Step, StepInterrupted
+
+_MAX_RACES = 100
+"""A claim loses to another worker's at most once per worker that asks at that moment; beyond that the reaper wakes."""
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +50,22 @@ class PostgresStore:
         """Work on a database, with leases of ``lease_s`` seconds."""
         self._engine = engine
         self._lease_s = lease_s
+
+    def claim_fairest(self, worker: str) -> Claim | None:
+        """Claim the ready step whose turn it is; None where none is ready.
+
+        A wake-up only says that there is work. As many are sent as steps become ready and each is answered with one
+        claim, so a step that is passed over is taken with the next one.
+        """
+        for _ in range(_MAX_RACES):
+            with transaction(self._engine) as session:
+                step_id = turns_db.fairest_ready_step(session)
+            if step_id is None:
+                return None
+            # a transaction of its own: two that held one search and waited for another's would wait for each other
+            if (claim := self.claim(step_id, worker)) is not None:
+                return claim
+        return None
 
     def claim(self, step_id: int, worker: str) -> Claim | None:
         """Claim a step; None where another worker has it, or its search is not to be worked on.
@@ -141,6 +162,9 @@ class PostgresStore:
                 .where(RoundRow.search_id == search_id, RoundRow.round_index == step.round_index)
                 .values(**values)
             )
+        if (space := outcome.fitted_space) is not None:
+            session.execute(delete(SpaceModelRow).where(SpaceModelRow.search_id == search_id))
+            session.add(SpaceModelRow(search_id=search_id, model=to_bytes(space.model), report=_json(space.report)))
         if (opened := outcome.opened_round) is not None:
             session.add(
                 RoundRow(search_id=search_id, round_index=opened.round_index, subspace=opened.subspace.to_dict())
@@ -171,6 +195,12 @@ class PostgresStore:
         with transaction(self._engine) as session:
             steps_db.lock_search(session, uuid.UUID(claim.search.id))
             steps_db.fail(session, claim.key, reason)
+
+    def put_off(self, claim: Claim, reason: str, max_attempts: int) -> None:
+        """Leave the step for a later try; the ``max_attempts``-th time fails the search."""
+        with transaction(self._engine) as session:
+            steps_db.lock_search(session, uuid.UUID(claim.search.id))
+            steps_db.put_off(session, claim.key, reason, max_attempts)
 
     def request_release(self, worker: str) -> None:
         """Ask for the steps of a worker's children to be handed back, because the worker shuts down."""

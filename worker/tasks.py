@@ -20,7 +20,7 @@ def _runner() -> StepRunner:
     return StepRunner(
         store=store(),
         networks=TorchNetworks(
-            device=_device(),
+            choose_device=_device,
             data_root=settings.data_root,
             artifact_url=settings.artifacts(),
             num_processes=settings.training_processes,
@@ -30,6 +30,7 @@ def _runner() -> StepRunner:
         worker=f"{worker_name()}/{os.getpid()}",
         heartbeat_s=settings.heartbeat_s,
         shard_size=settings.shard_size,
+        max_attempts=settings.max_attempts,
     )
 
 
@@ -41,5 +42,5 @@ def _device() -> torch.device:
 
 @app.task(name=RUN_STEP)
 def run_step(step_id: int) -> None:
-    """Claim a step and do it."""
-    _runner().run(step_id)
+    """Claim a step and do it: the one whose turn it is, which need not be the one that became ready and is named."""
+    _runner().run_next()

@@ -1,5 +1,7 @@
 """What routes ask for: the database, the settings, and the errors that every route can answer with."""
 
+import difflib
+from collections import Counter
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -7,18 +9,48 @@ from fastapi_rfc9457 import Problem
 from fastapi_rfc9457.server import problems
 from sqlalchemy import Engine
 
-from app.errors import InternalError, InvalidRequestError, UnavailableError
+from app.errors import (
+    FieldError,
+    ForbiddenError,
+    InternalError,
+    InvalidRequestError,
+    TooManyRequestsError,
+    UnauthorizedError,
+    UnavailableError,
+)
 from app.settings import Settings
 
 
-def _settings(request: Request) -> Settings:
+# async, though they wait for nothing: FastAPI sends plain functions to a thread, which costs more than a lookup's query
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def _engine(request: Request) -> Engine:
+async def _engine(request: Request) -> Engine:
     engine: Engine = request.app.state.engine
     return engine
+
+
+async def only_known_parameters(request: Request) -> None:
+    """Refuse query parameters that the route does not have, or that are given twice: a misspelt limit is no limit.
+
+    Raises:
+        InvalidRequestError: With the names that the route has.
+    """
+    route = request.scope["route"]
+    operation = request.app.openapi()["paths"][route.path_format][request.method.lower()]
+    known = [p["name"] for p in operation.get("parameters", ()) if p["in"] == "query"]
+    found = []
+    for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known) or 'none here'}"
+            found.append(FieldError(loc=["query", name], msg=f"there is no parameter {name}; {hint}"))
+        elif times > 1:
+            found.append(FieldError(loc=["query", name], msg=f"{name} is given {times} times; give it once"))
+    if found:
+        raise InvalidRequestError(detail=found[0].msg, errors=found)
 
 
 AppSettings = Annotated[Settings, Depends(_settings)]
@@ -27,4 +59,9 @@ Database = Annotated[Engine, Depends(_engine)]
 
 def errors(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
     """Return the ``responses`` of a route that can answer with these problems, besides those of every route."""
+    return open_errors(*kinds, UnauthorizedError, ForbiddenError, TooManyRequestsError)
+
+
+def open_errors(*kinds: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """Return the ``responses`` of a route that anybody may ask, whoever they are."""
     return problems(*kinds, InvalidRequestError, InternalError, UnavailableError)

@@ -1,6 +1,7 @@
 """A search's progress as server-sent events, polled from the database without holding a connection in between."""
 
 import asyncio
+import contextlib
 import signal
 import threading
 import uuid
@@ -13,11 +14,12 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
+from app.api.authentication import Reader
 from app.api.dependencies import Database, errors
 from app.db.engine import transaction
 from app.errors import SearchNotFoundError
 from app.schemas.search import SearchView
-from app.services import lifecycle, search_view
+from app.services import api_keys, lifecycle, search_view
 
 router = APIRouter(prefix="/search", tags=["searches"])
 
@@ -62,10 +64,10 @@ class ServerStop:
                     signal.signal(number, handler)
 
 
-def _existing(search_id: uuid.UUID, engine: Database) -> uuid.UUID:
+def _existing(search_id: uuid.UUID, engine: Database, caller: Reader) -> uuid.UUID:
     # before the stream begins, while there can still be a 404
     with transaction(engine) as session:
-        lifecycle.require(session, search_id)
+        lifecycle.require(session, search_id, caller)
     return search_id
 
 
@@ -76,7 +78,7 @@ def _existing(search_id: uuid.UUID, engine: Database) -> uuid.UUID:
     responses=errors(SearchNotFoundError),
 )
 async def events(
-    search_id: Annotated[uuid.UUID, Depends(_existing)], engine: Database, request: Request
+    search_id: Annotated[uuid.UUID, Depends(_existing)], engine: Database, request: Request, caller: Reader
 ) -> AsyncIterator[ServerSentEvent]:
     """Stream the search (as `GET /search/{id}` gives it) whenever it changes, until it is over.
 
@@ -84,14 +86,19 @@ async def events(
     connection alive while nothing happens.
     """
 
-    def read() -> SearchView:
-        with transaction(engine) as session:
-            return search_view.read_one(session, search_id)
+    def read() -> SearchView | None:
+        """The search; None once it is deleted, or the caller's key no longer valid."""
+        with transaction(engine) as session, contextlib.suppress(SearchNotFoundError):
+            if api_keys.still_valid(session, caller):
+                return search_view.read_one(session, search_id, caller)
+        return None
 
     stop: ServerStop = request.app.state.server_stop
     last: SearchView | None = None
     while not stop:
         search = await run_in_threadpool(read)
+        if search is None:
+            return
         if last is None or search.state != last.state:
             yield ServerSentEvent(event="state", data=search)
         elif search.model_copy(update={"eta_s": None}) != last.model_copy(update={"eta_s": None}):

@@ -4,7 +4,9 @@ import uuid
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
+from fastapi.concurrency import run_in_threadpool
 
+from app.api.authentication import Reader
 from app.api.dependencies import Database, errors
 from app.domain.lookup_table import BAND_DEPTH
 from app.errors import (
@@ -18,13 +20,15 @@ from app.errors import (
 )
 from app.schemas.lookup import LookupAnswer, ParetoAnswer
 from app.services import lookup as lookup_service
+from app.services import space_lookup
 
 router = APIRouter(prefix="/lookup", tags=["lookup"])
 
 _ERRORS = (SearchNotFoundError, NoTableError, RoundNotFoundError, TableNotReadyError)
 
 SearchId = Annotated[
-    uuid.UUID | None, Query(description="The search whose table is asked; by default the latest succeeded one.")
+    uuid.UUID | None,
+    Query(description="The search whose table is asked; by default the latest succeeded one that you may see."),
 ]
 RoundIndex = Annotated[
     int | None, Query(ge=0, lt=2**31, description="The round whose table is asked; by default the search's last one.")
@@ -35,9 +39,11 @@ def _limit(description: str) -> Any:
     return Query(ge=0, allow_inf_nan=False, description=description)
 
 
+# async with one hop to a thread for the queries: of a plain function FastAPI sends the answer to a thread as well
 @router.get("", summary="The best architectures under limits", responses=errors(*_ERRORS, DeviceNotFoundError))
-def look_up(
+async def look_up(
     engine: Database,
+    caller: Reader,
     max_madds: Annotated[float | None, _limit("In millions.")] = None,
     max_params: Annotated[float | None, _limit("In millions.")] = None,
     max_latency_ms: Annotated[float | None, _limit("In milliseconds, on `device`.")] = None,
@@ -46,16 +52,35 @@ def look_up(
     ] = None,
     search_id: SearchId = None,
     round_index: RoundIndex = None,
+    scope: Annotated[
+        Literal["table", "space"],
+        Query(description="A round's table, or the whole search space by the predictor fitted on all rounds' pairs."),
+    ] = "table",
     limit: Annotated[int, Query(ge=1, le=BAND_DEPTH, description="How many.")] = 10,
 ) -> LookupAnswer:
-    """Return the architectures of a lookup table with the highest predicted accuracy among those within all limits.
+    """Return the architectures with the highest predicted accuracy among those within all limits.
 
-    The answer is exact: what a scan of the whole table would give. Limits that nothing meets give no items, a
-    message and the feasible ranges.
+    A table's answer is exact: what a scan of the whole table would give. A table holds the last round's subspace; for
+    limits that it does not reach, ask the whole space. Limits that nothing meets give no items, a message and the
+    feasible ranges.
     """
     _check_device(device, max_latency_ms)
-    return lookup_service.look_up(
+    if scope == "space":
+        if round_index is not None:
+            raise _refused("round_index", "the whole space belongs to no round; leave it out, or ask scope=table")
+        return await run_in_threadpool(
+            space_lookup.look_up_space,
+            engine,
+            caller,
+            search_id=search_id,
+            max_madds=max_madds,
+            max_params=max_params,
+            limit=limit,
+        )
+    return await run_in_threadpool(
+        lookup_service.look_up,
         engine,
+        caller,
         search_id=search_id,
         round_index=round_index,
         max_madds=max_madds,
@@ -67,19 +92,23 @@ def look_up(
 @router.get("/pareto", summary="A table's Pareto front", responses=errors(*_ERRORS))
 def pareto(
     engine: Database,
+    caller: Reader,
     cost: Annotated[Literal["multi_adds", "params"], Query(description="Accuracy over which cost.")] = "multi_adds",
     search_id: SearchId = None,
     round_index: RoundIndex = None,
 ) -> ParetoAnswer:
     """Return all architectures that no other beats in both predicted accuracy and the cost, cheapest first."""
-    return lookup_service.pareto(engine, search_id=search_id, round_index=round_index, cost=cost)
+    return lookup_service.pareto(engine, caller, search_id=search_id, round_index=round_index, cost=cost)
 
 
 def _check_device(device: str | None, max_latency_ms: float | None) -> None:
     if max_latency_ms is not None and device is None:
-        msg = "max_latency_ms is the latency on a device; name it with device"
-        raise InvalidRequestError(detail=msg, errors=[FieldError(loc=["query", "device"], msg=msg)])
+        raise _refused("device", "max_latency_ms is the latency on a device; name it with device")
     if device is not None:
         raise DeviceNotFoundError(
             detail=f"there is no device named {device!r}, none is registered; limit max_madds or max_params instead"
         )
+
+
+def _refused(parameter: str, msg: str) -> InvalidRequestError:
+    return InvalidRequestError(detail=msg, errors=[FieldError(loc=["query", parameter], msg=msg)])

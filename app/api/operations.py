@@ -2,24 +2,25 @@
 
 from importlib.metadata import version
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.responses import Response
 
-from app.api.dependencies import AppSettings, Database, errors
+from app.api.authentication import check_may_read_metrics
+from app.api.dependencies import AppSettings, Database, errors, open_errors
 from app.schemas.operations import Health, Readiness
 from app.services import health
 
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/healthz", summary="Is the process alive?", responses=errors())
+@router.get("/healthz", summary="Is the process alive?", responses=open_errors())
 def healthz() -> Health:
     """Answer as long as the process can answer anything; nothing else is looked at."""
     return Health(version=version("nasatlas"))
 
 
-@router.get("/readyz", summary="Can it do its work?", responses=errors())
+@router.get("/readyz", summary="Can it do its work?", responses=open_errors())
 def readyz(engine: Database, settings: AppSettings) -> Readiness:
     """Check the database, its schema and the broker; 503 names what is missing."""
     health.check_ready(engine, settings)
@@ -30,6 +31,7 @@ def readyz(engine: Database, settings: AppSettings) -> Readiness:
     "/metrics",
     summary="Prometheus metrics",
     response_class=Response,
+    dependencies=[Depends(check_may_read_metrics)],
     responses={200: {"content": {"text/plain": {}}}, **errors()},
 )
 def metrics(request: Request) -> Response:

@@ -20,11 +20,12 @@ def lookup(
     max_params: Annotated[float | None, typer.Option(help="Limit of the parameters, in millions.")] = None,
     search_id: Annotated[str | None, typer.Option("--search-id", "--search", help="Default: the latest.")] = None,
     round_index: RoundIndex = None,
+    scope: Annotated[str, typer.Option(help="table: a round's; space: all architectures of the space.")] = "table",
     limit: Annotated[int, typer.Option(help="How many architectures, 1 to 100.")] = 10,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the best architectures under limits, from a search's table."""
+    """Find the best architectures under limits, from a search's table or its whole space."""
     with connect(get_settings(), url, Notices()) as connection:
         answer = connection.api.get(
             "/lookup",
@@ -32,6 +33,7 @@ def lookup(
             max_params=max_params,
             search_id=search_id,
             round_index=round_index,
+            scope=scope,
             limit=limit,
         )
     if as_json:

@@ -1,9 +1,11 @@
 """The API as the command line sees it: JSON in, JSON out, and problems as command errors."""
 
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
 import httpx2
+from pydantic import SecretStr
 
 from app.cli.errors import FAILED, UNREACHABLE, USAGE, CommandError
 
@@ -26,10 +28,13 @@ class ApiClient:
 
     Args:
         url: Its address.
+        api_key: The key to send with every request, if the service needs one.
         transport: For tests: what carries the requests.
     """
 
-    def __init__(self, url: str, transport: httpx2.BaseTransport | None = None) -> None:
+    def __init__(
+        self, url: str, api_key: SecretStr | None = None, transport: httpx2.BaseTransport | None = None
+    ) -> None:
         self.url = url.rstrip("/")
         try:
             address = httpx2.URL(self.url)
@@ -38,7 +43,9 @@ class ApiClient:
         if address.scheme not in ("http", "https") or not address.host:
             raise CommandError(USAGE, f"{url!r} is no address; give something like http://127.0.0.1:8000")
         # the environment's proxies are for the outside world, not for a service on this machine
-        self._client = httpx2.Client(base_url=address, timeout=TIMEOUT_S, transport=transport, trust_env=False)
+        self._client = httpx2.Client(
+            base_url=address, headers=_headers(api_key), timeout=TIMEOUT_S, transport=transport, trust_env=False
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -70,11 +77,22 @@ class ApiClient:
         raise _problem(response.status_code, answer if isinstance(answer, dict) else {})
 
 
+def _headers(api_key: SecretStr | None) -> dict[str, str]:
+    if api_key is None:
+        return {}
+    key = api_key.get_secret_value().strip()
+    if not key.isascii() or not key.isprintable():
+        raise CommandError(USAGE, "NASATLAS_API_KEY is no key: it has other characters than a key's")
+    return {"Authorization": f"Bearer {key}"}
+
+
 def _problem(status: int, problem: dict[str, Any]) -> CommandError:
     """The service's problem as a command error: its title, and each thing that is wrong with its place."""
     unreachable_or_failed = UNREACHABLE if status in (502, 503, 504) else FAILED
     exit_code = USAGE if status < 500 else unreachable_or_failed
     errors = problem.get("errors") or []
     details = tuple(f"{'.'.join(map(str, error['loc'][1:])) or 'request'}: {error['msg']}" for error in errors)
+    if status == HTTPStatus.UNAUTHORIZED:
+        details = ("set NASATLAS_API_KEY to a valid key; who runs the service makes one with: nasatlas keys create",)
     title, detail = problem.get("title", f"status {status}"), problem.get("detail")
     return CommandError(exit_code, title if details or not detail else f"{title}: {detail}", details)

@@ -8,7 +8,8 @@ from app.cli.client import ApiClient
 from app.cli.console import Notices
 from app.cli.errors import UNREACHABLE, CommandError
 from app.embedded.errors import EmbeddedStackError
-from app.embedded.running_stack import find_running_stack
+from app.embedded.process_table import is_alive
+from app.embedded.running_stack import RunningStack, find_running_stack
 from app.embedded.stack import Stack
 from app.settings import Settings
 
@@ -20,18 +21,29 @@ class Connection:
     Attributes:
         api: Its API.
         stack: The embedded stack that this command started for it; None where it runs anyway.
+        joined: The stack of another command on this machine, None where the service is elsewhere.
     """
 
     api: ApiClient
     stack: Stack | None = None
+    joined: RunningStack | None = None
 
     def check(self) -> None:
-        """Check that the programs of our own stack still run.
+        """Keep the programs of our own stack up.
 
         Raises:
-            CommandError: If one has ended by itself.
+            CommandError: If one ends again and again, or cannot be started again; or if the service was another
+                command's, and that has ended.
         """
-        failures = self.stack.failures() if self.stack is not None else []
+        if self.joined is not None and not is_alive(self.joined.pid):
+            raise CommandError(
+                UNREACHABLE,
+                "the command that ran the service has ended, and the service with it; `nasatlas serve` would stay",
+            )
+        try:
+            failures = self.stack.keep_up() if self.stack is not None else []
+        except EmbeddedStackError as error:
+            raise CommandError(UNREACHABLE, str(error)) from error
         if failures:
             raise CommandError(UNREACHABLE, "\n".join(map(str, failures)))
 
@@ -53,10 +65,11 @@ def connect(
         CommandError: If there is no service and none can be started.
     """
     running = find_running_stack(settings.state_dir)
-    address = url or settings.url or (running.api_url if running is not None else None)
+    given = url or settings.url
+    address = given or (running.api_url if running is not None else None)
     if address is not None:
-        with ApiClient(address) as api:
-            yield Connection(api)
+        with ApiClient(address, settings.api_key) as api:
+            yield Connection(api, joined=None if given else running)
         return
     if not may_start:
         raise CommandError(
@@ -67,7 +80,7 @@ def connect(
     try:
         with (
             Stack(settings.state_dir, with_workers=with_workers, on_phase=notices.phase) as stack,
-            ApiClient(stack.url) as api,
+            ApiClient(stack.url, settings.api_key) as api,
         ):
             yield Connection(api, stack)
     except EmbeddedStackError as error:

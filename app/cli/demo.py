@@ -20,13 +20,15 @@ REQUEST = {
     "seed": 0,
     "target_madds": [400, 360],
 }
-LOOKUPS: tuple[dict[str, float], ...] = (
+LOOKUPS: tuple[dict[str, Any], ...] = (
     {},
     {"max_madds": 450},
     {"max_madds": 400},
     {"max_madds": 380, "max_params": 4.0},
     {"max_madds": 360},
-    {"max_madds": 200},
+    {"max_madds": 300},
+    {"max_madds": 300, "scope": "space"},
+    {"max_madds": 250, "scope": "space"},
 )
 
 
@@ -59,7 +61,7 @@ def _print(search: dict[str, Any], found: list[dict[str, Any]]) -> None:
     tables.print_search(console, search)
     table = Table("limits", "predicted", "multi-adds", "parameters", "architecture")
     for lookup in found:
-        limits = ", ".join(f"{name}={value:g}" for name, value in lookup["limits"].items()) or "none"
+        limits = ", ".join(f"{name}={value}" for name, value in lookup["limits"].items()) or "none"
         items = lookup["answer"]["items"]
         if items:
             best = items[0]

@@ -1,12 +1,12 @@
 """Follows a search until it is over."""
 
+import contextlib
 import time
 from typing import Any
 
-from app.cli.client import UnreachableError
 from app.cli.connection import Connection
 from app.cli.console import Notices
-from app.cli.errors import FAILED, CommandError
+from app.cli.errors import FAILED, UNREACHABLE, CommandError
 from app.cli.progress import display
 
 POLL_S = 0.5
@@ -30,6 +30,10 @@ def follow(connection: Connection, search_id: str, notices: Notices) -> dict[str
                     break
                 time.sleep(POLL_S)
     except KeyboardInterrupt:
+        if connection.stack is not None:
+            # or it would go on by itself, before anything else, as soon as a service runs here again
+            with contextlib.suppress(CommandError):
+                connection.api.post(f"/search/{search_id}/cancel")
         notices.say(_farewell(connection, search_id))
         raise
     except CommandError as error:
@@ -52,8 +56,8 @@ def _read(connection: Connection, search_id: str) -> dict[str, Any]:
         try:
             search: dict[str, Any] = connection.api.get(f"/search/{search_id}")
             return search
-        except UnreachableError:
-            if time.monotonic() > deadline:
+        except CommandError as error:
+            if error.exit_code != UNREACHABLE or time.monotonic() > deadline:
                 raise
             time.sleep(POLL_S)
 

@@ -13,7 +13,7 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from app.cli import architectures, demo, searches, services
+from app.cli import architectures, demo, keys, searches, services
 from app.cli.console import Notices, print_json
 from app.cli.errors import INTERRUPTED, OK, USAGE, CommandError
 from app.cli.options import AsJson
@@ -40,6 +40,7 @@ for command in (
     demo.demo,
 ):
     app.command()(command)
+app.add_typer(keys.commands, name="keys")
 
 
 @app.command()

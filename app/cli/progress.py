@@ -121,6 +121,7 @@ def _words(stage: str, current: dict[str, Any], search: dict[str, Any]) -> str:
     return {
         "evaluating_subnetworks": f"evaluating {config['num_sampled']} sub-networks",
         "fitting_gcn": "fitting the GCN" + (f" to {size:,} architectures" if size else ""),
+        "fitting_space": "fitting the whole space",
         "reevaluating": f"re-evaluating the top {config['num_reevaluated']}",
     }[stage]
 

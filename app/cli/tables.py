@@ -95,7 +95,8 @@ def print_lookup(console: Console, answer: dict[str, Any], title: str | None = N
     console.print(table)
     best = answer["items"][0]
     console.print(f"best: {best['readable']}")
-    console.print(f"from {answer['num_rows']:,} rows: search {answer['search_id']}, round {answer['round_index'] + 1}")
+    which = "the whole space" if answer["round_index"] is None else f"round {answer['round_index'] + 1}"
+    console.print(f"from {answer['num_rows']:,} architectures: search {answer['search_id']}, {which}")
 
 
 def print_pairs(console: Console, pairs: list[dict[str, Any]]) -> None:

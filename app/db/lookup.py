@@ -60,6 +60,17 @@ class TableRow:
     params: int
 
 
+@dataclass(frozen=True)
+class FoundSpace:
+    """The search that was asked, and the predictor of its whole space if that is fitted."""
+
+    search_id: uuid.UUID
+    state: str
+    space: dict[str, Any]
+    config: dict[str, Any]
+    model_id: int | None
+
+
 _COLUMNS = "subspace_index, predicted_accuracy, multi_adds, params"
 
 _FIND = """
@@ -68,12 +79,21 @@ _FIND = """
     from searches s
     left join lookup_tables t
         on t.search_id = s.id and t.round_index = coalesce(cast(:round_index as integer), s.num_rounds - 1)
-    where s.id = {search}
+    where s.id = {search} and (cast(:owner as text) is null or s.owner = :owner)
 """
+_LATEST = """(
+    select id from searches where state = 'succeeded' and (cast(:owner as text) is null or owner = :owner)
+    order by finished_at desc, id limit 1
+)"""
+_FIND_SPACE = """
+    select s.id, s.state, s.search_space, s.config, m.id from searches s left join space_models m on m.search_id = s.id
+    where s.id = {search} and (cast(:owner as text) is null or s.owner = :owner)
+"""
+_FIND_SPACE_GIVEN = text(_FIND_SPACE.format(search=":search_id"))
+_FIND_SPACE_LATEST = text(_FIND_SPACE.format(search=_LATEST))
+_SPACE_MODEL = text("select model from space_models where id = :id")
 _FIND_GIVEN = text(_FIND.format(search=":search_id"))
-_FIND_LATEST = text(
-    _FIND.format(search="(select id from searches where state = 'succeeded' order by finished_at desc, id limit 1)")
-)
+_FIND_LATEST = text(_FIND.format(search=_LATEST))
 _TOP = text(f"""
     select {_COLUMNS} from lookup_rows
     where table_id = :table_id and band is not null and band < :num_rows
@@ -93,11 +113,17 @@ _FRONT = """
     order by predicted_accuracy desc, subspace_index
 """
 _FRONTS = {cost: text(_FRONT.format(columns=_COLUMNS, cost=cost)) for cost in ("multi_adds", "params")}
-_PAIRS = text("""
+_KNOWN = """
     select source, code, accuracy from pairs
-    where search_id = :search_id and round_index = :round_index and source in ('sampled', 'reevaluated')
-        and code = any(:codes)
-""")
+    where search_id = :search_id and source in ('sampled', 'reevaluated') {among}
+    order by round_index
+"""
+_OF_ROUND, _OF_CODES = "and round_index = :round_index", "and code = any(:codes)"
+_KNOWN_AMONG = {
+    (True, True): text(_KNOWN.format(among=f"{_OF_ROUND} {_OF_CODES}")),
+    (True, False): text(_KNOWN.format(among=_OF_ROUND)),
+    (False, True): text(_KNOWN.format(among=_OF_CODES)),
+}
 _SUBSPACE = text("""
     select s.search_space, s.config, r.subspace
     from searches s join rounds r on r.search_id = s.id
@@ -112,12 +138,18 @@ def reading(engine: Engine) -> Iterator[Connection]:
         yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
-def find_table(connection: Connection, search_id: uuid.UUID | None, round_index: int | None) -> FoundTable | None:
-    """Return a search, by default the latest succeeded one, with the table of a round, by default of its last one."""
+def find_table(
+    connection: Connection, search_id: uuid.UUID | None, round_index: int | None, owner: str | None
+) -> FoundTable | None:
+    """Return a search, by default the latest succeeded one, with the table of a round, by default of its last one.
+
+    With an owner only that owner's searches are looked at.
+    """
+    parameters = {"round_index": round_index, "owner": owner}
     if search_id is None:
-        row = connection.execute(_FIND_LATEST, {"round_index": round_index}).one_or_none()
+        row = connection.execute(_FIND_LATEST, parameters).one_or_none()
     else:
-        row = connection.execute(_FIND_GIVEN, {"round_index": round_index, "search_id": search_id}).one_or_none()
+        row = connection.execute(_FIND_GIVEN, parameters | {"search_id": search_id}).one_or_none()
     if row is None:
         return None
     found_id, state, num_rounds, table_id, *columns = row
@@ -144,16 +176,43 @@ def pareto_front(connection: Connection, table_id: int, cost: Literal["multi_add
 
 
 def accuracies(
-    connection: Connection, search_id: uuid.UUID, round_index: int, codes: Sequence[str]
+    connection: Connection, search_id: uuid.UUID, round_index: int | None, codes: Sequence[str] | None = None
 ) -> dict[tuple[str, str], float]:
-    """Return the accuracies of architectures that were evaluated in a round, by source and code."""
-    parameters = {"search_id": search_id, "round_index": round_index, "codes": list(codes)}
-    return {(source, code): accuracy for source, code, accuracy in connection.execute(_PAIRS, parameters)}
+    """Return the accuracies of evaluated architectures by source and code.
+
+    Args:
+        connection: The database.
+        search_id: The search.
+        round_index: The round they were evaluated in; None: the latest of any round, of the codes.
+        codes: The architectures; None: all of the round.
+    """
+    given = {"search_id": search_id, "round_index": round_index, "codes": None if codes is None else list(codes)}
+    parameters = {name: value for name, value in given.items() if value is not None}
+    rows = connection.execute(_KNOWN_AMONG[round_index is not None, codes is not None], parameters)
+    return {(source, code): accuracy for source, code, accuracy in rows}
+
+
+def find_space(connection: Connection, search_id: uuid.UUID | None, owner: str | None) -> FoundSpace | None:
+    """Return a search, by default the latest succeeded one, with the id of its whole space's predictor.
+
+    With an owner only that owner's searches are looked at.
+    """
+    if search_id is None:
+        row = connection.execute(_FIND_SPACE_LATEST, {"owner": owner}).one_or_none()
+    else:
+        row = connection.execute(_FIND_SPACE_GIVEN, {"owner": owner, "search_id": search_id}).one_or_none()
+    return None if row is None else FoundSpace(*row)
+
+
+def read_space_model(connection: Connection, model_id: int) -> bytes | None:
+    """Return the bytes of a whole space's predictor; None if there is no such."""
+    model = connection.execute(_SPACE_MODEL, {"id": model_id}).scalar_one_or_none()
+    return None if model is None else bytes(model)
 
 
 def read_subspace(
     connection: Connection, search_id: uuid.UUID, round_index: int
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Return the JSON of a search's space and configuration, and of a round's subspace."""
-    space, config, subspace = connection.execute(_SUBSPACE, {"search_id": search_id, "round_index": round_index}).one()
-    return space, config, subspace
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]] | None:
+    """Return the JSON of a search's space and configuration, and of a round's subspace; None if there is no such."""
+    row = connection.execute(_SUBSPACE, {"search_id": search_id, "round_index": round_index}).one_or_none()
+    return None if row is None else (row[0], row[1], row[2])

@@ -14,19 +14,21 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     SmallInteger,
     Text,
     UniqueConstraint,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, REAL, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL, UUID
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 SEARCH_STATES = ("queued", "running", "cancelling", "cancelled", "failed", "succeeded")
-STEP_KINDS = ("train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard", "advance")
+STEP_KINDS = ("train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard", "fit_space", "advance")
 STEP_STATES = ("ready", "leased", "done", "failed")
 PAIR_SOURCES = ("sampled", "reevaluated")
+SCOPES = ("read", "submit", "admin")
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
@@ -43,9 +45,23 @@ class SearchRow(Base):
     """One search: what was asked, where it stands, what it found."""
 
     __tablename__ = "searches"
-    __table_args__ = (_one_of("state", SEARCH_STATES), Index("searches_by_age", "created_at", "id"))
+    __table_args__ = (
+        _one_of("state", SEARCH_STATES),
+        Index("searches_by_age", "created_at", "id"),
+        Index("searches_by_owner", "owner", "created_at", "id"),
+        Index(
+            "searches_idempotent",
+            "owner",
+            "idempotency_key",
+            unique=True,
+            # searches made without keys have no owner, and must not be made twice either
+            postgresql_nulls_not_distinct=True,
+            postgresql_where=text("idempotency_key is not null"),
+        ),
+    )
 
     id: Mapped[uuid.UUID] = mapped_column(UUID(as_uuid=True), primary_key=True, default=uuid.uuid4)
+    owner: Mapped[str | None] = mapped_column(Text, comment="Whose it is; null: made without keys.")
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[dt.datetime | None]
     finished_at: Mapped[dt.datetime | None]
@@ -57,9 +73,65 @@ class SearchRow(Base):
     config: Mapped[dict[str, Any]]
     num_rounds: Mapped[int] = mapped_column(Integer)
     request: Mapped[dict[str, Any]]
-    idempotency_key: Mapped[str | None] = mapped_column(Text, unique=True)
+    idempotency_key: Mapped[str | None] = mapped_column(Text)
     final_code: Mapped[str | None] = mapped_column(Text)
     final_accuracy: Mapped[float | None] = mapped_column(Float)
+    expected_rows: Mapped[int] = mapped_column(
+        BigInteger, server_default="0", comment="Rows that its lookup tables will have at most."
+    )
+    artifact_bytes: Mapped[int] = mapped_column(
+        BigInteger, server_default="0", comment="Size of its checkpoints when they were last measured."
+    )
+    artifacts_measured_at: Mapped[dt.datetime | None]
+    last_claimed_at: Mapped[dt.datetime | None] = mapped_column(
+        comment="When a worker last took a step of it; owners take turns by it."
+    )
+
+
+class ApiKeyRow(Base):
+    """A key of an owner. Only its hash is stored; of 256 random bits a plain SHA-256 cannot be undone."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        CheckConstraint(f"scopes <@ array[{', '.join(map(repr, SCOPES))}]", name="scopes_known"),
+        CheckConstraint("cardinality(scopes) > 0", name="scopes_some"),
+        CheckConstraint("owner <> ''", name="owner_named"),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(UUID(as_uuid=True), primary_key=True, default=uuid.uuid4)
+    name: Mapped[str] = mapped_column(Text)
+    owner: Mapped[str] = mapped_column(Text, index=True)
+    key_hash: Mapped[str] = mapped_column(Text, unique=True, comment="SHA-256, in hexadecimal")
+    prefix: Mapped[str] = mapped_column(Text, comment="The key's first letters, to tell keys apart.")
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    rate_limit_per_minute: Mapped[int | None] = mapped_column(Integer)
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[dt.datetime | None]
+    revoked_at: Mapped[dt.datetime | None]
+    last_used_at: Mapped[dt.datetime | None] = mapped_column(comment="To the minute.")
+
+
+class LoginSessionRow(Base):
+    """A browser that has logged in with a key: good as long as both the session and its key are."""
+
+    __tablename__ = "login_sessions"
+
+    token_hash: Mapped[str] = mapped_column(Text, primary_key=True, comment="SHA-256 of the cookie, in hexadecimal")
+    key_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[dt.datetime] = mapped_column(index=True)
+
+
+class DeletedSearchRow(Base):
+    """What is left of a deleted search until its artifacts are gone as well."""
+
+    __tablename__ = "deleted_searches"
+
+    search_id: Mapped[uuid.UUID] = mapped_column(UUID(as_uuid=True), primary_key=True)
+    deleted_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    due_at: Mapped[dt.datetime] = mapped_column(
+        server_default=func.now(), index=True, comment="When its artifacts are to be removed (again)."
+    )
 
 
 class RoundRow(Base):
@@ -116,6 +188,9 @@ class StepRow(Base):
     started_at: Mapped[dt.datetime | None]
     finished_at: Mapped[dt.datetime | None]
     lease_expires_at: Mapped[dt.datetime | None]
+    not_before: Mapped[dt.datetime | None] = mapped_column(
+        comment="A step that was put off is no one's turn until then."
+    )
 
 
 class PairRow(Base):
@@ -130,6 +205,18 @@ class PairRow(Base):
     code: Mapped[str] = mapped_column(Text, primary_key=True)
     accuracy: Mapped[float] = mapped_column(Float, comment="z, a fraction of D_val")
     held_out: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+
+
+class SpaceModelRow(Base):
+    """The predictor of a search's whole space, fitted on the pairs of all rounds; a new one has a new id."""
+
+    __tablename__ = "space_models"
+
+    id: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)
+    search_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("searches.id", ondelete="CASCADE"), unique=True)
+    fitted_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    model: Mapped[bytes] = mapped_column(LargeBinary, comment="safetensors, read by app.domain.whole_space.model_bytes")
+    report: Mapped[dict[str, Any]]
 
 
 class LookupTableRow(Base):

@@ -31,12 +31,15 @@ def insert_search(session: Session, values: dict[str, Any]) -> tuple[uuid.UUID, 
     """Insert a search with its first step, the training of the supernet.
 
     Returns:
-        The ids of the search and of the step; None if another search has the same idempotency key.
+        The ids of the search and of the step; None if another search of the owner has the same idempotency key.
     """
     search_id = session.scalar(
         insert(SearchRow)
         .values(id=uuid.uuid4(), **values)
-        .on_conflict_do_nothing(index_elements=[SearchRow.idempotency_key])
+        .on_conflict_do_nothing(
+            index_elements=[SearchRow.owner, SearchRow.idempotency_key],
+            index_where=SearchRow.idempotency_key.is_not(None),
+        )
         .returning(SearchRow.id)
     )
     if search_id is None:
@@ -54,14 +57,18 @@ def get_search(session: Session, search_id: uuid.UUID, *, lock: bool = False) ->
     return session.scalar(query.with_for_update() if lock else query)
 
 
-def find_by_idempotency_key(session: Session, key: str) -> SearchRow | None:
-    """Return the search that was submitted with an idempotency key."""
-    return session.scalar(select(SearchRow).where(SearchRow.idempotency_key == key))
+def find_by_idempotency_key(session: Session, owner: str | None, key: str) -> SearchRow | None:
+    """Return the search that an owner submitted with an idempotency key."""
+    return session.scalar(
+        select(SearchRow).where(SearchRow.owner.is_not_distinct_from(owner), SearchRow.idempotency_key == key)
+    )
 
 
-def searches_newest_first(state: str | None) -> Select[SearchRow]:
-    """Return the query of all searches, or of those in a state; ordered by :data:`SEARCH_KEY`, descending."""
+def searches_newest_first(state: str | None, owner: str | None) -> Select[SearchRow]:
+    """Return the query of all searches, or of those in a state or of an owner; by :data:`SEARCH_KEY`, descending."""
     query = select(SearchRow).order_by(SearchRow.created_at.desc(), SearchRow.id.desc())
+    if owner is not None:
+        query = query.where(SearchRow.owner == owner)
     return query if state is None else query.where(SearchRow.state == state)
 
 
@@ -141,6 +148,7 @@ def reopen_steps(session: Session, search_id: uuid.UUID) -> list[int]:
             worker=None,
             finished_at=None,
             lease_expires_at=None,
+            not_before=None,
             woken_at=func.now(),
         )
         .execution_options(synchronize_session=False)

@@ -21,6 +21,12 @@ Signal = Literal["go", "cancel", "release", "lost"]
 
 RUNNABLE = ("queued", "running")
 
+PUT_OFF_S = 10.0
+"""How long a step that was put off is let alone."""
+
+MAX_WOKEN = 100
+"""Steps that one sweep of the reaper wakes again."""
+
 _LONG_AGO = dt.datetime.fromtimestamp(0, dt.UTC)
 """A step with this ``woken_at`` is due for waking at the reaper's next sweep."""
 
@@ -72,6 +78,7 @@ def claim(session: Session, step_id: int, *, worker: str, lease_s: float) -> Row
             started_at=func.now(),
             lease_expires_at=_expiry(lease_s),
             release_requested=False,
+            not_before=None,
             error=None,
         )
         .returning(StepRow.__table__)
@@ -81,7 +88,11 @@ def claim(session: Session, step_id: int, *, worker: str, lease_s: float) -> Row
         session.execute(
             update(SearchRow)
             .where(SearchRow.id == claimed.search_id)
-            .values(state="running", started_at=func.coalesce(SearchRow.started_at, func.now()))
+            .values(
+                state="running",
+                started_at=func.coalesce(SearchRow.started_at, func.now()),
+                last_claimed_at=func.clock_timestamp(),
+            )
         )
     return claimed
 
@@ -205,6 +216,28 @@ def request_release(session: Session, worker: str) -> None:
     )
 
 
+def put_off(session: Session, key: StepKey, reason: str, max_failures: int) -> bool:
+    """Make a held step ready again for a later try, because something outside was amiss; False where the lease is lost.
+
+    It counts like a worker's death: what stays amiss fails the search. The reaper wakes the step in its usual time;
+    until ``PUT_OFF_S`` have passed nobody takes it who was woken for another one.
+    The caller has locked the search.
+    """
+    step = session.execute(select(StepRow).where(_held(key)).with_for_update()).scalar_one_or_none()
+    if step is None:
+        return False
+    if step.failures + 1 >= max_failures:
+        return fail(session, key, f"{reason} (tried {step.failures + 1} times; resume the search when it is mended)")
+    step.failures += 1
+    step.state, step.error = "ready", reason
+    step.worker = step.lease_expires_at = None
+    step.woken_at = func.now()
+    step.not_before = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, PUT_OFF_S)
+    session.flush()
+    settle_cancellation(session, step.search_id)
+    return True
+
+
 def expired(session: Session) -> list[tuple[int, uuid.UUID]]:
     """Return (step id, search id) of the steps whose workers are silent for longer than their lease."""
     rows = session.execute(
@@ -244,13 +277,18 @@ def expire(session: Session, step_id: int, max_failures: int) -> None:
 
 
 def due_for_waking(session: Session, rewake_s: float) -> list[int]:
-    """Return the ready steps of runnable searches whose last wake-up is too long ago, and note a new one."""
+    """Return the ready steps of runnable searches whose last wake-up is too long ago, and note a new one.
+
+    At most ``MAX_WOKEN``, those that wait the longest: whoever is woken takes the fairest step, not the one that the
+    message names, so a message for each of a thousand waiting steps would only lengthen the queue.
+    """
     age = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, rewake_s)
     runnable = select(SearchRow.id).where(SearchRow.id == StepRow.search_id, SearchRow.state.in_(RUNNABLE))
     due = (
         select(StepRow.id)
         .where(StepRow.state == "ready", StepRow.woken_at < age, runnable.exists())
-        .order_by(StepRow.id)
+        .order_by(StepRow.woken_at, StepRow.id)
+        .limit(MAX_WOKEN)
         # two reapers neither wait for each other nor wake a step twice
         .with_for_update(skip_locked=True)
     )

@@ -45,6 +45,15 @@ def bit_tables(space: SearchSpace) -> tuple[npt.NDArray[np.float32], ...]:
     )
 
 
+def placed_bit_tables(space: SearchSpace) -> tuple[npt.NDArray[np.float32], ...]:
+    """Return each cell's table at its place among all bits, float32 [num_choices, num_bits]; their rows add up."""
+    width, start, placed = num_bits(space), 0, []
+    for table in bit_tables(space):
+        placed.append(np.pad(table, ((0, 0), (start, width - start - table.shape[1]))))
+        start += table.shape[1]
+    return tuple(placed)
+
+
 def num_bits(space: SearchSpace) -> int:
     """Length of a feature vector: 57 for the 19 cells of FairNAS."""
     return sum(table.shape[1] for table in bit_tables(space))

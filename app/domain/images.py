@@ -62,7 +62,9 @@ def decode_image(encoded: Encoded, resolution: int) -> UInt8Array:
         IndexError,
         TypeError,
     ) as error:
-        raise DataSetError(f"{origin} is a corrupt or truncated image ({error}); replace or remove it") from error
+        # Pillow names the object that it could not identify, with its address in memory
+        reason = "no known format" if isinstance(error, UnidentifiedImageError) else error
+        raise DataSetError(f"{origin} is a corrupt or truncated image ({reason}); replace or remove it") from error
 
 
 def decode_images(

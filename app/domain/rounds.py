@@ -1,5 +1,6 @@
 """The rounds of Algorithm 1: which segment is searched when, what is preserved, and the subspace that follows."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -48,6 +49,15 @@ def round_segments(config: "SearchConfig") -> tuple[tuple[int, ...], ...]:
     assert config.num_rounds is not None, "the configuration must be resolved"
     segments = config.segments if config.segment_order == "front_to_back" else config.segments[::-1]
     return tuple(segments[round_index % len(segments)] for round_index in range(config.num_rounds))
+
+
+def max_table_rows(space: SearchSpace, config: "SearchConfig") -> int:
+    """Return how many rows the lookup tables of all rounds have together at most.
+
+    The largest super-cell has ``num_preserved`` choices; where preserved architectures agree on it, it has fewer.
+    """
+    sizes = [math.prod(space.num_choices[cell_index] for cell_index in segment) for segment in round_segments(config)]
+    return sum(size * (config.num_preserved if round_index else 1) for round_index, size in enumerate(sizes))
 
 
 def first_subspace(space: SearchSpace, config: "SearchConfig") -> Subspace:

@@ -48,7 +48,7 @@ class SearchConfig(BaseModel):
     # step 0: supernet training
     epochs: int = Field(default=150, ge=1, le=100_000)
     batch_size: int = Field(
-        default=1024, ge=1, le=65_536, description="Images per iteration, over all devices together."
+        default=1024, ge=2, le=65_536, description="Images per iteration, over all devices together; BN needs two."
     )
     learning_rate: Rate = Field(default=0.18, description="Initial; anneals to 0 by the cosine schedule.")
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -172,6 +172,11 @@ class SearchConfig(BaseModel):
                 raise ValueError(
                     f"round {round_index} would have up to {largest:,} architectures, and a table holds "
                     f"{MAX_SUBSPACE_SIZE:,}: use shorter segments"
+                )
+            if smallest < MIN_FITTED_PAIRS + 2:
+                raise ValueError(
+                    f"the subspace of round {round_index} (cells {list(segment)}) has {smallest} architectures, too "
+                    f"few to fit and to hold some out ({MIN_FITTED_PAIRS + 2} are needed); use longer segments"
                 )
             for name in ("num_sampled", "num_reevaluated"):
                 if getattr(self, name) > smallest:

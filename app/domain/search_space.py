@@ -4,6 +4,7 @@ An architecture M is a tuple with one choice index per cell. Its ``code`` writes
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
@@ -189,7 +190,11 @@ class SearchSpace(_Value):
 
     def readable(self, architecture: Sequence[int]) -> str:
         """Return the choices' names, e.g. ``K3E3 K5E6 ...``."""
-        return " ".join(cell.choices[choice].label for cell, choice in zip(self.cells, architecture, strict=True))
+        return " ".join([labels[choice] for labels, choice in zip(self._labels, architecture, strict=True)])
+
+    @cached_property
+    def _labels(self) -> tuple[tuple[str, ...], ...]:
+        return tuple(tuple(choice.label for choice in cell.choices) for cell in self.cells)
 
     def proxy(
         self, *, resolution: int | None = None, width: float = 1.0, num_classes: int | None = None

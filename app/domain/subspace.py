@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from app.domain.gray_code import bit_tables, num_bits
+from app.domain.gray_code import num_bits, placed_bit_tables
 from app.domain.hamming_graph import FactorFeatures
 from app.domain.multi_adds import Cost, cell_costs, fixed_cost
 from app.domain.search_space import Architecture, SearchSpace
@@ -172,7 +172,7 @@ class Subspace:
 
     def codes(self, index_N: npt.ArrayLike) -> list[str]:
         """Return the codes of many nodes."""
-        return [row.tobytes().decode() for row in self.architectures(index_N) + np.uint8(ord("0"))]
+        return codes_of(self.architectures(index_N))
 
     def costs(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return multi-adds and parameters of the target network of every node: two int64 [size]."""
@@ -195,18 +195,24 @@ class Subspace:
 
     def factor_features(self) -> FactorFeatures:
         """Return the nodes' Gray bits as a sum over factors: a constant and one table per factor."""
-        tables, width = bit_tables(self.space), num_bits(self.space)
-        starts = np.cumsum([0, *(table.shape[1] for table in tables)])
-        constant = np.zeros(width, dtype=np.float32)
+        placed = placed_bit_tables(self.space)
+        constant = np.zeros(num_bits(self.space), dtype=np.float32)
         varied = {cell_index for cells, _ in self._factors for cell_index in cells}
         for cell_index, choice in enumerate(self.base):
             if cell_index not in varied:
-                constant[starts[cell_index] : starts[cell_index + 1]] = tables[cell_index][choice]
-        factor_tables = []
-        for cells, choices in self._factors:
-            table = np.zeros((len(choices), width), dtype=np.float32)
-            for row, configuration in enumerate(choices):
-                for cell_index, c in zip(cells, configuration, strict=True):
-                    table[row, starts[cell_index] : starts[cell_index + 1]] = tables[cell_index][c]
-            factor_tables.append(table)
+                constant += placed[cell_index][choice]
+        factor_tables = [
+            np.stack(
+                [
+                    sum((placed[i][c] for i, c in zip(cells, configuration, strict=True)), np.zeros_like(constant))
+                    for configuration in choices
+                ]
+            )
+            for cells, choices in self._factors
+        ]
         return FactorFeatures(constant=constant, tables=tuple(factor_tables))
+
+
+def codes_of(choices_NL: npt.NDArray[np.uint8]) -> list[str]:
+    """Return the codes of architectures given as choice indices, uint8 [N, L]."""
+    return [row.tobytes().decode() for row in choices_NL + np.uint8(ord("0"))]

@@ -4,7 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from app.db.migrate import migrate
@@ -17,32 +17,13 @@ from app.embedded.process import ChildProcess, ProcessSpec
 from app.embedded.process_table import is_alive
 from app.embedded.running_stack import RunningStack, read_stack_file, remove_stack_file, stack_lock
 from app.embedded.services import ServiceList, ServicePlan, ServiceSpec, default_services
+from app.embedded.supervision import ServiceFailure, Supervised
 from app.embedded.valkey import EmbeddedValkey
 from app.settings import Settings
 
 _IMPORT_ROOT = Path(__file__).resolve().parents[2]
 _PREDECESSOR_TIMEOUT_S = 45.0
 _READY_TIMEOUT_S = 120.0
-
-
-@dataclass(frozen=True)
-class ServiceFailure:
-    """A program of the stack that ended although nobody stopped it.
-
-    Attributes:
-        name: The program, e.g. ``worker``.
-        exit_status: Its exit status, 128 + n after signal n.
-        log_path: Its log.
-        log_tail: The last lines of it.
-    """
-
-    name: str
-    exit_status: int
-    log_path: Path
-    log_tail: str
-
-    def __str__(self) -> str:
-        return f"{self.name} ended with status {self.exit_status}. The end of {self.log_path}:\n{self.log_tail}"
 
 
 class Stack(Startable):
@@ -90,7 +71,7 @@ class Stack(Startable):
         self._services = services
         self._migrate = migrate
         self._on_phase = on_phase
-        self._children: list[ChildProcess] = []
+        self._programs: list[Supervised] = []
         self._cleanup = contextlib.ExitStack()
         self._running: RunningStack | None = None
 
@@ -143,34 +124,63 @@ class Stack(Startable):
 
     def stop(self) -> None:
         """Stop everything in the reverse order, and wait until it is gone. Nothing happens if nothing is up."""
-        if self._children:
+        if self._programs:
             self._tell("stopping")
         self._running = None
         try:
             self._cleanup.close()
         finally:
-            self._children = []
+            self._programs = []
+
+    def pid(self, name: str) -> int:
+        """Return the process that holds a program, its guardian; what runs descends from it.
+
+        Raises:
+            ValueError: If no program of the stack has that name.
+        """
+        for program in self._programs:
+            if program.process.spec.name == name:
+                return program.process.pid
+        raise ValueError(f"there is no {name!r}; there are {', '.join(p.process.spec.name for p in self._programs)}")
 
     def failures(self) -> list[ServiceFailure]:
         """Return the programs that have ended by themselves, each with the end of its log."""
-        found = []
-        for child in self._children:
-            status = child.poll()
-            if status is not None:
-                found.append(ServiceFailure(child.spec.name, status, child.spec.log_path, child.log_tail()))
-        return found
+        return [failure for program in self._programs if (failure := program.failure()) is not None]
+
+    def keep_up(self) -> list[ServiceFailure]:
+        """Start programs again that have ended by themselves; to be called every now and then.
+
+        Returns:
+            Those that have ended too often to be started again.
+
+        Raises:
+            EmbeddedStackError: One cannot be started again.
+        """
+        given_up = []
+        for program in self._programs:
+            failure = program.failure()
+            if failure is None:
+                continue
+            if program.start_again():
+                self._tell(f"{failure.name} ended with status {failure.exit_status}, started again")
+            else:
+                given_up.append(failure)
+        return given_up
 
     def wait(self, timeout_s: float | None = None) -> list[ServiceFailure]:
-        """Wait until a program ends by itself.
+        """Keep everything up until a program ends again and again.
 
         Args:
             timeout_s: How long at most; None for ever.
 
         Returns:
-            The failures, empty after the time.
+            What was given up, empty after the time.
+
+        Raises:
+            EmbeddedStackError: A program cannot be started again.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while not (failures := self.failures()):
+        while not (failures := self.keep_up()):
             if deadline is not None and time.monotonic() >= deadline:
                 return []
             time.sleep(0.2)
@@ -225,39 +235,43 @@ class Stack(Startable):
         assert socket_dir is not None
         data_dir = self._state_dir / "postgres"
         self._tell("starting PostgreSQL" if data_dir.exists() else "creating the database (first start only)")
-        server = EmbeddedPostgres(data_dir, socket_dir, log_path=self._log_path("postgres"))
-        self._cleanup.callback(server.stop)
-        url = server.start()
-        assert server.process is not None
-        self._children.append(server.process)
-        return url
+        return self._start_server(EmbeddedPostgres(data_dir, socket_dir, log_path=self._log_path("postgres")))
 
     def _start_valkey(self, socket_dir: Path | None) -> str:
         assert socket_dir is not None
         self._tell("starting Valkey")
-        server = EmbeddedValkey(self._state_dir / "valkey", socket_dir, log_path=self._log_path("valkey"))
+        return self._start_server(
+            EmbeddedValkey(self._state_dir / "valkey", socket_dir, log_path=self._log_path("valkey"))
+        )
+
+    def _start_server(self, server: EmbeddedPostgres | EmbeddedValkey) -> str:
+        def restart() -> ChildProcess:
+            server.stop()  # its lock, and what a killed one left
+            server.start()
+            assert server.process is not None
+            return server.process
+
         self._cleanup.callback(server.stop)
         url = server.start()
         assert server.process is not None
-        self._children.append(server.process)
+        self._programs.append(Supervised(server.process, restart))
         return url
 
     def _start_services(self, running: RunningStack, endpoint: ApiEndpoint) -> None:
         plan = ServicePlan(self._state_dir, endpoint.host, endpoint.port, self._with_workers)
         (self._state_dir / "beat").mkdir(exist_ok=True)
-        environment = self._service_environment(running)
+        environment = self._service_environment(running, endpoint)
         specs = list(self._services(plan))
         self._tell(f"starting {', '.join(spec.name for spec in specs)}")
-        services: list[ChildProcess] = []
+        services: list[Supervised] = []
         self._cleanup.callback(_stop_together, services)
         for spec in specs:
-            child = self._child(spec, environment)
-            services.append(child)
-            self._children.append(child)
-            child.start()
+            start = partial(self._start_service, spec, environment)
+            services.append(Supervised(start(), start))
+            self._programs.append(services[-1])
 
-    def _child(self, spec: ServiceSpec, environment: dict[str, str]) -> ChildProcess:
-        return ChildProcess(
+    def _start_service(self, spec: ServiceSpec, environment: dict[str, str]) -> ChildProcess:
+        child = ChildProcess(
             ProcessSpec(
                 name=spec.name,
                 command=spec.command,
@@ -267,13 +281,17 @@ class Stack(Startable):
                 inherited_fds=(self._lock_fd,),
             )
         )
+        child.start()
+        return child
 
-    def _service_environment(self, running: RunningStack) -> dict[str, str]:
+    def _service_environment(self, running: RunningStack, endpoint: ApiEndpoint) -> dict[str, str]:
         # The services import the same code as we do, also from a checkout that is not installed.
         import_path = [str(_IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         return os.environ | {
             "NASATLAS_DATABASE_URL": running.database_url,
             "NASATLAS_BROKER_URL": running.broker_url,
+            # on any other address than loopback the API needs keys, or does not start
+            "NASATLAS_HOST": endpoint.host,
             "NASATLAS_STATE_DIR": str(self._state_dir),
             "NASATLAS_ARTIFACT_URL": self._artifact_url,
             "PYTHONPATH": os.pathsep.join(import_path),
@@ -299,10 +317,10 @@ class Stack(Startable):
         return self._state_dir / "logs" / f"{name}.log"
 
 
-def _stop_together(services: list[ChildProcess]) -> None:
+def _stop_together(services: list[Supervised]) -> None:
     """Ask all to stop, then wait for each: the stop takes as long as the slowest, not as long as the sum."""
-    for child in services:
-        child.signal_stop()
+    for service in services:
+        service.process.signal_stop()
     with contextlib.ExitStack() as rest:
-        for child in services:
-            rest.callback(child.stop)
+        for service in services:
+            rest.callback(service.process.stop)

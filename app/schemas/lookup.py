@@ -1,6 +1,7 @@
 """Answers from the lookup tables."""
 
 import uuid
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
@@ -38,8 +39,16 @@ class TableView(BaseModel):
 
 
 class LookupAnswer(TableView):
-    """The best architectures under the limits, best first."""
+    """The best architectures under the limits, best first, of a table or of the whole space."""
 
+    scope: Literal["table", "space"]
+    round_index: int | None = Field(description="The table's round; null for the whole space.")  # type: ignore[assignment]
+    num_rows: int = Field(description="Architectures in the table, or in the whole space.")
+    table_digest: str | None = Field(description="Null for the whole space.")  # type: ignore[assignment]
+    is_exact: bool = Field(
+        description="Whether it is proven that no other has a higher prediction: always for a table, for the whole "
+        "space where the additive part alone decides."
+    )
     items: list[LookupItem]
     message: str | None = Field(description="Why there are no items, if there are none.")
 

@@ -8,7 +8,9 @@ from pydantic import BaseModel, Field
 
 from app.domain.search_config import SearchConfig
 
-Phase = Literal["queued", "training_supernet", "evaluating_subnetworks", "fitting_gcn", "reevaluating", "done"]
+Phase = Literal[
+    "queued", "training_supernet", "evaluating_subnetworks", "fitting_gcn", "reevaluating", "fitting_space", "done"
+]
 SearchState = Literal["queued", "running", "cancelling", "cancelled", "failed", "succeeded"]
 
 
@@ -69,7 +71,7 @@ class RoundView(BaseModel):
 
     round_index: int
     segment: list[int] = Field(description="L_t: the cells that vary.")
-    state: Literal["pending", "evaluating_subnetworks", "fitting_gcn", "reevaluating", "done"]
+    state: Literal["pending", "evaluating_subnetworks", "fitting_gcn", "reevaluating", "fitting_space", "done"]
     progress: float
     stages: RoundStages
     subspace_size: int | None = Field(description="|S_t|; null before the round has begun.")

@@ -1,35 +1,37 @@
-"""Cancels and resumes searches. The flag is in PostgreSQL; workers look at it every few seconds of work."""
+"""Cancels, resumes and deletes searches. The flag is in PostgreSQL; workers look at it every few seconds of work."""
 
 import uuid
 
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from app.db import searches
+from app.db import deletion, searches
 from app.db.models import SearchRow
 from app.errors import SearchNotFoundError, SearchStateError
+from app.services.callers import Caller
+from app.services.quotas import Quotas
 
 
-def require(session: Session, search_id: uuid.UUID, *, lock: bool = False) -> SearchRow:
-    """Return a search.
+def require(session: Session, search_id: uuid.UUID, caller: Caller, *, lock: bool = False) -> SearchRow:
+    """Return a search; one of another owner does not exist for the caller.
 
     Raises:
         SearchNotFoundError: If there is none of that id.
     """
     search = searches.get_search(session, search_id, lock=lock)
-    if search is None:
+    if search is None or not caller.sees(search.owner):
         raise SearchNotFoundError(detail=f"there is no search {search_id}; GET /search lists those there are")
     return search
 
 
-def cancel(session: Session, search_id: uuid.UUID) -> None:
+def cancel(session: Session, search_id: uuid.UUID, caller: Caller) -> None:
     """Cancel a search: at once where no worker is at it, else as soon as its workers notice. Idempotent.
 
     Raises:
         SearchNotFoundError: If there is none of that id.
         SearchStateError: If it is over.
     """
-    search = require(session, search_id, lock=True)
+    search = require(session, search_id, caller, lock=True)
     if search.state in ("succeeded", "failed"):
         raise SearchStateError(
             detail=f"search {search_id} has {search.state} already; there is nothing left to cancel", state=search.state
@@ -42,7 +44,7 @@ def cancel(session: Session, search_id: uuid.UUID) -> None:
         searches.set_state(session, search_id, "cancelled", finished_at=func.now())
 
 
-def resume(session: Session, search_id: uuid.UUID) -> list[int]:
+def resume(session: Session, search_id: uuid.UUID, caller: Caller, quotas: Quotas) -> list[int]:
     """Let a failed or cancelled search go on from what it has; one that is under way just goes on.
 
     Returns:
@@ -51,14 +53,41 @@ def resume(session: Session, search_id: uuid.UUID) -> list[int]:
     Raises:
         SearchNotFoundError: If there is none of that id.
         SearchStateError: If it has succeeded.
+        TooManyRequestsError: If its owner has as much open as one may have.
     """
-    search = require(session, search_id, lock=True)
+    search = require(session, search_id, caller, lock=True)
     if search.state == "succeeded":
         raise SearchStateError(
             detail=f"search {search_id} has succeeded already; ask its tables with GET /lookup?search_id={search_id}",
             state=search.state,
         )
     if search.state in ("failed", "cancelled", "cancelling"):
+        if search.state != "cancelling":  # that one is open still
+            quotas.lock(session, search.owner)
+            # its rows were asked for when it was submitted; only an owner that has too many by now is refused
+            quotas.check(session, search.owner, num_new_rows=0)
         state = "queued" if search.started_at is None else "running"
         searches.set_state(session, search_id, state, error=None, finished_at=None)
     return searches.reopen_steps(session, search_id)
+
+
+def delete(session: Session, search_id: uuid.UUID, caller: Caller) -> None:
+    """Delete a search that is over, with its pairs and tables; its artifacts follow within a minute.
+
+    Raises:
+        SearchNotFoundError: If there is none of that id.
+        SearchStateError: If it is not over, or a worker has not let go of it yet.
+    """
+    search = require(session, search_id, caller, lock=True)
+    if search.state not in deletion.ENDED_STATES:
+        raise SearchStateError(
+            detail=f"search {search_id} is {search.state}; cancel it with POST /search/{search_id}/cancel first",
+            state=search.state,
+        )
+    if searches.has_leased_steps(session, search_id):
+        raise SearchStateError(
+            detail=f"search {search_id} is {search.state}, but a worker has not let go of it yet; try again "
+            "in a moment",
+            state=search.state,
+        )
+    deletion.delete_search(session, search_id)

@@ -19,6 +19,7 @@ _PHASE_OF_KIND: dict[str, Phase] = {
     "evaluate_shard": "evaluating_subnetworks",
     "fit_gcn": "fitting_gcn",
     "reevaluate_shard": "reevaluating",
+    "fit_space": "fitting_space",
     "advance": "reevaluating",
 }
 

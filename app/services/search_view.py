@@ -30,6 +30,7 @@ from app.schemas.search import (
     StepView,
 )
 from app.services import search_progress
+from app.services.callers import Caller
 from app.services.lifecycle import require
 from app.services.search_progress import StepProgress
 from app.services.space_cache import SearchedSpace, searched_space
@@ -46,13 +47,13 @@ class SearchRecord:
     num_pairs: dict[tuple[int, str], int]
 
 
-def read_one(session: Session, search_id: uuid.UUID) -> SearchView:
+def read_one(session: Session, search_id: uuid.UUID, caller: Caller) -> SearchView:
     """Return everything about a search.
 
     Raises:
         SearchNotFoundError: If there is none of that id.
     """
-    search = require(session, search_id)
+    search = require(session, search_id, caller)
     record = SearchRecord(
         search,
         searches.steps_of(session, [search_id]),
@@ -63,14 +64,14 @@ def read_one(session: Session, search_id: uuid.UUID) -> SearchView:
     return _view(record, dt.datetime.now(dt.UTC))
 
 
-def read_round(session: Session, search_id: uuid.UUID, round_index: int) -> RoundView:
+def read_round(session: Session, search_id: uuid.UUID, round_index: int, caller: Caller) -> RoundView:
     """Return one round of a search.
 
     Raises:
         SearchNotFoundError: If there is no search of that id.
         RoundNotFoundError: If the search has no such round.
     """
-    view = read_one(session, search_id)
+    view = read_one(session, search_id, caller)
     if not 0 <= round_index < len(view.rounds):
         raise RoundNotFoundError(
             detail=f"search {search_id} has the rounds 0 to {len(view.rounds) - 1}, not {round_index}"
@@ -105,14 +106,14 @@ def pair_views(search: SearchRow, pairs: Iterable[PairRow]) -> list[PairView]:
     ]
 
 
-def read_architecture(session: Session, search_id: uuid.UUID, code: str) -> ArchitectureView:
+def read_architecture(session: Session, search_id: uuid.UUID, code: str, caller: Caller) -> ArchitectureView:
     """Return all that a search knows of an architecture.
 
     Raises:
         SearchNotFoundError: If there is no search of that id.
         InvalidRequestError: If the code names no architecture of its space.
     """
-    search = require(session, search_id)
+    search = require(session, search_id, caller)
     searched = _searched(search)
     try:
         architecture = searched.space.parse_code(code)

@@ -9,11 +9,14 @@ from sqlalchemy.orm import Session
 from app.db import searches
 from app.db.models import SearchRow
 from app.domain.data_sets import DataSetError, DataSetInfo, inspect_data_set, is_hub_data_set
+from app.domain.rounds import max_table_rows
 from app.domain.search_config import SearchConfig, from_preset
 from app.domain.search_space import SearchSpace, preset
 from app.errors import FieldError, IdempotencyConflictError, InvalidRequestError
 from app.schemas.search_request import SearchRequest
+from app.services.callers import Caller
 from app.services.field_errors import field_errors
+from app.services.quotas import Quotas
 
 
 @dataclass(frozen=True)
@@ -32,39 +35,59 @@ class Submitted:
 
 
 def submit(
-    session: Session, request: SearchRequest, *, idempotency_key: str | None, data_root: Path | None
+    session: Session,
+    request: SearchRequest,
+    caller: Caller,
+    *,
+    idempotency_key: str | None,
+    data_root: Path | None,
+    quotas: Quotas,
 ) -> Submitted:
     """Check a request and store its search, in state ``queued``, with its first step.
 
     Raises:
+        TooManyRequestsError: If the caller's owner has as much as one may have.
         InvalidRequestError: If the data set, the search space or the configuration will not do.
         IdempotencyConflictError: If the key was used before with another body.
     """
-    if idempotency_key is not None:
-        earlier = searches.find_by_idempotency_key(session, idempotency_key)
-        if earlier is not None:
-            return _same_again(earlier, request)
+    if (earlier := _earlier(session, request, caller, idempotency_key)) is not None:
+        return earlier
     space, config = _checked(request, data_root)
+    num_rows = max_table_rows(space, config)
+    quotas.lock(session, caller.owner)
+    # whoever waited for the same request must get its search, not hear that the search is one too many
+    if (earlier := _earlier(session, request, caller, idempotency_key)) is not None:
+        return earlier
+    quotas.check(session, caller.owner, num_new_rows=num_rows)
     inserted = searches.insert_search(
         session,
         {
+            "owner": caller.owner,
             "dataset": request.dataset,
             "preset": request.preset,
             "search_space": space.model_dump(mode="json"),
             "config": config.model_dump(mode="json"),
             "num_rounds": config.num_rounds,
+            "expected_rows": num_rows,
             "request": request.as_json(),
             "idempotency_key": idempotency_key,
         },
     )
     if inserted is None:
         # another request with the same key was faster
-        assert idempotency_key is not None
-        earlier = searches.find_by_idempotency_key(session, idempotency_key)
+        earlier = _earlier(session, request, caller, idempotency_key)
         assert earlier is not None
-        return _same_again(earlier, request)
+        return earlier
     search_id, step_id = inserted
     return Submitted(search_id, is_new=True, step_ids=(step_id,))
+
+
+def _earlier(session: Session, request: SearchRequest, caller: Caller, idempotency_key: str | None) -> Submitted | None:
+    """The search that the caller's owner submitted with the key before, if any."""
+    if idempotency_key is None:
+        return None
+    earlier = searches.find_by_idempotency_key(session, caller.owner, idempotency_key)
+    return None if earlier is None else _same_again(earlier, request)
 
 
 def _same_again(earlier: SearchRow, request: SearchRequest) -> Submitted:

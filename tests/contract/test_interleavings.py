@@ -245,11 +245,11 @@ class TestDatabaseRestart:
         monkeypatch.setattr(step_run, "_RETRY_S", 0.01)
 
     def runner(self, store: PostgresStore, woken: list[int]) -> StepRunner:
-        return StepRunner(store, WorkNetworks(), woken.extend, "w/1", heartbeat_s=0.02, shard_size=8)
+        return StepRunner(store, WorkNetworks(), woken.extend, "w/1", heartbeat_s=0.02, shard_size=8, max_attempts=5)
 
     def test_between_commit_and_acknowledgement(self, world: "World", monkeypatch: pytest.MonkeyPatch) -> None:
         search_id = world.search()
-        step_id = world.step(search_id, payload={"codes": ["00000000", "00000001"]})
+        world.step(search_id, payload={"codes": ["00000000", "00000001"]})
         complete, calls = world.store.complete, []
 
         def lost_answer(claim: Claim, outcome: Outcome) -> list[int]:
@@ -260,7 +260,7 @@ class TestDatabaseRestart:
 
         monkeypatch.setattr(world.store, "complete", lost_answer)
         woken: list[int] = []
-        assert self.runner(world.store, woken).run(step_id) == "done"
+        assert self.runner(world.store, woken).run_next() == "done"
         assert [world.state(i).kind for i in woken] == ["fit_gcn"]
         assert (len(calls), world.count(PairRow), len(world.steps(search_id))) == (2, 2, 2)
 
@@ -280,10 +280,10 @@ class TestDatabaseRestart:
 
     def test_while_the_result_is_being_stored(self, world: "World", monkeypatch: pytest.MonkeyPatch) -> None:
         search_id = world.search()
-        step_id = world.step(search_id, payload={"codes": ["00000000"]})
+        world.step(search_id, payload={"codes": ["00000000"]})
         cut = self.cut_off_once(world, monkeypatch, steps_db, "insert")
         woken: list[int] = []
-        assert self.runner(world.store, woken).run(step_id) == "done"
+        assert self.runner(world.store, woken).run_next() == "done"
         assert (len(cut), len(woken), world.count(PairRow), len(world.steps(search_id))) == (1, 1, 1, 2)
 
     def test_while_a_table_is_being_loaded(

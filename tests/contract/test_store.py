@@ -13,12 +13,24 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from app.db import steps as steps_db
 from app.db import tables as tables_db
 from app.db.engine import transaction
-from app.db.models import LookupRow, LookupTableRow, PairRow, SearchRow, StepRow
+from app.db.models import PairRow, SearchRow, SpaceModelRow, StepRow
 from app.domain.subspace import Subspace
-from worker.pipeline.ports import ClosedRound, FittedTable, LeaseLostError, NewStep, OpenedRound, Outcome, Pair
+from app.domain.whole_space.additive_function import AdditiveFunction
+from app.domain.whole_space.archive import prepared_model
+from app.domain.whole_space.model import BlendedPredictor, WholeSpaceModel
+from app.domain.whole_space.model_bytes import to_bytes
+from worker.pipeline.ports import (
+    ClosedRound,
+    FittedSpace,
+    FittedTable,
+    LeaseLostError,
+    NewStep,
+    OpenedRound,
+    Outcome,
+    Pair,
+)
 from worker.store import Claim
 
 if TYPE_CHECKING:
@@ -116,6 +128,12 @@ class TestFencing:
         assert world.state(stale.step.id).state == "leased"
         assert world.search_row(uuid.UUID(stale.search.id)).state == "running"
 
+    def test_cannot_put_off(self, world: "World", stale: Claim) -> None:
+        before = world.state(stale.step.id)
+        world.store.put_off(stale, "the disk is full", 3)
+        after = world.state(stale.step.id)
+        assert (after.state, after.attempt, after.failures) == (before.state, before.attempt, before.failures)
+
     def test_cannot_hand_back(self, world: "World", stale: Claim) -> None:
         assert world.store.hand_back(stale) is False
         assert world.state(stale.step.id).worker == "quick/1"
@@ -184,6 +202,11 @@ class TestHeartbeat:
         assert world.store.heartbeat(claim, 0.5, None) == "go"
 
 
+def space_model(level: float) -> WholeSpaceModel:
+    """A model of a whole space that predicts one accuracy everywhere."""
+    return prepared_model(BlendedPredictor(AdditiveFunction(level, (np.zeros(3),) * 8)), {}, seed=0)
+
+
 class TestComplete:
     def test_stores_everything_of_an_outcome(self, world: "World") -> None:
         search_id = world.search()
@@ -194,6 +217,7 @@ class TestComplete:
             fitted=FittedTable(world.table(), 0.75, {"final_loss": 0.1}),
             closed_round=ClosedRound("00000001", 0.5, ("00000001", "00000000")),
             opened_round=OpenedRound(1, following),
+            fitted_space=FittedSpace(space_model(0.5), {"num_pairs": 2}),
             next_steps=(NewStep("evaluate_shard", 1, 0, {"codes": ["1"]}), NewStep("evaluate_shard", 1, 1)),
             result={"seconds": 1.5},
         )
@@ -218,7 +242,25 @@ class TestComplete:
         predicted = world.store.predictions(claim.search, 0, [3, 80, 7])
         expected = world.table().predicted_accuracy
         assert {i: np.float32(p) for i, p in predicted.items()} == {i: expected[i] for i in (3, 80, 7)}
+        with world.session() as session:
+            (space,) = session.scalars(select(SpaceModelRow))
+            assert (space.search_id, space.model, space.report) == (
+                search_id,
+                to_bytes(space_model(0.5)),
+                {"num_pairs": 2},
+            )
         assert world.search_row(search_id).state == "running"
+
+    def test_a_whole_space_that_is_fitted_anew_takes_the_old_ones_place(self, world: "World") -> None:
+        search_id = world.search()
+        for shard_index, level in enumerate((0.25, 0.75)):
+            claim = world.claimed(world.step(search_id, "fit_space", shard_index=shard_index))
+            world.store.complete(claim, Outcome(fitted_space=FittedSpace(space_model(level), {})))
+        with world.session() as session:
+            (space,) = session.scalars(select(SpaceModelRow))
+            assert (space.model, space.id) == (to_bytes(space_model(0.75)), 2), (
+                "whoever kept the old one must not take it for this"
+            )
 
     def test_the_last_step_ends_the_search(self, world: "World") -> None:
         search_id = world.search()
@@ -369,165 +411,6 @@ class TestFail:
         assert again.step.attempt == bad.step.attempt + 1
         (fit_id,) = world.store.complete(again, pairs_outcome("00000001", when_stage_done=FIT))
         assert world.state(fit_id).kind == "fit_gcn"
-
-
-class TestExpiry:
-    def test_a_silent_workers_step_is_ready_again(self, world: "World") -> None:
-        claim = world.claimed(world.step(world.search()))
-        assert world.reap() == []
-        world.let_lease_run_out(claim.step.id)
-        assert world.reap() == [claim.step.id]
-        row = world.state(claim.step.id)
-        assert (row.state, row.failures, row.attempt, row.lease_expires_at) == ("ready", 1, 1, None)
-
-    def test_renewed_in_the_nick_of_time(self, world: "World") -> None:
-        """The lease was over when the reaper looked, and is good again when it comes to take the step back."""
-        claim = world.claimed(world.step(world.search()))
-        world.let_lease_run_out(claim.step.id)
-        with transaction(world.engine) as session:
-            found = steps_db.expired(session)
-        assert world.store.heartbeat(claim, 0.5, None) == "go"
-        with transaction(world.engine) as session:
-            for step_id, _ in found:
-                steps_db.expire(session, step_id, 3)
-        assert [step_id for step_id, _ in found] == [claim.step.id]
-        assert (world.state(claim.step.id).state, world.state(claim.step.id).failures) == ("leased", 0)
-
-    def test_too_many_dead_workers_fail_the_search(self, world: "World") -> None:
-        search_id = world.search()
-        step_id = world.step(search_id)
-        for _ in range(3):
-            world.claimed(step_id, "host:9/1")
-            world.let_lease_run_out(step_id)
-            world.reap(max_attempts=3)
-        row, search = world.state(step_id), world.search_row(search_id)
-        assert (row.state, row.failures, search.state) == ("failed", 3, "failed")
-        assert search.error is not None
-        assert "died 3 times (last: host:9/1)" in search.error
-        assert world.resume(search_id) == [step_id]
-        assert world.state(step_id).failures == 0
-        assert world.claimed(step_id).step.attempt == 4
-
-    def test_two_reapers_at_once_count_a_death_once(self, world: "World") -> None:
-        search_id = world.search()
-        step_ids = [world.step(search_id, shard_index=i) for i in range(6)]
-        for step_id in step_ids:
-            world.claimed(step_id)
-            world.let_lease_run_out(step_id)
-        barrier = Barrier(4)
-
-        def sweep(_: int) -> list[int]:
-            barrier.wait()
-            return world.reap()
-
-        with ThreadPoolExecutor(4) as threads:
-            woken = [step_id for ids in threads.map(sweep, range(4)) for step_id in ids]
-        assert sorted(woken) == step_ids
-        assert {step.failures for step in world.steps(search_id)} == {1}
-
-
-class TestHandBack:
-    def test_the_step_is_ready_and_due_at_once(self, world: "World") -> None:
-        claim = world.claimed(world.step(world.search()))
-        assert world.store.hand_back(claim) is True
-        row = world.state(claim.step.id)
-        assert (row.state, row.worker, row.lease_expires_at, row.failures) == ("ready", None, None, 0)
-        assert world.reap() == [claim.step.id]
-
-    def test_on_request_of_the_worker_that_shuts_down(self, world: "World") -> None:
-        search_id = world.search()
-        mine = world.claimed(world.step(search_id, shard_index=0), "host:1/20")
-        others = [
-            world.claimed(world.step(search_id, shard_index=i), name)
-            for i, name in enumerate(["host:12/20", "host:1", "xhost:1/20", "host_1/20"], start=1)
-        ]
-        world.store.request_release("host:1")
-        assert world.store.heartbeat(mine, 0.5, None) == "release"
-        assert [world.store.heartbeat(other, 0.5, None) for other in others] == ["go"] * 4
-        world.store.hand_back(mine)
-        assert world.store.heartbeat(world.claimed(mine.step.id), 0.0, None) == "go"
-
-    def test_names_with_wildcards_are_taken_literally(self, world: "World") -> None:
-        claim = world.claimed(world.step(world.search()), "hostx1/2")
-        world.store.request_release("host_1")
-        world.store.request_release("%")
-        assert world.store.heartbeat(claim, 0.5, None) == "go"
-
-
-class TestWaking:
-    def test_ready_steps_are_woken_again_but_not_all_the_time(self, world: "World") -> None:
-        step_id = world.step(world.search())
-        assert world.reap() == []
-        world.change(step_id, woken_at=dt.datetime.now(dt.UTC) - dt.timedelta(seconds=31))
-        assert world.reap() == [step_id]
-        assert world.reap() == []
-
-    @pytest.mark.parametrize("state", ["cancelling", "cancelled", "failed", "succeeded"])
-    def test_not_those_of_a_search_that_is_over(self, world: "World", state: str) -> None:
-        world.step(world.search(state), woken_at=dt.datetime.fromtimestamp(0, dt.UTC))
-        assert world.reap() == []
-
-
-class TestTables:
-    def rows(self, world: "World", table_id: int) -> list[LookupRow]:
-        with transaction(world.engine) as session:
-            query = select(LookupRow).where(LookupRow.table_id == table_id).order_by(LookupRow.subspace_index)
-            return list(session.scalars(query))
-
-    def header(self, world: "World", search_id: uuid.UUID) -> LookupTableRow:
-        with transaction(world.engine) as session:
-            found = tables_db.header(session, search_id, 0)
-            assert found is not None
-            return found
-
-    def test_rows_equal_the_table(self, world: "World", fitted_outcome: Make) -> None:
-        search_id = world.search()
-        world.store.complete(world.claimed(world.step(search_id, "fit_gcn")), fitted_outcome())
-        self.check(world, search_id, 0)
-
-    def check(self, world: "World", search_id: uuid.UUID, seed: int) -> None:
-        table, header = world.table(seed), self.header(world, search_id)
-        assert (header.num_rows, header.digest) == (81, table.digest())
-        assert (header.min_multi_adds, header.max_multi_adds) == (table.multi_adds.min(), table.multi_adds.max())
-        assert (header.min_params, header.max_params) == (table.params.min(), table.params.max())
-        rows = self.rows(world, header.id)
-        assert [row.subspace_index for row in rows] == list(range(81))
-        assert np.array_equal(np.float32([row.predicted_accuracy for row in rows]), table.predicted_accuracy)
-        assert [row.multi_adds for row in rows] == table.multi_adds.tolist()
-        assert [row.params for row in rows] == table.params.tolist()
-        assert [-1 if row.band is None else row.band for row in rows] == table.band().tolist()
-
-    def test_beyond_the_band_is_null_and_figures_are_exact(
-        self, world: "World", monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """With a band of 3 most rows have none; the buffer is sent in more than one piece."""
-        monkeypatch.setattr(tables_db, "_CHUNK_BYTES", 100)
-        search_id, table = world.search(), world.table()
-        band = table.band(3)
-        monkeypatch.setattr(type(table), "band", lambda self: band)
-        with transaction(world.engine) as session:
-            table_id = tables_db.publish(session, search_id, 0, table)
-        rows = self.rows(world, table_id)
-        assert 0 < sum(row.band is None for row in rows) < 81
-        assert [row.band for row in rows] == [None if b < 0 else b for b in band.tolist()]
-
-    def test_a_table_of_the_same_round_is_replaced(self, world: "World") -> None:
-        search_id, other_id = world.search(), world.search()
-        for stored_id, seed in ((other_id, 5), (search_id, 1), (search_id, 2)):
-            with transaction(world.engine) as session:
-                tables_db.publish(session, stored_id, 0, world.table(seed))
-        assert (world.count(LookupTableRow), world.count(LookupRow)) == (2, 2 * 81)
-        self.check(world, search_id, 2)
-        self.check(world, other_id, 5)
-
-    def test_vacuum_runs_after_the_commit(self, world: "World", fitted_outcome: Make) -> None:
-        """Inside a transaction PostgreSQL refuses it; it must see the new rows."""
-        world.store.complete(world.claimed(world.step(world.search(), "fit_gcn")), fitted_outcome())
-        query = "select count(*) from pg_stat_all_tables where relname = 'lookup_rows' and last_vacuum is not null"
-        with world.engine.connect() as connection:
-            assert connection.exec_driver_sql(query).scalar_one() == 1
-            visible = "select relallvisible > 0, reltuples from pg_class where relname = 'lookup_rows'"
-            assert tuple(connection.exec_driver_sql(visible).one()) == (True, 81.0)
 
 
 def test_every_step_of_a_round_is_there_once(world: "World") -> None:

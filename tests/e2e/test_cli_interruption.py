@@ -94,6 +94,9 @@ def test_an_interrupted_search_is_resumed_to_its_end(
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 130
+    process = nasatlas("status", found[1], "--json")
+    out, _ = process.communicate(timeout=TIMEOUT_S)
+    assert json.loads(out)["state"] == "cancelled", "it must not go on by itself when a service runs here again"
     process = nasatlas("resume", found[1], "--json")
     out, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, err

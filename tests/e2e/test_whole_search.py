@@ -135,6 +135,19 @@ def test_lookup_equals_a_scan_of_the_stored_table(
         assert all(item["multi_adds"] <= multi_adds for item in answer["items"])
 
 
+def test_the_whole_space_answers_every_limit_that_an_architecture_meets(
+    client: httpx2.Client, undisturbed: list[dict[str, Any]]
+) -> None:
+    asked = {"search_id": undisturbed[-1]["id"], "scope": "space", "limit": 5}
+    every = client.get("/lookup", params=asked).raise_for_status().json()
+    assert every["num_rows"] == 6**4
+    least, most = every["feasible"]["multi_adds"]["min"], every["feasible"]["multi_adds"]["max"]
+    for limit in (least, least + 1, (least + most) // 2, most):
+        items = client.get("/lookup", params=asked | {"max_madds": limit / 1e6}).raise_for_status().json()["items"]
+        assert items
+        assert all(item["multi_adds"] <= limit for item in items)
+
+
 def test_the_same_seed_gives_the_same_table_bytes_and_another_seed_others(
     client: httpx2.Client, undisturbed: list[dict[str, Any]]
 ) -> None:

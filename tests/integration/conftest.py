@@ -21,6 +21,8 @@ from app.domain.search_config import SearchConfig, from_preset
 from app.domain.search_space import SearchSpace, preset
 from app.domain.subspace import Subspace
 from app.main import create_app
+from app.services import api_keys
+from app.services.callers import Scope
 from app.settings import Settings, get_settings
 
 
@@ -52,6 +54,39 @@ class StoredSearch:
     tables: list[LookupTable]
 
 
+class Keys:
+    """Makes API keys for requests: ``client.get(path, headers=keys.of("alice"))``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def secret(self, owner: str = "alice", scope: Scope = "submit", **values: Any) -> str:
+        with transaction(self.engine) as session:
+            name = values.pop("name", f"{scope} of {owner}")
+            return api_keys.create(session, name=name, owner=owner, scopes=[scope], **values).secret
+
+    def of(self, owner: str = "alice", scope: Scope = "submit", **values: Any) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.secret(owner, scope, **values)}"}
+
+
+@pytest.fixture
+def keys(api_settings: Settings) -> Keys:
+    return Keys(get_engine(api_settings.required_database_url()))
+
+
+@pytest.fixture
+def keyed_settings(api_settings: Settings) -> Settings:
+    return api_settings.model_copy(update={"authentication": "keys"})
+
+
+@pytest.fixture
+def keyed_client(keyed_settings: Settings, keys: Keys) -> Iterator[TestClient]:
+    """The API where callers need keys; somebody has one with the scope admin."""
+    keys.secret("root", "admin")
+    with TestClient(create_app(keyed_settings), raise_server_exceptions=False) as client:
+        yield client
+
+
 class SearchFactory:
     """Puts searches into the database in any state, with rounds, pairs and published tables."""
 
@@ -59,12 +94,19 @@ class SearchFactory:
         self.engine = engine
 
     def search(
-        self, *, space: str = "nas-bench-macro", state: str = "succeeded", num_tables: int = 1, **overrides: Any
+        self,
+        *,
+        space: str = "nas-bench-macro",
+        state: str = "succeeded",
+        num_tables: int = 1,
+        owner: str | None = None,
+        **overrides: Any,
     ) -> StoredSearch:
         target = preset(space)
         config = from_preset("quick", {"num_sampled": 40, "num_classes": 10, **overrides}).resolved(target)
         with transaction(self.engine) as session:
             row = SearchRow(
+                owner=owner,
                 state=state,
                 dataset="digits",
                 preset="quick",

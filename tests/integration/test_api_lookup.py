@@ -1,14 +1,23 @@
 """Lookups through the API: exact against a scan of the whole table, and helpful where there is no answer."""
 
 import uuid
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import text
+from sqlalchemy import delete, select, text
 
+from app.db.engine import get_engine, transaction
+from app.db.models import LookupRow, LookupTableRow, PairRow, SearchRow, SpaceModelRow
+from app.db.tables import publish
 from app.domain.lookup_table import Limits, LookupTable
+from app.domain.multi_adds import count
+from app.domain.whole_space.additive_function import AdditiveFunction
+from app.domain.whole_space.archive import prepared_model
+from app.domain.whole_space.model import BlendedPredictor, cost_functions
+from app.domain.whole_space.model_bytes import to_bytes
 
 
 def brute_force(table: LookupTable, num: int, limits: Limits) -> list[str]:
@@ -203,3 +212,123 @@ def test_each_round_has_its_own_table(client: TestClient, factory: Any) -> None:
         "subspace_index": 7,
         "predicted_accuracy": pytest.approx(float(search.tables[0].predicted_accuracy[7])),
     }
+
+
+@pytest.mark.parametrize(
+    ("query", "name", "msg"),
+    [
+        ("max_maddz=4", "max_maddz", "did you mean max_madds?"),
+        ("max_madds=400&max_madds=300", "max_madds", "max_madds is given 2 times; give it once"),
+        ("page=2", "page", "there are max_madds"),
+    ],
+)
+def test_a_parameter_that_would_be_ignored_is_refused(
+    client: TestClient, factory: Any, query: str, name: str, msg: str
+) -> None:
+    factory.search()
+    answer = client.get(f"/lookup?{query}")
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    (error,) = answer.json()["errors"]
+    assert error["loc"] == ["query", name]
+    assert msg in error["msg"]
+
+
+class TestWholeSpace:
+    @pytest.fixture
+    def search(self, factory: Any) -> Any:
+        """A search over NAS-Bench-Macro whose whole space was fitted; in the third cell less is better."""
+        stored = factory.search()
+        sizes = stored.space.num_choices
+        tables = tuple(np.arange(size) / (-256 if cell == 2 else 256) for cell, size in enumerate(sizes))
+        predictor = BlendedPredictor(AdditiveFunction(0.8, tables))
+        model = prepared_model(predictor, cost_functions(stored.space), seed=0)
+        with transaction(factory.engine) as session:
+            session.add(SpaceModelRow(search_id=stored.id, model=to_bytes(model), report={}))
+        return stored
+
+    @pytest.mark.parametrize("query", ["", "max_madds=30", "max_params=2.5", "max_madds=60&max_params=2", "limit=100"])
+    def test_equals_a_scan_of_all_architectures(self, client: TestClient, search: Any, query: str) -> None:
+        answer = client.get(f"/lookup?scope=space&{query}").raise_for_status().json()
+        given = dict(part.split("=") for part in query.split("&") if part)
+        space = search.space
+        found = []
+        for architecture in product(*map(range, space.num_choices)):
+            cost = count(space, architecture)
+            if (
+                cost.multi_adds <= float(given.get("max_madds", "inf")) * 1e6
+                and cost.params <= float(given.get("max_params", "inf")) * 1e6
+            ):
+                score = sum(choice / (-256 if cell == 2 else 256) for cell, choice in enumerate(architecture))
+                found.append((-score, space.code(architecture), cost.multi_adds, cost.params))
+        expected = sorted(found)[: int(given.get("limit", 10))]
+        assert [(i["code"], i["multi_adds"], i["params"]) for i in answer["items"]] == [row[1:] for row in expected]
+        assert (answer["scope"], answer["is_exact"], answer["num_rows"]) == ("space", True, 6561)
+        assert (answer["round_index"], answer["table_digest"]) == (None, None)
+
+    def test_known_accuracies_are_shown(self, client: TestClient, search: Any) -> None:
+        best = client.get("/lookup?scope=space&limit=1").json()["items"][0]["code"]
+        with transaction(get_engine(search_engine_url(client))) as session:
+            session.execute(delete(PairRow))
+            session.add(PairRow(search_id=search.id, round_index=1, source="sampled", code=best, accuracy=0.25))
+        (item,) = client.get("/lookup?scope=space&limit=1").json()["items"]
+        assert (item["code"], item["sampled_accuracy"], item["reevaluated_accuracy"]) == (best, 0.25, None)
+
+    def test_a_limit_that_nothing_meets(self, client: TestClient, search: Any) -> None:
+        answer = client.get("/lookup?scope=space&max_madds=0.5").raise_for_status().json()
+        assert answer["items"] == []
+        assert "below the cheapest architecture of this search space" in answer["message"]
+        assert answer["feasible"]["multi_adds"]["min"] > 500_000
+
+    def test_a_search_without_it_says_so(self, client: TestClient, factory: Any) -> None:
+        stored = factory.search()
+        answer = client.get(f"/lookup?scope=space&search_id={stored.id}")
+        assert answer.status_code == 409
+        assert "without a predictor of the whole space" in answer.json()["detail"]
+        assert answer.json()["rounds_with_tables"] == [0]
+
+    def test_it_belongs_to_no_round(self, client: TestClient, search: Any) -> None:
+        answer = client.get("/lookup?scope=space&round_index=0")
+        assert answer.status_code == 422
+        assert "belongs to no round" in answer.json()["detail"]
+
+    @pytest.mark.parametrize("query", ["", f"&search_id={uuid.uuid4()}"])
+    def test_nothing_to_ask(self, client: TestClient, query: str) -> None:
+        assert client.get(f"/lookup?scope=space{query}").status_code == 404
+
+
+def search_engine_url(client: TestClient) -> str:
+    return str(client.app.state.settings.database_url)  # type: ignore[attr-defined]
+
+
+class TestWhatIsKeptBetweenLookups:
+    def test_a_search_that_was_deleted_is_gone(self, client: TestClient, factory: Any) -> None:
+        stored = factory.search()
+        assert client.get(f"/lookup?search_id={stored.id}").json()["items"]
+        with transaction(factory.engine) as session:
+            tables = select(LookupTableRow.id).where(LookupTableRow.search_id == stored.id)
+            session.execute(delete(LookupRow).where(LookupRow.table_id.in_(tables)))
+            session.execute(delete(SearchRow).where(SearchRow.id == stored.id))
+        assert client.get(f"/lookup?search_id={stored.id}").status_code == 404
+
+    def test_a_table_that_takes_anothers_place_answers(self, client: TestClient, factory: Any) -> None:
+        stored = factory.search()
+        (table,) = stored.tables
+        before = client.get(f"/lookup?search_id={stored.id}").json()
+        other = LookupTable(table.subspace, table.predicted_accuracy[::-1].copy(), table.multi_adds, table.params)
+        with transaction(factory.engine) as session:
+            publish(session, stored.id, 0, other)
+        after = client.get(f"/lookup?search_id={stored.id}").json()
+        assert after["table_digest"] == other.digest() != before["table_digest"]
+        assert [item["code"] for item in after["items"]] == other.subspace.codes(other.top(10))
+
+    def test_pairs_that_come_while_a_search_runs_are_shown(self, client: TestClient, factory: Any) -> None:
+        stored = factory.search(state="running", num_tables=1)
+        asked = f"/lookup?search_id={stored.id}&round_index=0&limit=1"
+        (before,) = client.get(asked).json()["items"]
+        with transaction(factory.engine) as session:
+            code = before["code"]
+            session.execute(delete(PairRow))
+            session.add(PairRow(search_id=stored.id, round_index=0, source="reevaluated", code=code, accuracy=0.75))
+        (after,) = client.get(asked).json()["items"]
+        assert (after["code"], after["reevaluated_accuracy"]) == (code, 0.75) != (code, before["reevaluated_accuracy"])

@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -232,24 +234,57 @@ def test_a_second_stack_is_told_where_the_first_is(state_dir: Path, temp_dir: Pa
         assert stack.failures() == []
 
 
-def test_a_dead_worker_is_reported_with_its_log(
-    state_dir: Path, temp_dir: Path, marked_processes: "MarkedProcesses"
+def test_a_dead_worker_is_started_again(state_dir: Path, temp_dir: Path, marked_processes: "MarkedProcesses") -> None:
+    phases: list[str] = []
+    with _stack(state_dir, on_phase=phases.append) as stack:
+        killed = marked_processes.find("# stand-in worker")
+        os.kill(killed, signal.SIGKILL)
+        _wait_for_failure(stack, "worker")
+        assert stack.keep_up() == []
+        assert stack.failures() == []
+        assert marked_processes.find("# stand-in worker") != killed
+    assert "worker ended with status 137, started again" in phases
+    assert marked_processes.pids() == {}
+
+
+def test_a_worker_that_dies_again_and_again_is_reported_with_its_log(state_dir: Path, temp_dir: Path) -> None:
+    def services(plan: ServicePlan) -> Sequence[ServiceSpec]:
+        # not before the stack is up: a program that ends while the others start fails the start
+        code = "import os, pathlib, time\nup = pathlib.Path(os.environ['NASATLAS_STATE_DIR'], 'stack.json')\n"
+        code += "while not up.exists():\n    time.sleep(0.05)\nraise SystemExit('no more memory')"
+        worker = ServiceSpec("worker", (sys.executable, "-c", code))
+        return (*_services(replace(plan, with_workers=False)), worker)
+
+    with Stack(state_dir, services=services, migrate=_count_starts) as stack:
+        (failure,) = stack.wait(60)
+        assert (failure.name, failure.exit_status) == ("worker", 1)
+        assert "no more memory" in str(failure)
+
+
+@pytest.mark.parametrize("server", ["postgres", "valkey"])
+def test_a_dead_server_is_started_again_at_the_same_address(
+    state_dir: Path, temp_dir: Path, marked_processes: "MarkedProcesses", server: str
 ) -> None:
     with _stack(state_dir) as stack:
-        os.kill(marked_processes.find("# stand-in worker"), signal.SIGKILL)
-        (failure,) = stack.wait(30)
-        assert (failure.name, failure.exit_status) == ("worker", 137)
-        assert "worker ended with status 137" in str(failure)
-
-
-def test_a_dead_database_is_reported(state_dir: Path, temp_dir: Path, marked_processes: "MarkedProcesses") -> None:
-    with _stack(state_dir) as stack:
-        os.kill(int((state_dir / "postgres/postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
-        (failure,) = stack.wait(30)
-        assert failure.name == "postgres"
+        if server == "postgres":
+            killed = int((state_dir / "postgres/postmaster.pid").read_text().splitlines()[0])
+        else:
+            killed = marked_processes.find("valkey-server")
+        os.kill(killed, signal.SIGKILL)
+        _wait_for_failure(stack, server)
+        assert stack.keep_up() == []
+        assert _num_starts(stack.running.database_url) == 1
+        with redis.Redis.from_url(redis_py_url(stack.running.broker_url)) as client:
+            assert client.ping()
     assert marked_processes.pids() == {}
-    with _stack(state_dir) as stack:
-        assert _num_starts(stack.running.database_url) == 2
+    assert list(temp_dir.iterdir()) == []
+
+
+def _wait_for_failure(stack: Stack, name: str) -> None:
+    deadline = time.monotonic() + 30
+    while name not in [failure.name for failure in stack.failures()]:
+        assert time.monotonic() < deadline, f"{name} still runs"
+        time.sleep(0.02)
 
 
 def test_a_service_that_cannot_start_fails_the_start(
@@ -324,3 +359,13 @@ def test_default_services_are_the_api_a_worker_and_the_reaper(tmp_path: Path) ->
     assert [spec.name for spec in default_services(plan)] == ["api", "worker", "reaper"]
     assert "8123" in default_services(plan)[0].command
     assert [spec.name for spec in default_services(ServicePlan(tmp_path, "::1", 1, with_workers=False))] == ["api"]
+
+
+def test_its_api_does_not_start_where_others_reach_it_without_a_key(
+    state_dir: Path, temp_dir: Path, marked_processes: "MarkedProcesses", database_url: str, broker_url: str
+) -> None:
+    """The real API: `nasatlas serve --host 0.0.0.0` says what to do, and ends."""
+    options = {"with_workers": False, "database_url": database_url, "broker_url": broker_url}
+    with pytest.raises(EmbeddedStackError, match=r"(?s)listens on 0\.0\.0\.0.*nasatlas keys create"):
+        Stack(state_dir, api_host="0.0.0.0", **options).start()  # type: ignore[arg-type]
+    assert marked_processes.pids() == {}

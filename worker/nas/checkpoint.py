@@ -4,14 +4,14 @@ Nothing is unpickled. Every file carries a digest of its own tensors, so that a 
 error that says so and never a network with wrong weights.
 """
 
+import errno
 import hashlib
-import json
 import os
 import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import fsspec
 import torch
@@ -20,6 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
+
+from app.domain.tensor_bytes import header_metadata
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _SUFFIX = ".safetensors"
@@ -99,7 +101,7 @@ class CheckpointStore:
             raise CheckpointError(f"there is no checkpoint {name!r} in {self._directory}") from error
         try:
             tensors = load_safetensors(payload)
-            metadata = _metadata(payload)
+            metadata = header_metadata(payload)
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"the checkpoint {path} is truncated or no safetensors file ({error})") from error
         digest = metadata.pop(_DIGEST_KEY, None)
@@ -158,16 +160,13 @@ def _write_file(path: Path, payload: bytes) -> None:
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
+        if Path(temporary).read_bytes() != payload:
+            # a file system that lost bytes, or somebody who truncated the file: what was saved before stays
+            raise OSError(errno.EIO, f"{temporary} does not hold what was written into it")
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def _metadata(payload: bytes) -> dict[str, str]:
-    """The texts in the header: 8 bytes of length, then JSON with the texts under ``__metadata__``."""
-    header: dict[str, Any] = json.loads(payload[8 : 8 + int.from_bytes(payload[:8], "little")])
-    return dict(header.get("__metadata__", {}))
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -34,6 +34,7 @@ _MAX_TRIE_SIZE = 512
 """Architectures per trie. It bounds what is kept: the statistics of each node, and a label per image."""
 
 _NOT_FINITE = -1
+_NOT_VISITED = -2
 
 
 class DivergedSupernetError(ValueError):
@@ -219,7 +220,7 @@ class _TrieEvaluation:
         """Return the predicted labels, int32 [architectures, N]."""
         data = self._data
         shape = self._num_architectures, len(data.validation_images_NCHW)
-        self._labels_AN = torch.empty(shape, dtype=torch.int32, device=data.validation_images_NCHW.device)
+        self._labels_AN = torch.full(shape, _NOT_VISITED, dtype=torch.int32, device=data.validation_images_NCHW.device)
         walk = TrieWalk(self._visit)
         roots = [_Task(self._root, batch_index) for batch_index in range(len(self._bounds) - 1)]
         if not self._recalibrated:
@@ -228,6 +229,7 @@ class _TrieEvaluation:
             for tasks in (roots[:1], roots[1:]):
                 walk.run(tasks, num_threads=num_threads, while_waiting=self._progress.report)
         self._progress.report()
+        assert not bool((self._labels_AN == _NOT_VISITED).any()), "the walk has left out images"
         shifts = [affine.shift_C for blocks in self._affines.values() for affines in blocks for affine in affines]
         _check_finite(shifts, "recalibration gave BN statistics that are not finite")
         return self._labels_AN

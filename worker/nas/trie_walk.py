@@ -35,6 +35,8 @@ class TrieWalk(Generic[Task]):
             while_waiting: Called in the calling thread several times a second; what it raises stops the walk and is
                 passed on, as is what a visit raises.
         """
+        # a walk that has ended can be taken again
+        self._tasks, self._num_open, self._stopped = [], 0, False
         self._add(tasks)
         with ThreadPoolExecutor(num_threads, thread_name_prefix="trie-walk") as pool:
             walkers = [pool.submit(self._work) for _ in range(num_threads)]

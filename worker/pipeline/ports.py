@@ -15,8 +15,9 @@ from app.domain.lookup_table import LookupTable
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import Architecture, SearchSpace
 from app.domain.subspace import Subspace
+from app.domain.whole_space.model import WholeSpaceModel
 
-StepKind = Literal["train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard", "advance"]
+StepKind = Literal["train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard", "fit_space", "advance"]
 PairSource = Literal["sampled", "reevaluated"]
 
 Report = Callable[[float, Mapping[str, Any] | None], None]
@@ -127,6 +128,19 @@ class ClosedRound:
 
 
 @dataclass(frozen=True)
+class FittedSpace:
+    """A predictor of the whole space S, fitted on the pairs of all rounds.
+
+    Attributes:
+        model: What answers questions under limits.
+        report: Figures of the fit, as JSON data.
+    """
+
+    model: WholeSpaceModel
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a step has to be stored with, and what follows.
 
@@ -136,6 +150,7 @@ class Outcome:
         fitted: The round's table.
         closed_round: The result of the step's round.
         opened_round: A round that begins.
+        fitted_space: The predictor of the whole space.
         next_steps: Steps that become ready now.
         when_stage_done: The step that becomes ready when all shards of this step's stage are done.
         search_done: Whether this was the last step of the search; its result is that of the closed round.
@@ -147,6 +162,7 @@ class Outcome:
     fitted: FittedTable | None = None
     closed_round: ClosedRound | None = None
     opened_round: OpenedRound | None = None
+    fitted_space: FittedSpace | None = None
     next_steps: tuple[NewStep, ...] = ()
     when_stage_done: NewStep | None = None
     search_done: bool = False
@@ -185,6 +201,9 @@ class Networks(Protocol):
         report: Report,
     ) -> Fit:
         """Fit the predictor to pairs of a subspace (step 2) and predict all of it."""
+
+    def fit_space(self, search: Search, accuracies: Mapping[Architecture, float], report: Report) -> FittedSpace:
+        """Fit a predictor of the whole space to all pairs, and prepare it for questions under limits."""
 
 
 class Reader(Protocol):

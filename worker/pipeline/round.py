@@ -72,6 +72,8 @@ def evaluate_shard(search: Search, step: Step, networks: Networks, report: Repor
     pairs = tuple(Pair(code, z, code in held_out) for code, z in zip(codes, accuracies, strict=True))
     source: PairSource = "sampled" if step.kind == "evaluate_shard" else "reevaluated"
     following: StepKind = "fit_gcn" if step.kind == "evaluate_shard" else "advance"
+    if step.kind == "reevaluate_shard" and step.round_index == len(rounds.round_segments(search.config)) - 1:
+        following = "fit_space"
     return Outcome(
         pairs=pairs,
         pair_source=source,
@@ -106,6 +108,20 @@ def fit_gcn(search: Search, step: Step, networks: Networks, reader: Reader, repo
         ),
         result={"held_out_tau": tau},
     )
+
+
+def fit_space(search: Search, step: Step, networks: Networks, reader: Reader, report: Report) -> Outcome:
+    """Fit a predictor of the whole space to the pairs of all rounds, once the last round has evaluated its own."""
+    assert step.round_index is not None
+    sources: tuple[PairSource, ...] = ("sampled", "reevaluated")
+    accuracies = {
+        search.space.parse_code(pair.code): pair.accuracy
+        for round_index in range(step.round_index + 1)
+        for source in sources
+        for pair in reader.pairs(search, round_index, source)
+    }
+    fitted = networks.fit_space(search, accuracies, report)
+    return Outcome(fitted_space=fitted, next_steps=(NewStep("advance", step.round_index),), result=fitted.report)
 
 
 def advance(search: Search, step: Step, reader: Reader, shard_size: int) -> Outcome:

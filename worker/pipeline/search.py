@@ -1,6 +1,7 @@
 """Algorithm 1 as steps: what each kind of step does, and what follows it.
 
-``train_supernet`` -> per round: ``evaluate_shard`` ... -> ``fit_gcn`` -> ``reevaluate_shard`` ... -> ``advance``.
+``train_supernet`` -> per round: ``evaluate_shard`` ... -> ``fit_gcn`` -> ``reevaluate_shard`` ... -> ``advance``;
+in the last round ``fit_space`` comes before ``advance``.
 """
 
 from app.domain import rounds
@@ -31,5 +32,7 @@ def run_step(
             return one_round.evaluate_shard(search, step, networks, report)
         case "fit_gcn":
             return one_round.fit_gcn(search, step, networks, reader, report, shard_size)
+        case "fit_space":
+            return one_round.fit_space(search, step, networks, reader, report)
         case "advance":
             return one_round.advance(search, step, reader, shard_size)

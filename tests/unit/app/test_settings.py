@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.settings import Settings, get_settings
+from app.settings import Settings, get_settings, is_loopback
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +73,9 @@ def test_artifacts_lie_in_the_state_directory(tmp_path: Path, monkeypatch: pytes
         ("MAX_ATTEMPTS", "0", "greater than or equal to 1"),
         ("TRAINING_PROCESSES", "0", "greater than or equal to 1"),
         ("EVALUATION_MEMORY_BYTES", "1000", "greater than or equal to 67108864"),
+        ("AUTHENTICATION", "off", "'auto', 'keys' or 'none'"),
+        ("RETENTION_DAYS", "0", "greater than 0"),
+        ("MAX_ROWS_PER_OWNER", "0", "greater than or equal to 1"),
         ("LOG_LEVEL", "LOUD", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
         ("HEARTBEAT_S", "16", r"NASATLAS_HEARTBEAT_S \(16.0\) must be at most half of NASATLAS_LEASE_S \(30.0\)"),
     ],
@@ -81,3 +84,43 @@ def test_values_that_are_refused(name: str, value: str, message: str, monkeypatc
     monkeypatch.setenv(f"NASATLAS_{name}", value)
     with pytest.raises(ValidationError, match=message):
         Settings()
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.1", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("LocalHost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.5", False),
+        ("localhost.example.org", False),
+        ("", False),
+    ],
+)
+def test_loopback(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize(
+    ("authentication", "host", "expected"),
+    [
+        ("auto", "127.0.0.1", False),
+        ("auto", "0.0.0.0", True),
+        ("keys", "127.0.0.1", True),
+        ("none", "0.0.0.0", False),
+    ],
+)
+def test_who_needs_keys(authentication: str, host: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NASATLAS_AUTHENTICATION", authentication)
+    monkeypatch.setenv("NASATLAS_HOST", host)
+    assert Settings().keys_required() is expected
+
+
+def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NASATLAS_API_KEY", "nas_hidden")
+    monkeypatch.setenv("NASATLAS_METRICS_TOKEN", "hidden")
+    assert "hidden" not in f"{Settings()!r} {Settings()} {Settings().model_dump()}"

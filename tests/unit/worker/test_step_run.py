@@ -1,5 +1,6 @@
 """Running one step: heartbeats, every way to end, a database that is away, and reasons that people can read."""
 
+import errno
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -50,8 +51,8 @@ class ScriptedStore:
             self.num_away[name] -= 1
             raise away()
 
-    def claim(self, step_id: int, worker: str) -> Claim | None:
-        self.calls.append(("claim", step_id, worker))
+    def claim_fairest(self, worker: str) -> Claim | None:
+        self.calls.append(("claim_fairest", worker))
         return self.claimed
 
     def heartbeat(self, claim: Claim, progress: float, detail: Mapping[str, Any] | None) -> Signal:
@@ -75,6 +76,10 @@ class ScriptedStore:
         self._perhaps_away("hand_back")
         self.calls.append(("hand_back",))
         return True
+
+    def put_off(self, claim: Claim, reason: str, max_attempts: int) -> None:
+        self._perhaps_away("put_off")
+        self.calls.append(("put_off", reason, max_attempts))
 
     def fail(self, claim: Claim, reason: str) -> None:
         self._perhaps_away("fail")
@@ -115,8 +120,8 @@ class Run:
 
     def __init__(self, store: ScriptedStore, work: Work = lambda report: None) -> None:
         self.store, self.woken = store, []  # type: ignore[var-annotated]
-        runner = StepRunner(store, WorkingNetworks(work), self.woken.extend, "host:1/2", 0.001, 8)  # type: ignore[arg-type]
-        self.ending = runner.run(7)
+        runner = StepRunner(store, WorkingNetworks(work), self.woken.extend, "host:1/2", 0.001, 8, 5)  # type: ignore[arg-type]
+        self.ending = runner.run_next()
 
     @property
     def after_claim(self) -> list[tuple[Any, ...]]:
@@ -149,7 +154,7 @@ class TestEndings:
 
     def test_done(self) -> None:
         run = Run(ScriptedStore())
-        assert run.store.calls[0] == ("claim", 7, "host:1/2")
+        assert run.store.calls[0] == ("claim_fairest", "host:1/2")
         assert (run.ending, run.woken) == ("done", [11, 12])
         assert run.after_claim == [("complete", ["00000000", "00000001"])]
 
@@ -175,6 +180,17 @@ class TestEndings:
         reason = "evaluate_shard of round 2: cat/7.jpg is no image; remove it"
         assert (run.ending, run.woken, run.after_claim) == ("failed", [], [("fail", reason)])
 
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+    def test_put_off_while_the_artifact_store_is_full_or_broken(self, number: int) -> None:
+        run = Run(ScriptedStore(num_away={"put_off": 2}), fails(OSError(number, "cannot write", "/artifacts/x")))
+        ((name, reason, max_attempts),) = run.after_claim
+        assert (run.ending, run.woken, name, max_attempts) == ("put off", [], "put_off", 5)
+        assert "cannot write: '/artifacts/x'" in reason
+
+    def test_any_other_error_of_the_system_is_for_people(self) -> None:
+        run = Run(ScriptedStore(), fails(PermissionError(errno.EACCES, "not allowed", "/artifacts/x")))
+        assert (run.ending, run.after_claim[0][0]) == ("failed", "fail")
+
     def test_failed_while_storing(self) -> None:
         run = Run(ScriptedStore(complete_error=RuntimeError("boom")))
         ((name, reason),) = run.after_claim
@@ -191,7 +207,7 @@ class TestEndings:
 
         with pytest.raises(error):
             Run(store, stop)
-        assert [name for name, *_ in store.calls] == ["claim"]
+        assert [name for name, *_ in store.calls] == ["claim_fairest"]
         assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
 
 

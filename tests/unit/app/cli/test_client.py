@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from pydantic import SecretStr
 
 from app.cli.client import ApiClient, UnreachableError
 from app.cli.errors import CommandError
@@ -53,6 +54,28 @@ def test_problems_become_command_errors(
     with answering(lambda _: httpx2.Response(status, json=body)) as api, pytest.raises(CommandError) as caught:
         api.get("/search")
     assert (caught.value.exit_code, caught.value.message, caught.value.details) == (exit_code, message, details)
+
+
+def test_the_key_is_sent_and_a_missing_one_is_named() -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        known = request.headers.get("authorization") == "Bearer nas_abc"
+        return httpx2.Response(200 if known else 401, json={"title": "API key needed", "detail": "d"})
+
+    transport = httpx2.MockTransport(answer)
+    for key in ("nas_abc", " nas_abc\n"):
+        with ApiClient("http://service", SecretStr(key), transport=transport) as api:
+            api.get("/search")
+    with ApiClient("http://service", transport=transport) as api, pytest.raises(CommandError) as caught:
+        api.get("/search")
+    assert (caught.value.exit_code, caught.value.message) == (2, "API key needed")
+    assert "NASATLAS_API_KEY" in caught.value.details[0]
+
+
+@pytest.mark.parametrize("key", ["nas_\u00e4", "nas_a\r\nX: y"])
+def test_a_key_that_is_none_is_not_repeated(key: str) -> None:
+    with pytest.raises(CommandError, match="NASATLAS_API_KEY is no key") as caught:
+        ApiClient("http://service", SecretStr(key))
+    assert "nas_" not in str(caught.value)
 
 
 def test_nobody_there() -> None:

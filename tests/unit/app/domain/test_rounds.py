@@ -14,6 +14,7 @@ from app.domain.rounds import (
     Reevaluated,
     default_architecture,
     first_subspace,
+    max_table_rows,
     next_subspace,
     reevaluation_candidates,
     round_budgets,
@@ -58,6 +59,14 @@ def test_no_cell_is_searched_twice_in_a_row(cells: list[int], cuts: set[int], nu
         assert len(schedule) == num_rounds
         assert all(not set(a) & set(b) for a, b in pairwise(schedule))
         assert set().union(*schedule[: len(segments)]) == set(range(19)) or num_rounds < len(segments)
+
+
+def test_no_table_is_larger_than_foretold() -> None:
+    """The paper's three rounds: 6^7 nodes, then a super-cell of 6 and the 6 cells of a segment."""
+    fairnas = preset("fairnas")
+    assert max_table_rows(fairnas, from_preset("paper", {}).resolved(fairnas)) == 3 * 279_936
+    one_round = from_preset("quick", {"num_rounds": 1, "num_preserved": 3}).resolved(fairnas)
+    assert max_table_rows(fairnas, one_round) == 6**7
 
 
 def test_rounds_beyond_the_segments_come_around() -> None:

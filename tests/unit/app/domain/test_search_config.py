@@ -93,7 +93,7 @@ def test_a_given_number_is_held_out() -> None:
         ({"num_preserved": 0}, "greater than or equal to 1"),
         ({"epochs": 0}, "greater than or equal to 1"),
         ({"gcn_epochs": 0}, "greater than or equal to 1"),
-        ({"batch_size": 0}, "greater than or equal to 1"),
+        ({"batch_size": 0}, "greater than or equal to 2"),
         ({"learning_rate": 0.0}, "greater than 0"),
         ({"learning_rate": math.inf}, "finite number"),
         ({"learning_rate": math.nan}, "finite number"),

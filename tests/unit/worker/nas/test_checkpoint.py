@@ -1,5 +1,7 @@
 """Checkpoints come back as they were, or with an error: never torn, never someone else's, never pickled."""
 
+import errno
+import os
 import pickle
 
 import pytest
@@ -124,6 +126,18 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(local, tmp_path, mo
     with pytest.raises(OSError, match="No space left"):
         local.save_tensors("a", {"new": torch.zeros(3)}, {})
     monkeypatch.undo()
+    assert local.load_tensors("a").metadata == {"k": "v"}
+    assert [path.name for path in (tmp_path / "search").iterdir()] == ["a.safetensors"]
+
+
+def test_a_file_that_is_truncated_while_it_is_written_never_takes_the_old_ones_place(local, tmp_path, monkeypatch):
+    def truncate(descriptor):
+        os.ftruncate(descriptor, 10)
+
+    monkeypatch.setattr("worker.nas.checkpoint.os.fsync", truncate)
+    with pytest.raises(OSError, match="does not hold what was written") as caught:
+        local.save_tensors("a", {"new": torch.zeros(3)}, {})
+    assert caught.value.errno == errno.EIO
     assert local.load_tensors("a").metadata == {"k": "v"}
     assert [path.name for path in (tmp_path / "search").iterdir()] == ["a.safetensors"]
 

@@ -4,8 +4,8 @@ import random
 import pytest
 import torch
 
-import worker.nas.evaluation as evaluation
 from app.domain.search_space import InvalidArchitectureError, preset
+from worker.nas import evaluation, evaluation_memory
 from worker.nas.data import SearchData
 from worker.nas.evaluation import DivergedSupernetError, evaluate_subnetworks, predict_labels
 from worker.nas.plain_evaluation import evaluate_plain, predict_labels_plain
@@ -63,6 +63,12 @@ def supernets(data):
     return {name: make_supernet(space, data) for name, space in SPACES.items()}
 
 
+@pytest.fixture
+def many_batches(monkeypatch):
+    """Validation images in four batches, as a real D_val needs them."""
+    monkeypatch.setattr(evaluation_memory, "_MAX_BATCH", 16)
+
+
 def sample(space, num, seed, first_cell=0):
     rng = random.Random(seed)
     base = [rng.randrange(n) for n in space.num_choices]
@@ -71,7 +77,9 @@ def sample(space, num, seed, first_cell=0):
 
 @pytest.mark.parametrize("name", SPACES)
 @pytest.mark.parametrize("bn_statistics", MODES)
-def test_it_equals_evaluating_each_subnetwork_by_itself(supernets, data, name, bn_statistics):
+@pytest.mark.parametrize("max_batch", [512, 16])
+def test_it_equals_evaluating_each_subnetwork_by_itself(supernets, data, name, bn_statistics, max_batch, monkeypatch):
+    monkeypatch.setattr(evaluation_memory, "_MAX_BATCH", max_batch)
     supernet, space = supernets[name], SPACES[name]
     architectures = sample(space, 5, 1) + sample(space, 5, 2, first_cell=space.num_cells - 2)
     fast = predict_labels(supernet, architectures, data, bn_statistics=bn_statistics, device="cpu")
@@ -84,14 +92,13 @@ def test_it_equals_evaluating_each_subnetwork_by_itself(supernets, data, name, b
 
 
 @pytest.mark.parametrize("bn_statistics", MODES)
+@pytest.mark.usefixtures("many_batches")
 def test_a_result_does_not_depend_on_what_else_is_evaluated(supernets, data, bn_statistics, monkeypatch):
     supernet, space = supernets["fairnas"], SPACES["fairnas"]
     architectures = sample(space, 12, 3, first_cell=15)
 
     def evaluate(some):
-        return predict_labels(
-            supernet, some, data, bn_statistics=bn_statistics, device="cpu", memory_bytes=MANY_BATCHES
-        )
+        return predict_labels(supernet, some, data, bn_statistics=bn_statistics, device="cpu")
 
     together = dict(zip(architectures, evaluate(architectures), strict=True))
     for part in [architectures[:1], architectures[5:6], *shard(architectures, 5)]:
@@ -101,10 +108,8 @@ def test_a_result_does_not_depend_on_what_else_is_evaluated(supernets, data, bn_
     assert torch.equal(evaluate(architectures), torch.stack([together[a] for a in architectures]))
 
 
-MANY_BATCHES = 16 * 2**20
-
-
 @pytest.mark.parametrize("bn_statistics", MODES)
+@pytest.mark.usefixtures("many_batches")
 def test_a_result_does_not_depend_on_the_number_of_threads(supernets, data, bn_statistics):
     supernet, space = supernets["fairnas"], SPACES["fairnas"]
     architectures, threads = sample(space, 6, 4, first_cell=14), torch.get_num_threads()
@@ -120,12 +125,11 @@ def test_a_result_does_not_depend_on_the_number_of_threads(supernets, data, bn_s
 
 
 @pytest.mark.parametrize("bn_statistics", MODES)
-def test_batches_change_rounding_only(supernets, data, bn_statistics):
+def test_batches_change_rounding_only(supernets, data, bn_statistics, monkeypatch):
     supernet, architectures = supernets["fairnas"], sample(SPACES["fairnas"], 6, 5)
-    whole, pieces = (
-        predict_labels(supernet, architectures, data, bn_statistics=bn_statistics, device="cpu", memory_bytes=memory)
-        for memory in (None, MANY_BATCHES)
-    )
+    whole = predict_labels(supernet, architectures, data, bn_statistics=bn_statistics, device="cpu")
+    monkeypatch.setattr(evaluation_memory, "_MAX_BATCH", 7)
+    pieces = predict_labels(supernet, architectures, data, bn_statistics=bn_statistics, device="cpu")
     assert (whole == pieces).float().mean() > 0.99
 
 

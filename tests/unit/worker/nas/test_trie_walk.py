@@ -28,6 +28,35 @@ def test_one_thread_walks_depth_first_in_the_order_given():
     assert visited == ["x", "xa", "xb", "y", "ya", "yb"]
 
 
+def test_a_walk_can_be_taken_again():
+    visited = []
+
+    def visit(name):
+        visited.append(name)
+        return [name + "a"] if len(name) < 2 else []
+
+    walk = TrieWalk(visit)
+    for name in "xyz":
+        walk.run([name], num_threads=2, while_waiting=lambda: None)
+    assert sorted(visited) == ["x", "xa", "y", "ya", "z", "za"]
+
+
+def test_a_walk_can_be_taken_again_after_an_error():
+    visited = []
+
+    def visit(name):
+        visited.append(name)
+        if name == "bad":
+            raise ZeroDivisionError
+        return []
+
+    walk = TrieWalk(visit)
+    with pytest.raises(ZeroDivisionError):
+        walk.run(["bad", "left"], num_threads=1, while_waiting=lambda: None)
+    walk.run(["x"], num_threads=1, while_waiting=lambda: None)
+    assert visited == ["bad", "x"]
+
+
 def test_nothing_to_do_ends_at_once():
     TrieWalk(lambda _: []).run([], num_threads=2, while_waiting=lambda: None)
 

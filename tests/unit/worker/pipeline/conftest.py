@@ -12,9 +12,13 @@ import pytest
 from app.domain.search_config import from_preset
 from app.domain.search_space import Architecture, SearchSpace
 from app.domain.subspace import Subspace
+from app.domain.whole_space.additive_ridge import fit_additive
+from app.domain.whole_space.archive import prepared_model
+from app.domain.whole_space.model import BlendedPredictor
 from worker.pipeline.ports import (
     ClosedRound,
     Fit,
+    FittedSpace,
     FittedTable,
     NewStep,
     Outcome,
@@ -109,6 +113,16 @@ class FormulaNetworks:
         predicted = one_hot(np.arange(subspace.size)) @ weights
         return Fit(np.round(predicted, 6).astype(np.float32), {"final_loss": 0.0})
 
+    def fit_space(self, search: Search, accuracies: Mapping[Architecture, float], report: Report) -> FittedSpace:
+        report(0.5, {"epoch": 1})
+        fitted = fit_additive(
+            search.space.num_choices,
+            np.array(sorted(accuracies)),
+            np.array([accuracies[m] for m in sorted(accuracies)]),
+        )
+        model = prepared_model(BlendedPredictor(fitted.function), {}, search.config.seed)
+        return FittedSpace(model, {"num_pairs": len(accuracies)})
+
 
 @dataclass
 class MemoryStore:
@@ -118,6 +132,7 @@ class MemoryStore:
     stored_pairs: dict[tuple[int, PairSource], list[Pair]] = field(default_factory=dict)
     fitted: dict[int, FittedTable] = field(default_factory=dict)
     closed: dict[int, ClosedRound] = field(default_factory=dict)
+    space: FittedSpace | None = None
     done: bool = False
 
     def subspace(self, search: Search, round_index: int) -> Subspace:
@@ -142,6 +157,9 @@ class MemoryStore:
             self.closed[step.round_index] = outcome.closed_round
         if outcome.opened_round:
             self.subspaces[outcome.opened_round.round_index] = outcome.opened_round.subspace
+        if outcome.fitted_space:
+            assert self.space is None
+            self.space = outcome.fitted_space
         self.done |= outcome.search_done
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from app.domain.whole_space.model_bytes import to_bytes
 from worker.pipeline.ports import LeaseLostError, StepInterrupted
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def everything(scheduler: "Scheduler") -> tuple[Any, ...]:
         {key: store.pairs(search, *key) for key in store.stored_pairs},
         {t: (fitted.table.digest(), fitted.held_out_tau) for t, fitted in store.fitted.items()},
         store.closed,
+        store.space and to_bytes(store.space.model),
         store.done,
     )
 
@@ -31,7 +33,8 @@ def test_the_kinds_of_steps_in_order(schedule: Schedule) -> None:
     scheduler = schedule(shard_size=1000).run()
     assert [(step.kind, step.round_index) for step in scheduler.ran] == [
         ("train_supernet", None),
-        *((kind, t) for t in (0, 1) for kind in ("evaluate_shard", "fit_gcn", "reevaluate_shard", "advance")),
+        *((kind, 0) for kind in ("evaluate_shard", "fit_gcn", "reevaluate_shard", "advance")),
+        *((kind, 1) for kind in ("evaluate_shard", "fit_gcn", "reevaluate_shard", "fit_space", "advance")),
     ]
     assert scheduler.networks.num_trained == 1
     assert scheduler.store.done
@@ -87,12 +90,19 @@ def test_nothing_depends_on_shards_or_order(schedule: Schedule, shard_size: int,
     assert everything(scheduler.run()) == everything(schedule(shard_size=50, num_rounds=3).run())
 
 
+def test_the_whole_space_is_fitted_to_the_distinct_pairs_of_all_rounds(schedule: Schedule) -> None:
+    scheduler = schedule().run()
+    codes = {pair.code for pairs in scheduler.store.stored_pairs.values() for pair in pairs}
+    assert scheduler.store.space is not None
+    assert scheduler.store.space.report["num_pairs"] == len(codes) > 40
+
+
 def test_another_seed_is_another_search(schedule: Schedule) -> None:
     assert everything(schedule().run()) != everything(schedule(seed=1).run())
 
 
 @pytest.mark.parametrize("error", [StepInterrupted("cancel"), LeaseLostError("another worker has it")])
-@pytest.mark.parametrize("kind", ["train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard"])
+@pytest.mark.parametrize("kind", ["train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard", "fit_space"])
 def test_an_interruption_passes_through_and_the_search_goes_on_after_it(
     schedule: Schedule, kind: str, error: Exception
 ) -> None:

@@ -1,0 +1,112 @@
+"""The spaces, labels and fits of ``benchmarks.space_lookup``; not a benchmark itself."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.gray_code import bit_tables
+from app.domain.hamming_graph import FactorFeatures, HammingGraph
+from app.domain.multi_adds import cell_costs, fixed_cost
+from app.domain.search_space import preset
+from app.domain.seeds import derive_seed, generator
+from app.domain.whole_space.additive_function import AdditiveFunction
+from app.domain.whole_space.additive_ridge import fit_additive
+from app.domain.whole_space.hamming_gcn import HammingGCN
+from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn
+
+Float64Array = NDArray[np.float64]
+Int64Array = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Space:
+    """The first cells of a preset, and their costs."""
+
+    name: str
+    num_cells: int
+
+    @property
+    def bits(self) -> tuple[NDArray[np.float32], ...]:
+        """The Gray bits of every cell."""
+        return bit_tables(preset(self.name))[: self.num_cells]
+
+    @property
+    def graph(self) -> HammingGraph:
+        """The graph of all its architectures."""
+        return HammingGraph.assigned(tuple(len(table) for table in self.bits))
+
+    @property
+    def features(self) -> FactorFeatures:
+        """The bits of every cell at their place among all bits."""
+        ends = np.cumsum([table.shape[1] for table in self.bits])
+        tables = (
+            np.pad(table, ((0, 0), (end - table.shape[1], ends[-1] - end)))
+            for table, end in zip(self.bits, ends.tolist(), strict=True)
+        )
+        return FactorFeatures(np.zeros(ends[-1], dtype=np.float32), tuple(tables))
+
+    def costs(self) -> dict[str, AdditiveFunction]:
+        """Multi-adds, parameters, and the latency of a made-up device."""
+        space, rng = preset(self.name), generator(0, None, "latency")
+        fixed, cells = fixed_cost(space), cell_costs(space)[: self.num_cells]
+        multi_adds = [np.array([float(choice.multi_adds) for choice in cell]) for cell in cells]
+        params = [np.array([float(choice.params) for choice in cell]) for cell in cells]
+        latency = [rng.uniform(0.5, 2) * 1e-7 * table + rng.uniform(0.1, 0.5, len(table)) for table in multi_adds]
+        return {
+            "multi_adds": AdditiveFunction(fixed.multi_adds, tuple(multi_adds)),
+            "params": AdditiveFunction(fixed.params, tuple(params)),
+            "latency_ms": AdditiveFunction(2.0, tuple(latency)),
+        }
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Which architectures were measured and what came out."""
+
+    name: str
+    space: Space
+    index_N: Int64Array
+    accuracy_N: Float64Array
+    seed: int
+
+
+def macro_labels(path: Path, num_sampled: int, seed: int) -> Labels:
+    """Return true accuracies of NAS-Bench-Macro with noise of 0.5 points."""
+    space, rng = Space("nas-bench-macro", 8), generator(seed, None, "macro labels")
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    choices = np.array([[int(digit) for digit in row["architecture"]] for row in rows])
+    accuracy = np.array([np.mean([float(row[f"acc_seed{i}"]) for i in range(3)]) / 100 for row in rows])
+    chosen = rng.permutation(len(rows))[:num_sampled]
+    index_N = space.graph.index(choices[chosen])
+    return Labels(f"macro-{num_sampled}", space, index_N, accuracy[chosen] + rng.normal(0, 0.005, num_sampled), seed)
+
+
+def synthetic_labels(num_cells: int, num_sampled: int, seed: int) -> Labels:
+    """Return accuracies with strong interactions between every two cells, and noise of 0.3 points."""
+    space, rng = Space("fairnas", num_cells), generator(seed, None, "synthetic labels")
+    index_N = np.unique(rng.integers(0, space.graph.num_nodes, num_sampled))
+    choices = space.graph.choices(index_N)
+    total = np.zeros(len(index_N))
+    for cell in range(num_cells):
+        rise = (0.6 * (np.arange(6) % 3) + 1.2 * (np.arange(6) // 3)) * rng.uniform(0.3, 1.5)
+        total += (rise + rng.normal(0, 0.3, 6))[choices[:, cell]]
+        for other in range(cell):
+            total += rng.normal(0, 1.4 / np.sqrt(num_cells), (6, 6))[choices[:, cell], choices[:, other]]
+    total = (total - total.mean()) / total.std()
+    return Labels(
+        f"synthetic-{num_sampled}", space, index_N, 0.7 + 0.02 * total + rng.normal(0, 0.003, len(total)), seed
+    )
+
+
+def fitted(labels: Labels, hidden_sizes: tuple[int, int], epochs: int) -> tuple[AdditiveFunction, HammingGCN]:
+    """Return a ridge regression and a GCN fitted to the same labels."""
+    graph, config = labels.space.graph, GCNTrainingConfig(hidden_sizes=hidden_sizes, epochs=epochs)
+    seed = derive_seed(labels.seed, None, "gcn")
+    fit = fit_gcn(graph, labels.space.features, labels.index_N, labels.accuracy_N, config, seed)
+    state = {name: tensor.numpy() for name, tensor in fit.module.state_dict().items()}
+    additive = fit_additive(graph.factor_sizes, graph.choices(labels.index_N), labels.accuracy_N)
+    return additive.function, HammingGCN.from_state_dict(labels.space.bits, state)

@@ -1,0 +1,106 @@
+"""The service's servers for the benchmarks that need them: real ones on a directory that is thrown away."""
+
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Engine, func, insert
+
+from app.db import tables
+from app.db.engine import get_engine, transaction
+from app.db.models import PairRow, RoundRow, SearchRow
+from app.domain.lookup_table import LookupTable
+from app.domain.search_config import from_preset
+from app.domain.search_space import SearchSpace, preset
+from app.domain.seeds import generator
+from app.domain.subspace import Subspace
+from app.embedded.stack import Stack
+
+SEED = 0
+NUM_PAIRS = 2000
+"""Evaluated architectures of a stored search, as many as the paper samples in a round."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """PostgreSQL, Valkey and the API, without workers.
+
+    Attributes:
+        url: Where the API answers.
+        engine: The database.
+    """
+
+    url: str
+    engine: Engine
+
+
+@contextmanager
+def service() -> Iterator[Service]:
+    """Start the embedded stack with an empty database as ``make serve`` does; it is durable like any other."""
+    with tempfile.TemporaryDirectory(prefix="nasatlas-bench-") as directory:
+        # neither another database's rows nor its load belong into the figures
+        stack = Stack(Path(directory) / "state", with_workers=False)
+        with stack:
+            engine = get_engine(stack.running.database_url)
+            try:
+                yield Service(stack.url, engine)
+            finally:
+                engine.dispose()
+
+
+def first_cells(num_active: int) -> Subspace:
+    """Return the subspace of the paper's space in which the first ``num_active`` cells vary: 6^num_active nodes."""
+    space = preset("fairnas")
+    return Subspace(space, (3,) * space.num_cells, tuple(range(num_active)))
+
+
+def realistic_predictions(subspace: Subspace, seed: int) -> NDArray[np.float32]:
+    """Return predictions that grow with cost and saturate, each choice with a value of its own, and with noise.
+
+    Much like a fitted predictor's: strongly, but not fully, determined by what the architecture costs.
+    """
+    rng = generator(SEED, seed, "predictions")
+    value_N = np.zeros(1)
+    for size in subspace.factor_sizes:
+        value_N = np.add.outer(value_N, np.linspace(0, 1, size) + rng.normal(0, 0.25, size)).ravel()
+    standard_N = (value_N - value_N.mean()) / value_N.std()
+    noisy_N = 0.7 + 0.05 * np.tanh(standard_N / 2) + rng.normal(0, 0.004, subspace.size)
+    predicted_N: NDArray[np.float32] = noisy_N.astype(np.float32)
+    return predicted_N
+
+
+def store_search(engine: Engine, space: SearchSpace, subspace: Subspace) -> uuid.UUID:
+    """Store a succeeded search of one round with its pairs, without its table, and return its id."""
+    config = from_preset("quick", {"num_rounds": 1}).resolved(space)
+    with transaction(engine) as session:
+        row = SearchRow(
+            state="succeeded",
+            dataset="digits",
+            preset="quick",
+            search_space=space.model_dump(mode="json"),
+            config=config.model_dump(mode="json"),
+            num_rounds=1,
+            request={},
+            finished_at=func.clock_timestamp(),
+        )
+        session.add(row)
+        session.flush()
+        session.add(RoundRow(search_id=row.id, round_index=0, subspace=subspace.to_dict()))
+        session.flush()
+        evaluated = subspace.codes(generator(SEED, None, "pairs").permutation(subspace.size)[:NUM_PAIRS])
+        pair = {"search_id": row.id, "round_index": 0, "source": "sampled", "accuracy": 0.5}
+        session.execute(insert(PairRow), [{**pair, "code": code} for code in evaluated])
+        return row.id
+
+
+def publish(engine: Engine, search_id: uuid.UUID, table: LookupTable) -> int:
+    """Publish a table as a worker does: committed, indexed, banded and vacuumed; return its id."""
+    with transaction(engine) as session:
+        table_id = tables.publish(session, search_id, 0, table)
+    tables.vacuum(engine)
+    return table_id

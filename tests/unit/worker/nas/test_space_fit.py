@@ -1,0 +1,94 @@
+"""The whole space's predictor: fitted on pairs, weighed, and ready for questions under limits."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from app.domain.multi_adds import count
+from app.domain.search_space import preset
+from app.domain.whole_space.model import WholeSpaceModel
+from app.domain.whole_space.model_bytes import from_bytes, to_bytes
+from worker.nas.gcn_training import GCNTrainingConfig
+from worker.nas.space_fit import MAX_GCN_WEIGHT, blend_weight, fit_space
+
+
+class Fitted(NamedTuple):
+    """A fitted model as the API reads it, with the figures of its fit."""
+
+    model: WholeSpaceModel
+    report: dict[str, Any]
+
+
+SPACE = preset("fairnas")
+CONFIG = GCNTrainingConfig(hidden_sizes=(16, 16), epochs=60)
+
+
+def pairs(num=150, noise=0.001):
+    """Architectures of the whole space whose accuracy grows with kernel and expansion."""
+    rng = np.random.default_rng(0)
+    choices_NL = np.unique(rng.integers(0, 6, (num, 19)), axis=0)
+    accuracy_N = 0.6 + 0.002 * (choices_NL % 3).sum(1) + 0.005 * (choices_NL // 3).sum(1)
+    return choices_NL, accuracy_N + noise * rng.normal(size=len(choices_NL))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    model, report = fit_space(SPACE, *pairs(), CONFIG, seed=0)
+    return Fitted(from_bytes(to_bytes(model)), report)
+
+
+@pytest.mark.parametrize("max_madds", [248, 250, 300, 400, 557.41])
+def test_every_limit_from_the_smallest_architecture_on_has_an_answer(fitted, max_madds):
+    answer = fitted.model.best({"multi_adds": max_madds * 1e6}, 10)
+    assert len(answer.predicted_N) == 10
+    for row, architecture in enumerate(answer.choices_NL.tolist()):
+        cost = count(SPACE, architecture)
+        assert (cost.multi_adds, cost.params) == (answer.costs["multi_adds"][row], answer.costs["params"][row])
+        assert cost.multi_adds <= max_madds * 1e6
+    assert (np.diff(answer.predicted_N) <= 0).all()
+
+
+def test_nothing_is_below_the_smallest(fitted):
+    assert len(fitted.model.best({"multi_adds": 247.1e6}, 10).predicted_N) == 0
+
+
+def test_more_is_better_where_the_pairs_say_so(fitted):
+    best = fitted.model.best({}, 1).choices_NL[0]
+    assert (best == 5).mean() > 0.8
+    assert fitted.report["additive_tau"] > 0.8
+    assert fitted.report["num_pairs"] == len(pairs()[0])
+
+
+def test_the_same_seed_gives_the_same_bytes(fitted):
+    assert to_bytes(fit_space(SPACE, *pairs(), CONFIG, seed=0)[0]) == to_bytes(fitted.model)
+
+
+def test_the_order_of_the_pairs_does_not_matter_to_the_additive_part(fitted):
+    choices_NL, accuracy_N = pairs()
+    _, report = fit_space(SPACE, choices_NL[::-1], accuracy_N[::-1], CONFIG, seed=0)
+    assert report["additive_tau"] == pytest.approx(fitted.report["additive_tau"])
+
+
+def test_a_cancellation_passes_through():
+    def stop(_epoch, _loss):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_space(SPACE, *pairs(), CONFIG, seed=0, on_epoch=stop)
+
+
+class TestBlendWeight:
+    truth_N = np.linspace(0.5, 0.9, 50)
+
+    def test_a_gcn_that_is_right_gets_no_more_than_half(self):
+        assert blend_weight(self.truth_N + 0.1, self.truth_N, self.truth_N) == MAX_GCN_WEIGHT
+
+    def test_a_gcn_that_errs_the_other_way_gets_the_share_that_cancels(self):
+        assert blend_weight(self.truth_N - 0.1, self.truth_N + 0.3, self.truth_N) == pytest.approx(0.25)
+
+    def test_a_gcn_that_is_worse_in_the_same_direction_gets_nothing(self):
+        assert blend_weight(self.truth_N + 0.1, self.truth_N + 0.2, self.truth_N) == 0
+
+    def test_equal_parts(self):
+        assert blend_weight(self.truth_N, self.truth_N, self.truth_N) == 0
