@@ -21,7 +21,7 @@ from app.errors import (
 )
 from app.schemas.search import ArchitectureView, PairView, RoundView, SearchState, SearchSummary, SearchView
 from app.schemas.search_request import SearchRequest
-from app.services import lifecycle, search_view, submission
+from app.services import architecture_view, lifecycle, search_view, submission
 from app.services.quotas import Quotas
 
 router = APIRouter(prefix="/search", tags=["searches"])
@@ -133,9 +133,8 @@ def list_pairs(
 
 @router.get("/{search_id}/architectures/{code}", summary="Read an architecture", responses=errors(SearchNotFoundError))
 def read_architecture(search_id: uuid.UUID, code: Code, engine: Database, caller: Reader) -> ArchitectureView:
-    """Return an architecture's costs, its pairs, and what each round's table predicts for it."""
-    with transaction(engine) as session:
-        return search_view.read_architecture(session, search_id, code, caller)
+    """Return an architecture's costs, its pairs, and what each round's table and the whole space's predictor say."""
+    return architecture_view.read_architecture(engine, search_id, code, caller)
 
 
 @router.post(

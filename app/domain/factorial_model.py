@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.domain.additive_model import AdditiveModel
 from app.domain.hamming_graph import Float64Array, Int64Array
+from app.domain.whole_space.additive_function import AdditiveFunction
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class FactorialModel:
         interactions: Tables of pairs and triples of factors.
     """
 
-    additive: AdditiveModel
+    additive: AdditiveFunction
     interactions: tuple[Interaction, ...]
 
     def predict_interactions(self, choices_NF: Int64Array) -> Float64Array:

@@ -9,12 +9,14 @@ from sqlalchemy import Connection, Engine
 
 from app.db import lookup as lookup_db
 from app.db.lookup import TableHeader, TableRow
+from app.domain.lookup_table import Limits
 from app.domain.multi_adds import Cost
 from app.domain.subspace import Subspace, codes_of
 from app.errors import RoundNotFoundError
 from app.schemas.lookup import CostRanges, LookupAnswer, LookupItem, ParetoAnswer
 from app.schemas.search import Range
 from app.services.callers import Caller
+from app.services.fit_figures import TableFigures, read_table_figures
 from app.services.limits import in_units, infeasible
 from app.services.lookup_errors import not_ready, nothing_to_ask
 from app.services.lookup_items import lookup_items
@@ -28,6 +30,7 @@ class _Tables:
         self._engine = engine
         self.subspace = lru_cache(maxsize=256)(self._read_subspace)
         self.finished = lru_cache(maxsize=1024)(self._find_finished)
+        self.figures = lru_cache(maxsize=64)(self._read_figures)
         self._known = lru_cache(maxsize=256)(self._read_known)
 
     def _read_subspace(self, header: TableHeader) -> tuple[Subspace, tuple[Cost, Cost]]:
@@ -38,6 +41,11 @@ class _Tables:
         space, config, subspace = found
         searched = searched_space(header.search_id, space, config)
         return Subspace.from_dict(searched.space, subspace), searched.target_costs
+
+    def _read_figures(self, header: TableHeader) -> TableFigures:
+        subspace, _ = self.subspace(header)
+        with lookup_db.reading(self._engine) as connection:
+            return read_table_figures(connection, header, subspace)
 
     def _find_finished(self, search_id: uuid.UUID, round_index: int | None, owner: str | None) -> TableHeader:
         with lookup_db.reading(self._engine) as connection:
@@ -98,8 +106,9 @@ def look_up(
         subspace, space_costs = _tables(engine).subspace(header)
         items = _items(engine, connection, header, subspace, rows)
     fields = _header_fields(header)
+    quality = _tables(engine).figures(header).quality_within(Limits(**limits))
     message = None if items else infeasible("table", fields["feasible"], space_costs[0], max_madds, max_params)
-    return LookupAnswer(**fields, scope="table", is_exact=True, items=items, message=message)
+    return LookupAnswer(**fields, scope="table", is_exact=True, quality=quality, items=items, message=message)
 
 
 def pareto(
@@ -156,7 +165,8 @@ def _items(
     choices_NL = subspace.architectures([row.subspace_index for row in rows])
     known = _tables(engine).known(header, connection, codes_of(choices_NL))
     costs = [(row.multi_adds, row.params) for row in rows]
-    return lookup_items(subspace.space, choices_NL, [row.predicted_accuracy for row in rows], costs, known)
+    interval = _tables(engine).figures(header).interval
+    return lookup_items(subspace.space, choices_NL, [row.predicted_accuracy for row in rows], costs, known, interval)
 
 
 def _header_fields(header: TableHeader) -> dict[str, Any]:

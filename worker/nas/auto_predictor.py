@@ -1,10 +1,10 @@
 """The predictor ``auto``: Gaussian processes and GCNs, blended by how they predict left-out pairs.
 
 Each is best somewhere: a process on the labels' ranks with few or clean pairs, a process on the accuracies themselves
-with noise, the GCN where interactions are of high order, and the average where they err differently. All are brought to *scores*, in units of the labels'
-normal scores, by monotone links; the scores are blended, and one more link turns the blend into accuracy. The blend's weights explain the
-labels by predictions that never saw them, with a prior that trusts the additive parts: a weight moves away
-from it only as far as the label noise lets the pairs say so.
+with noise, the GCN where interactions are of high order, and the average where they err differently. All are brought
+to *scores*, in units of the labels' normal scores, by monotone links; the scores are blended, and one more link turns
+the blend into accuracy. The blend's weights explain the labels by predictions that never saw them, with a prior that
+trusts the additive parts: a weight moves away from it only as far as the label noise lets the pairs say so.
 
 A supernet's z also holds its own artefacts, which left-out pairs confirm as readily as what is real. They are mostly
 interactions, and about as large for good architectures as for bad ones, so that ranks blow them up where accuracies lie
@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
-from app.domain.additive_model import AdditivePredictor, fit_additive_predictor
 from app.domain.hamming_graph import FactorFeatures, Float32Array, Float64Array, HammingGraph, Int64Array
 from app.domain.monotone_link import MonotoneLink, normal_scores
+from app.domain.prediction_interval import PredictionInterval, calibrate_interval
 from app.domain.rank_correlation import kendall_tau
 from app.domain.seeds import generator
+from app.domain.whole_space.additive_ridge import fit_additive
 from worker.nas.gcn_ensemble import GCNEnsemble, fit_gcn_ensemble
 from worker.nas.gcn_prediction import predict_subspace
 from worker.nas.gcn_training import GCNTrainingConfig
-from worker.nas.prediction_interval import PredictionInterval, calibrate_interval
 from worker.nas.product_process import ProcessFit, fit_process
 
 OnAutoProgress = Callable[[float, Mapping[str, Any] | None], None]
@@ -48,7 +48,7 @@ _PRIOR_WEIGHTS = {
     "gcn_additive": 0.3,
     "gcn_interactions": 0.0,
 }
-"""The blend before any label: additive, most of it from the process, whose few strengths are fitted and not its tables."""
+"""The blend before any label: additive, most of it from the process, which fits a few strengths and no tables."""
 _PRIOR_WEIGHT_SD = 0.15
 
 
@@ -66,7 +66,6 @@ class AutoFit:
         trust: Share of the blend that left-out pairs chose.
         link: From score to accuracy.
         interval: Of a held-out pair's z around its prediction.
-        additive: The additive baseline with its own link: what :mod:`app.domain` can use without torch.
         report: Figures of the fit, as JSON data.
     """
 
@@ -79,7 +78,6 @@ class AutoFit:
     trust: float
     link: MonotoneLink
     interval: PredictionInterval
-    additive: AdditivePredictor
     report: Mapping[str, Any]
 
     def predict(self, index_N: Int64Array) -> Float64Array:
@@ -115,7 +113,7 @@ class AutoFit:
             nodes = slice(start, min(start + _NODES_PER_CHUNK, size))
             choices_NF = graph.choices(np.arange(nodes.start, nodes.stop, dtype=np.int64))
             total_N = gcn_S[nodes] / np.float64(len(self.gcns.members))
-            additive_N = np.mean([member.main_effects.predict(choices_NF) for member in self.gcns.members], axis=0)
+            additive_N = np.mean([member.main_effects.of(choices_NF) for member in self.gcns.members], axis=0)
             gcn_S[nodes] = self._accuracies(choices_NF, additive_N, total_N - additive_N)
             if on_progress is not None:
                 on_progress((passes - 1) * size + nodes.stop, passes * size)
@@ -127,8 +125,8 @@ class AutoFit:
         """The blend of all parts, given what the GCNs say on average."""
         model = self.rank_process.model
         parts_MN = _parts(
-            self.accuracy_link(self.accuracy_process.model.additive.predict(choices_NF)),
-            (model.additive.predict(choices_NF), model.predict_interactions(choices_NF)),
+            self.accuracy_link(self.accuracy_process.model.additive.of(choices_NF)),
+            (model.additive.of(choices_NF), model.predict_interactions(choices_NF)),
             (gcn_additive_N, gcn_interaction_N),
             self.gcn_link,
         )
@@ -216,7 +214,7 @@ def fit_auto(
     link = MonotoneLink.fit(score_N, accuracy_N)
     left_out_N = link(score_N)
     interval = calibrate_interval(left_out_N, accuracy_N)
-    additive = fit_additive_predictor(graph.factor_sizes, choices_NF, accuracy_N)
+    additive = fit_additive(graph.factor_sizes, choices_NF, accuracy_N)
     figures = {
         "num_pairs": len(index_N),
         "trust": trust,
@@ -230,7 +228,7 @@ def fit_auto(
         "interval": interval.to_dict(),
     }
     return AutoFit(
-        accuracy_process, accuracy_link, rank_process, gcns, gcn_link, weights_M, trust, link, interval, additive, figures
+        accuracy_process, accuracy_link, rank_process, gcns, gcn_link, weights_M, trust, link, interval, figures
     )
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch.nn.functional import l1_loss
 
-from app.domain.additive_model import AdditiveModel, fit_additive
 from app.domain.hamming_graph import FactorFeatures, Float64Array, HammingGraph, Int64Array
+from app.domain.whole_space.additive_function import AdditiveFunction
+from app.domain.whole_space.additive_ridge import fit_additive
 from worker.nas.gcn import GCN
 from worker.nas.gcn_prediction import GCNFit, predict_nodes
 from worker.nas.gcn_training import GCNTrainingConfig, train_epoch
@@ -40,12 +41,12 @@ class GCNMember:
     """
 
     fit: GCNFit
-    main_effects: AdditiveModel
+    main_effects: AdditiveFunction
     stopped_epoch: int
 
     def predict(self, index_N: Int64Array) -> tuple[Float64Array, Float64Array]:
         """Return float64 [N] twice: the additive part of the network's predictions for these nodes, and the rest."""
-        additive_N = self.main_effects.predict(self.fit.graph.choices(index_N))
+        additive_N = self.main_effects.of(self.fit.graph.choices(index_N))
         return additive_N, predict_nodes(self.fit, index_N) - additive_N
 
 
@@ -99,7 +100,9 @@ def fit_gcn_ensemble(
             (index_N[left], accuracy_N[left]),
             lambda fraction, number=number: on_fraction and on_fraction((number + fraction) / NUM_MEMBERS),
         )
-        effects = fit_additive(graph.factor_sizes, graph.choices(probe_M), predict_nodes(fit, probe_M)).model
+        effects = fit_additive(
+            graph.factor_sizes, graph.choices(probe_M), predict_nodes(fit, probe_M).astype(np.float64)
+        ).function
         members.append(GCNMember(fit, effects, epoch))
         left_out[:, left] = members[-1].predict(index_N[left])
     return GCNEnsemble(tuple(members), left_out[0], left_out[1])

@@ -16,12 +16,13 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from app.domain.additive_model import AdditiveModel
 from app.domain.factorial_model import FactorialModel, Interaction
 from app.domain.hamming_graph import FactorFeatures, Float64Array, Int64Array
+from app.domain.whole_space.additive_function import AdditiveFunction
 
 _TUNING_PAIRS = 512
 """Pairs that the marginal likelihood sees: its cost grows with their cube, and strengths need no more."""
+_NOISE_PAIRS = 256
 _MAX_PAIRS = 3000
 _TUNING_STEPS = 40
 _JITTER = 1e-5
@@ -72,11 +73,27 @@ def fit_process(
         noise_scale_N: float64 [N], variances of the labels' noise relative to each other; None: all the same.
     """
     factors = _Factors.of(features)
-    scale_N = torch.ones(len(target_N), dtype=torch.float64) if noise_scale_N is None else torch.as_tensor(noise_scale_N)
+    scale_N = (
+        torch.ones(len(target_N), dtype=torch.float64) if noise_scale_N is None else torch.as_tensor(noise_scale_N)
+    )
     tuning = _subset(len(target_N), _TUNING_PAIRS, rng)
     parameter_P = _tune(factors, choices_NF[tuning], torch.as_tensor(target_N[tuning]), scale_N[tuning])
     kept = _subset(len(target_N), _MAX_PAIRS, rng)
     return _posterior(parameter_P, factors, choices_NF, np.asarray(target_N, dtype=np.float64), scale_N, kept)
+
+
+def label_noise(
+    features: FactorFeatures, choices_NF: Int64Array, accuracy_N: Float64Array, rng: np.random.Generator
+) -> float:
+    """Return the standard deviation of the labels' noise, in their units, as marginal likelihood has it.
+
+    Whatever the process cannot express counts as noise: interactions of more than three factors, say.
+    """
+    scale = max(float(accuracy_N.std()), 1e-12)
+    tuning = _subset(len(accuracy_N), _NOISE_PAIRS, rng)
+    target_N = torch.as_tensor((accuracy_N[tuning] - accuracy_N.mean()) / scale)
+    parameter_P = _tune(_Factors.of(features), choices_NF[tuning], target_N, torch.ones_like(target_N))
+    return round(float(_Strengths.of(parameter_P).noise.sqrt()) * scale, 6)
 
 
 def bit_distances(table_CB: np.ndarray) -> Tensor:
@@ -129,7 +146,7 @@ class _Factors:
         return cls(distances, tuple(tuple(group) for group in groups.values() if len(group) > 1))
 
     def kernels(self, decay: Tensor) -> list[Tensor]:
-        """One [C, C] covariance per factor: mean zero over its choices, so that parts do not overlap, and unit variance."""
+        """One [C, C] covariance of unit variance per factor; mean zero over its choices, so parts do not overlap."""
         return [_unit_kernel(distance_CC, decay) for distance_CC in self.distances]
 
 
@@ -159,7 +176,9 @@ def _covariances(strengths: _Strengths, factors: _Factors, choices_NF: Int64Arra
         square_NN = part_NN * part_NN
         first, second, third = first + part_NN, second + square_NN, third + square_NN * part_NN
     for group in factors.alike:
-        count_NC = sum((strengths.factors_F[f].sqrt() * one_hots[f] for f in group), torch.zeros_like(one_hots[group[0]]))
+        count_NC = sum(
+            (strengths.factors_F[f].sqrt() * one_hots[f] for f in group), torch.zeros_like(one_hots[group[0]])
+        )
         additive_NN = additive_NN + strengths.common * (count_NC @ kernels[group[0]] @ count_NC.T)
     square = first * first
     pairwise_NN = (square - second) / 2
@@ -187,9 +206,7 @@ def _tune(factors: _Factors, choices_NF: Int64Array, target_N: Tensor, scale_N: 
         return loss.item(), parameter_P.grad.numpy()
 
     bounds = [(value - _BOUND, value + _BOUND) for value in start_P]
-    found = minimize(
-        objective, start_P, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _TUNING_STEPS}
-    )
+    found = minimize(objective, start_P, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _TUNING_STEPS})
     return torch.as_tensor(found.x)
 
 
@@ -218,19 +235,15 @@ def _posterior(
     del noisy_KK
     weight_K = inverse_KK @ torch.as_tensor(target_N[kept_K])
     model = _tables(strengths, factors, choices_NF[kept_K], weight_K.numpy())
-    left_out = [model.additive.predict(choices_NF), model.predict_interactions(choices_NF)]
+    left_out = [model.additive.of(choices_NF), model.predict_interactions(choices_NF)]
     for part_N, covariance_KK in zip(left_out, (additive_KK, interaction_KK), strict=True):
         # Without pair i the weights are alpha - K^-1[:, i] alpha_i / K^-1[i, i], whose i-th is zero.
         surplus_K = (covariance_KK * inverse_KK).sum(1) * weight_K / inverse_KK.diagonal()
         part_N[kept_K] = (covariance_KK @ weight_K - surplus_K).numpy()
-    return ProcessFit(
-        model, left_out[0], left_out[1], strengths.noise.item(), strengths.factors_F.numpy().copy()
-    )
+    return ProcessFit(model, left_out[0], left_out[1], strengths.noise.item(), strengths.factors_F.numpy().copy())
 
 
-def _tables(
-    strengths: _Strengths, factors: _Factors, choices_NF: Int64Array, weight_N: Float64Array
-) -> FactorialModel:
+def _tables(strengths: _Strengths, factors: _Factors, choices_NF: Int64Array, weight_N: Float64Array) -> FactorialModel:
     """The posterior mean: for every combination of factors, the weights summed per choices, times their kernels."""
     units = [kernel.numpy() for kernel in factors.kernels(strengths.decay)]
     variance_F = strengths.factors_F.numpy()
@@ -248,7 +261,7 @@ def _tables(
         for degree, strength in ((2, strengths.pairwise), (3, strengths.triple))
         for combination in combinations(range(len(kernels)), degree)
     ]
-    return FactorialModel(AdditiveModel(float(weight_N.sum()), tuple(tables)), tuple(interactions))
+    return FactorialModel(AdditiveFunction(float(weight_N.sum()), tuple(tables)), tuple(interactions))
 
 
 def _table(

@@ -6,7 +6,9 @@ architectures are predicted worse than good ones. Legend: N pairs or nodes, G gr
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +42,11 @@ class PredictionInterval:
             np.clip(predicted_N + self.lower_G[group_N], 0.0, 1.0),
             np.clip(predicted_N + self.upper_G[group_N], 0.0, 1.0),
         )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "PredictionInterval":
+        """Read what :meth:`to_dict` gave."""
+        return cls(data["level"], *(np.array(data[name], dtype=np.float64) for name in ("edges", "lower", "upper")))
 
     def to_dict(self) -> dict[str, float | list[float]]:
         """Return the interval as JSON data, with the mean half-width."""
