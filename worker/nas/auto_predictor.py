@@ -33,6 +33,8 @@ from worker.nas.product_process import ProcessFit, fit_process
 
 OnAutoProgress = Callable[[float, Mapping[str, Any] | None], None]
 
+OnNodes = Callable[[int, int], None]
+
 MIN_PAIRS = 10
 
 INHERITED_TRUST = 0.25
@@ -95,7 +97,7 @@ class AutoFit:
         num = len(self.gcns.members)
         return self._accuracies(graph.choices(index_N), additive_N / num, interaction_N / num)
 
-    def predict_subspace(self, on_progress: Callable[[int, int], None] | None = None) -> Float32Array:
+    def predict_subspace(self, on_progress: OnNodes | None = None) -> Float32Array:
         """Return float32 [num_nodes], the predicted accuracy of every architecture of S_t.
 
         Args:
@@ -105,10 +107,7 @@ class AutoFit:
         size, passes = graph.num_nodes, len(self.gcns.members) + 1
         gcn_S = np.zeros(size, dtype=np.float32)
         for number, member in enumerate(self.gcns.members):
-            gcn_S += predict_subspace(
-                member.fit,
-                on_progress and (lambda done, total, number=number: on_progress(done + number * total, passes * total)),
-            )
+            gcn_S += predict_subspace(member.fit, _pass_of(on_progress, number, passes))
         for start in range(0, size, _NODES_PER_CHUNK):
             nodes = slice(start, min(start + _NODES_PER_CHUNK, size))
             choices_NF = graph.choices(np.arange(nodes.start, nodes.stop, dtype=np.int64))
@@ -142,6 +141,13 @@ def _parts(
     """float64 [M, N], the scores that are blended, in the order of the prior's weights."""
     additive_N = gcn_link(gcn[0])
     return np.stack([accuracy_N, *process, additive_N, gcn_link(gcn[0] + gcn[1]) - additive_N])
+
+
+def _pass_of(on_progress: OnNodes | None, number: int, passes: int) -> OnNodes | None:
+    """What passes the progress of one pass over the nodes on as that of all."""
+    if on_progress is None:
+        return None
+    return lambda done, total: on_progress(done + number * total, passes * total)
 
 
 def trusted(weights_M: Float64Array, trust: float) -> Float64Array:

@@ -98,7 +98,7 @@ def fit_gcn_ensemble(
         fit, epoch = training.run(
             (index_N[~left], accuracy_N[~left]),
             (index_N[left], accuracy_N[left]),
-            lambda fraction, number=number: on_fraction and on_fraction((number + fraction) / NUM_MEMBERS),
+            _share_of(on_fraction, number),
         )
         effects = fit_additive(
             graph.factor_sizes, graph.choices(probe_M), predict_nodes(fit, probe_M).astype(np.float64)
@@ -106,6 +106,11 @@ def fit_gcn_ensemble(
         members.append(GCNMember(fit, effects, epoch))
         left_out[:, left] = members[-1].predict(index_N[left])
     return GCNEnsemble(tuple(members), left_out[0], left_out[1])
+
+
+def _share_of(on_fraction: OnFraction | None, number: int) -> OnFraction:
+    """What passes a member's progress on as that of the ensemble."""
+    return lambda fraction: None if on_fraction is None else on_fraction((number + fraction) / NUM_MEMBERS)
 
 
 def _parts(index_N: Int64Array, rng: np.random.Generator) -> Int64Array:

@@ -122,7 +122,8 @@ class _Strengths:
     def of(cls, parameter_P: Tensor) -> "_Strengths":
         own_F, interacting_F = parameter_P[:-_NUM_COMMON].exp().chunk(2)
         other = parameter_P[-_NUM_COMMON:]
-        return cls(own_F, interacting_F, *other[:4].exp(), torch.sigmoid(other[4]))
+        pairwise, triple, noise, decay = other[:4].exp().unbind()
+        return cls(own_F, interacting_F, pairwise, triple, noise, decay, torch.sigmoid(other[4]))
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def _tune(factors: _Factors, choices_NF: Int64Array, target_N: Tensor, scale_N: 
         )
         whitened_N = torch.linalg.solve_triangular(factor_NN, target_N[:, None], upper=False)
         loss = 0.5 * (whitened_N**2).sum() + factor_NN.diagonal().log().sum() + _surprise(parameter_P, level)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         assert parameter_P.grad is not None
         return loss.item(), parameter_P.grad.numpy()
 
@@ -269,7 +270,8 @@ def _table(
 ) -> Float64Array:
     shape = tuple(len(kernels[factor]) for factor in factors)
     cell_N = np.ravel_multi_index(tuple(choices_NF[:, factor] for factor in factors), shape)
-    table = np.bincount(cell_N, weights=weight_N, minlength=int(np.prod(shape))).reshape(shape)
+    sums = np.bincount(cell_N, weights=weight_N, minlength=int(np.prod(shape)))
+    table = np.asarray(sums, dtype=np.float64).reshape(shape)
     for axis, factor in enumerate(factors):
         table = np.moveaxis(np.tensordot(kernels[factor], table, axes=(1, axis)), 0, axis)
     return table

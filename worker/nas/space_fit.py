@@ -63,7 +63,8 @@ def fit_space(
     fitted = fit_additive(space.num_choices, choices_NL, accuracy_N)
     left_out = _left_out(len(accuracy_N), seed)
     additive_N, truth_N = fitted.left_out_N[left_out], accuracy_N[left_out]
-    predictor, predicted_N, gcn_figures = BlendedPredictor(fitted.function), additive_N, {"gcn_weight": 0.0}
+    predictor, predicted_N = BlendedPredictor(fitted.function), additive_N
+    gcn_figures: dict[str, float | None] = {"gcn_weight": 0.0}
     if space.size < _MAX_NODES:
         seen = np.setdiff1d(np.arange(len(accuracy_N)), left_out)
         gcn = _fit_gcn(space, choices_NL[seen], accuracy_N[seen], config, seed, device, on_epoch)
