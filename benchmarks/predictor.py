@@ -2,7 +2,7 @@
 
     python -m benchmarks.predictor            quick: four cells of the grid, one seed, small and short GCNs
     python -m benchmarks.predictor --full     all 16 cells, five seeds, the paper's GCN (or FULL=1 in the environment)
-    python -m benchmarks.predictor --full --seeds 0 1 --no-synthetic     a part of it
+    python -m benchmarks.predictor --full --seeds 0 1 --num-sampled 1000 --sigmas 0.5 --no-synthetic     a part
 
 Truth is the mean of the three seeds of NAS-Bench-Macro, read under ``NASATLAS_DATA_ROOT`` (without it this part is
 skipped, and the last line says so), and made-up accuracies of 6^5 architectures with strong interactions between every
@@ -19,6 +19,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,11 +94,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", default=os.environ.get("FULL") == "1")
     parser.add_argument("--seeds", type=int, nargs="+")
+    parser.add_argument("--num-sampled", type=int, nargs="+")
+    parser.add_argument("--sigmas", type=float, nargs="+")
     parser.add_argument("--no-macro", action="store_true")
     parser.add_argument("--no-synthetic", action="store_true")
     arguments = parser.parse_args()
     sizes = Sizes.of(arguments.full)
     seeds = tuple(arguments.seeds or sizes.seeds)
+    nums, sigmas = arguments.num_sampled or sizes.num_sampled, arguments.sigmas or sizes.sigmas
     path = macro_path()
     figures: dict[str, object] = {"full": arguments.full, "seeds": list(seeds)}
     if path is None:
@@ -108,7 +112,7 @@ def main() -> None:
         index_N, accuracy_N = macro_truth(path)
         macro = Truth("macro", Space("nas-bench-macro", 8), accuracy_N[np.argsort(index_N)])
         # seed by seed, so that an interrupted run has seen every cell
-        cells = (Cell(macro, n, s, seed) for seed in seeds for n in sizes.num_sampled for s in sizes.sigmas)
+        cells = (Cell(macro, n, s, seed) for seed in seeds for n in nums for s in sigmas)
         figures |= summary(cells, sizes.config, coverages)
     if not arguments.no_synthetic:
         synthetic = {seed: Truth("synthetic", Space("fairnas", 5), strong_interactions(5, seed)) for seed in seeds}
@@ -161,7 +165,7 @@ def measure(cell: Cell, config: GCNTrainingConfig) -> dict[str, float]:
     auto = fit_auto(graph, features, index_N, accuracy_N, config, seed)
     predicted_N = auto.predict_subspace().astype(np.float64)
     times.append(time.perf_counter())
-    figures = {f"seconds_{name}": b - a for name, a, b in zip(PREDICTORS, times, times[1:], strict=True)}
+    figures = {f"seconds_{name}": b - a for name, (a, b) in zip(PREDICTORS, pairwise(times), strict=True)}
     for name, all_N in zip(PREDICTORS, (ridge, paper.astype(np.float64), predicted_N), strict=True):
         figures |= {f"{kind}_{name}": value for kind, value in judged(all_N[others], truth_N[others]).items()}
     lower_N, upper_N = auto.interval.bounds(predicted_N[others])

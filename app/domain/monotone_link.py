@@ -17,6 +17,7 @@ Float64Array = NDArray[np.float64]
 _PAIRS_PER_KNOT = 8
 _MAX_KNOTS = 32
 _MIN_RELATIVE_SLOPE = 0.02
+_NUM_FOLDS = 4
 
 
 def normal_scores(value_N: Float64Array) -> Float64Array:
@@ -82,6 +83,16 @@ class MonotoneLink:
         """Return float64 [N], value per score around these scores (over a tenth of the knots' range)."""
         step = 0.05 * max(float(np.ptp(self.scores_K)), 1e-12)
         return (self(np.asarray(score_N) + step) - self(np.asarray(score_N) - step)) / (2 * step)
+
+
+def cross_fitted(score_N: Float64Array, value_N: Float64Array, rng: np.random.Generator) -> Float64Array:
+    """Return float64 [N], the value of each score by a link that was fitted without its pair (four fits)."""
+    fold_N = rng.permutation(np.arange(len(score_N)) % _NUM_FOLDS)
+    linked_N = np.empty(len(score_N))
+    for fold in range(_NUM_FOLDS):
+        left = fold_N == fold
+        linked_N[left] = MonotoneLink.fit(score_N[~left], value_N[~left])(score_N[left])
+    return linked_N
 
 
 def _tied_means(score_N: Float64Array, value_N: Float64Array) -> Float64Array:

@@ -6,9 +6,8 @@ to *scores*, in units of the labels' normal scores, by monotone links; the score
 the blend into accuracy. The blend's weights explain the labels by predictions that never saw them, with a prior that
 trusts the additive parts: a weight moves away from it only as far as the label noise lets the pairs say so.
 
-A supernet's z also holds its own artefacts, which left-out pairs confirm as readily as what is real. They are mostly
-interactions, and about as large for good architectures as for bad ones, so that ranks blow them up where accuracies lie
-densely. The additive part on the accuracies as they are suffers least; ``trust`` is the weight of all else.
+For accuracies of networks that were trained by themselves. Left-out pairs of a supernet hold its artefacts, and confirm
+them: its z are predicted by :mod:`worker.nas.inherited_predictor`.
 Legend: N pairs or nodes, M components.
 """
 
@@ -29,17 +28,13 @@ from app.domain.whole_space.additive_ridge import fit_additive
 from worker.nas.gcn_ensemble import GCNEnsemble, fit_gcn_ensemble
 from worker.nas.gcn_prediction import predict_subspace
 from worker.nas.gcn_training import GCNTrainingConfig
-from worker.nas.product_process import ProcessFit, fit_process
+from worker.nas.product_process import ProcessFit, check_pairs, fit_process
 
 OnAutoProgress = Callable[[float, Mapping[str, Any] | None], None]
 
 OnNodes = Callable[[int, int], None]
 
-MIN_PAIRS = 10
-
-INHERITED_TRUST = 0.25
-"""Trust in a supernet's z while no true label tells how much of its interactions is real: not none, but little."""
-
+_NUM_FOLDS = 4
 _PROCESS_SHARE, _GCN_SHARE = 0.15, 0.85
 _NODES_PER_CHUNK = 16384
 
@@ -64,8 +59,7 @@ class AutoFit:
         rank_process: Gaussian process on the scores.
         gcns: GCNs on the accuracies.
         gcn_link: From their predictions to scores.
-        weights_M: float64, by which the parts are blended; trust is in them.
-        trust: Share of the blend that left-out pairs chose.
+        weights_M: float64, by which the parts are blended.
         link: From score to accuracy.
         interval: Of a held-out pair's z around its prediction.
         report: Figures of the fit, as JSON data.
@@ -77,7 +71,6 @@ class AutoFit:
     gcns: GCNEnsemble
     gcn_link: MonotoneLink
     weights_M: Float64Array
-    trust: float
     link: MonotoneLink
     interval: PredictionInterval
     report: Mapping[str, Any]
@@ -150,12 +143,6 @@ def _pass_of(on_progress: OnNodes | None, number: int, passes: int) -> OnNodes |
     return lambda done, total: on_progress(done + number * total, passes * total)
 
 
-def trusted(weights_M: Float64Array, trust: float) -> Float64Array:
-    """Return the weights with all trust that is missing moved to the first part, the safest against artefacts."""
-    safest_M = np.eye(len(weights_M))[0]
-    return np.asarray(trust * weights_M + (1.0 - trust) * safest_M)
-
-
 def fit_auto(
     graph: HammingGraph,
     features: FactorFeatures,
@@ -164,7 +151,6 @@ def fit_auto(
     config: GCNTrainingConfig,
     seed: int,
     device: torch.device | str = "cpu",
-    trust: float = 1.0,
     on_progress: OnAutoProgress | None = None,
 ) -> AutoFit:
     """Fit ``auto`` to the sampled pairs. The same seed gives the same predictions, byte for byte, on the same machine.
@@ -177,15 +163,14 @@ def fit_auto(
         config: Sizes and schedule of the GCNs; together they train for about its epochs.
         seed: Take it from :func:`app.domain.seeds.derive_seed`.
         device: Where the GCNs train; everything else is on the CPU.
-        trust: In [0, 1]. 1 for accuracies of networks trained by themselves; ``INHERITED_TRUST`` for a supernet's.
         on_progress: Called with the share of the fit done and figures to show; it may raise to cancel.
 
     Raises:
-        ValueError: If there are fewer than ten pairs, lengths differ, an accuracy is not in [0, 1], a node is not in
-            S_t, or trust is outside [0, 1].
+        ValueError: If there are fewer than ten pairs, lengths differ, an accuracy is not in [0, 1], or a node is not
+            in S_t.
     """
     index_N, accuracy_N = np.asarray(index_N, dtype=np.int64), np.asarray(accuracy_N, dtype=np.float64)
-    _check(index_N, accuracy_N, trust)
+    check_pairs(index_N, accuracy_N)
     report = on_progress or (lambda _fraction, _details: None)
     choices_NF = graph.choices(index_N)
     target_N = normal_scores(accuracy_N)
@@ -215,27 +200,24 @@ def fit_auto(
         (gcns.left_out_additive_N, gcns.left_out_interaction_N),
         gcn_link,
     )
-    weights_M = trusted(blend_weights(left_out_MN, target_N), trust)
+    weights_M = blend_weights(left_out_MN, target_N)
     score_N = weights_M @ left_out_MN
     link = MonotoneLink.fit(score_N, accuracy_N)
-    left_out_N = link(score_N)
+    left_out_N = _cross_fitted(left_out_MN, target_N, accuracy_N, generator(seed, None, "blend folds"))
     interval = calibrate_interval(left_out_N, accuracy_N)
     additive = fit_additive(graph.factor_sizes, choices_NF, accuracy_N)
     figures = {
         "num_pairs": len(index_N),
-        "trust": trust,
         "weights": {name: round(float(w), 4) for name, w in zip(_PRIOR_WEIGHTS, weights_M, strict=True)},
         "left_out_tau": _tau(left_out_N, accuracy_N),
         "left_out_tau_additive": _tau(additive.left_out_N, accuracy_N),
         "left_out_tau_gcn": _tau(left_out_gcn_N, accuracy_N),
-        "interaction_share": round(_interaction_share(rank_process), 4),
+        "interaction_share": round(rank_process.interaction_share, 4),
         "label_noise": round(_label_noise(rank_process, link, score_N), 6),
         "stopped_epochs": [member.stopped_epoch for member in gcns.members],
         "interval": interval.to_dict(),
     }
-    return AutoFit(
-        accuracy_process, accuracy_link, rank_process, gcns, gcn_link, weights_M, trust, link, interval, figures
-    )
+    return AutoFit(accuracy_process, accuracy_link, rank_process, gcns, gcn_link, weights_M, link, interval, figures)
 
 
 def blend_weights(left_out_MN: Float64Array, target_N: Float64Array) -> Float64Array:
@@ -257,10 +239,17 @@ def blend_weights(left_out_MN: Float64Array, target_N: Float64Array) -> Float64A
     return np.asarray(weights_M, dtype=np.float64)
 
 
-def _interaction_share(process: ProcessFit) -> float:
-    """Share of the interactions in the variance that the process predicts for left-out pairs."""
-    total = process.left_out_additive_N + process.left_out_interaction_N
-    return float(np.clip(process.left_out_interaction_N.var() / max(total.var(), 1e-12), 0.0, 1.0))
+def _cross_fitted(
+    left_out_MN: Float64Array, target_N: Float64Array, accuracy_N: Float64Array, rng: np.random.Generator
+) -> Float64Array:
+    """float64 [N], accuracies by weights and links that were chosen without each pair, for honest intervals."""
+    fold_N = rng.permutation(np.arange(len(target_N)) % _NUM_FOLDS)
+    predicted_N = np.empty(len(target_N))
+    for fold in range(_NUM_FOLDS):
+        left = fold_N == fold
+        score_N = blend_weights(left_out_MN[:, ~left], target_N[~left]) @ left_out_MN
+        predicted_N[left] = MonotoneLink.fit(score_N[~left], accuracy_N[~left])(score_N[left])
+    return predicted_N
 
 
 def _label_noise(process: ProcessFit, link: MonotoneLink, score_N: Float64Array) -> float:
@@ -271,14 +260,3 @@ def _label_noise(process: ProcessFit, link: MonotoneLink, score_N: Float64Array)
 def _tau(predicted_N: Float64Array, accuracy_N: Float64Array) -> float | None:
     tau = kendall_tau(predicted_N, accuracy_N)
     return None if tau is None else round(tau, 4)
-
-
-def _check(index_N: Int64Array, accuracy_N: Float64Array, trust: float) -> None:
-    if len(index_N) != len(accuracy_N):
-        raise ValueError(f"{len(index_N)} nodes but {len(accuracy_N)} accuracies; give one accuracy per node")
-    if len(index_N) < MIN_PAIRS:
-        raise ValueError(f"fitting needs at least {MIN_PAIRS} pairs, got {len(index_N)}; sample more architectures")
-    if not np.isfinite(accuracy_N).all() or accuracy_N.min() < 0 or accuracy_N.max() > 1:
-        raise ValueError("accuracies are finite fractions from 0 to 1; leave failed pairs out, divide percents by 100")
-    if not 0 <= trust <= 1:
-        raise ValueError(f"trust is a share from 0 (additive only) to 1 (what left-out pairs say), got {trust}")

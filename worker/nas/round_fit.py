@@ -11,8 +11,8 @@ import torch
 from app.domain.hamming_graph import FactorFeatures, Float32Array, Float64Array, HammingGraph, Int64Array
 from app.domain.prediction_interval import PredictionInterval
 from app.domain.seeds import derive_seed, generator
-from worker.nas.auto_predictor import INHERITED_TRUST, fit_auto
 from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn, predict_subspace
+from worker.nas.inherited_predictor import fit_inherited
 from worker.nas.product_process import label_noise
 
 _FIT_SHARE = 0.9
@@ -129,15 +129,8 @@ def _fit_auto(
     device: torch.device,
     on_progress: OnProgress,
 ) -> _Fitted:
-    fitted = fit_auto(
-        pairs.graph,
-        pairs.features,
-        pairs.index_N,
-        pairs.accuracy_N,
-        config,
-        seed=derive_seed(seed, round_index, "auto"),
-        device=device,
-        trust=INHERITED_TRUST,
-        on_progress=lambda fraction, details: on_progress(_FIT_SHARE * fraction, details),
+    fitted = fit_inherited(
+        pairs.graph, pairs.features, pairs.index_N, pairs.accuracy_N, derive_seed(seed, round_index, "auto")
     )
-    return dict(fitted.report), fitted.predict_subspace, fitted.interval
+    on_progress(_FIT_SHARE, None)
+    return dict(fitted.report), lambda on_nodes: fitted.predict_subspace(), fitted.interval

@@ -30,9 +30,7 @@ def posterior(choices: Any, target: Any) -> Any:
     factors = product_process._Factors.of(FEATURES)
     generator = torch.Generator().manual_seed(0)
     parameter = 0.3 * torch.randn(2 * 5 + product_process._NUM_COMMON, generator=generator, dtype=torch.float64) - 1
-    fit = product_process._posterior(
-        parameter, factors, choices, target, torch.ones(len(target), dtype=torch.float64), np.arange(len(target))
-    )
+    fit = product_process._posterior(parameter, factors, choices, target, np.arange(len(target)))
     return fit, parameter, factors
 
 
