@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from app.domain.monotone_link import MonotoneLink, normal_scores
+from app.domain.monotone_link import MonotoneLink, cross_fitted, normal_scores
 
 
 def test_normal_scores_are_quantiles_of_ranks() -> None:
@@ -37,3 +37,15 @@ def test_it_finds_a_saturating_curve_beneath_noise() -> None:
 def test_equal_values_give_a_constant() -> None:
     link = MonotoneLink.fit(np.array([1.0, 2.0, 3.0]), np.full(3, 0.5))
     assert link(np.array([-9.0, 2.0, 9.0])) == pytest.approx([0.5] * 3)
+
+
+def test_cross_fitted_values_have_not_seen_their_pair() -> None:
+    rng = np.random.default_rng(0)
+    score, value = rng.normal(size=100), rng.uniform(0.2, 0.8, 100)
+    seen = MonotoneLink.fit(score, value)(score)
+    unseen = cross_fitted(score, value, np.random.default_rng(0))
+    assert np.abs(unseen - value).mean() > np.abs(seen - value).mean()
+    # pair 0 is an outlier now: the others' links change, its own does not
+    changed = cross_fitted(score, np.where(np.arange(100) == 0, 1.0, value), np.random.default_rng(0))
+    assert changed[0] == unseen[0]
+    assert (changed != unseen).any()
