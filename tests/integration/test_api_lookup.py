@@ -271,6 +271,7 @@ def test_each_round_has_its_own_table(client: TestClient, factory: Any) -> None:
         "round_index": 0,
         "subspace_index": 7,
         "predicted_accuracy": pytest.approx(float(search.tables[0].predicted_accuracy[7])),
+        "interval": None,
     }
 
 

@@ -67,8 +67,9 @@ def test_the_same_seed_gives_the_same_bytes(fitted):
 
 def test_the_order_of_the_pairs_does_not_matter_to_the_additive_part(fitted):
     choices_NL, accuracy_N = pairs()
-    _, report = fit_space(SPACE, choices_NL[::-1], accuracy_N[::-1], CONFIG, seed=0)
-    assert report["additive_tau"] == pytest.approx(fitted.report["additive_tau"])
+    model, _ = fit_space(SPACE, choices_NL[::-1], accuracy_N[::-1], CONFIG, seed=0)
+    expected = fitted.model.predictor.additive.of(choices_NL)
+    assert model.predictor.additive.of(choices_NL) == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_cancellation_passes_through():
