@@ -7,7 +7,8 @@ in which its choices differ; their elementary symmetric polynomials of degree on
 Legend: N pairs, F factors, C choices of a factor, P hyperparameters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -78,7 +79,11 @@ def fit_process(
         target_N: float64 [N], finite.
         rng: Chooses the pairs that are used where there are too many, and those that are left out together.
     """
-    factors, target_N = _Factors.of(features), np.asarray(target_N, dtype=np.float64)
+    with _one_thread():
+        return _fit(_Factors.of(features), choices_NF, np.asarray(target_N, dtype=np.float64), rng)
+
+
+def _fit(factors: "_Factors", choices_NF: Int64Array, target_N: Float64Array, rng: np.random.Generator) -> ProcessFit:
     tuning = _subset(len(target_N), _TUNING_PAIRS, rng)
     parameter_P = _tune(factors, choices_NF[tuning], target_N[tuning])
     fit = _posterior(parameter_P, factors, choices_NF, target_N, _subset(len(target_N), _MAX_PAIRS, rng))
@@ -129,8 +134,24 @@ def label_noise(
     """
     scale = max(float(accuracy_N.std()), 1e-12)
     tuning = _subset(len(accuracy_N), _NOISE_PAIRS, rng)
-    parameter_P = _tune(_Factors.of(features), choices_NF[tuning], (accuracy_N[tuning] - accuracy_N.mean()) / scale)
+    target_N = (accuracy_N[tuning] - accuracy_N.mean()) / scale
+    with _one_thread():
+        parameter_P = _tune(_Factors.of(features), choices_NF[tuning], target_N)
     return round(float(_Strengths.of(parameter_P).noise.sqrt()) * scale, 6)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread: the same numbers on any machine, and many small steps that would wait for each other.
+
+    On a busy machine two threads took sixteen times as long as one.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def bit_distances(table_CB: np.ndarray) -> Tensor:
