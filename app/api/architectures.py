@@ -22,8 +22,8 @@ from app.errors import (
 )
 from app.schemas.retraining import RetrainingRequest
 from app.schemas.search import ArchitectureView, SearchView
+from app.services import architecture_view, retraining, search_view
 from app.services import export as export_service
-from app.services import retraining, search_view
 from app.services.quotas import Quotas
 from app.services.webhooks import WebhookPolicy
 
@@ -34,9 +34,8 @@ Code = Annotated[str, Path(max_length=64, description="One digit per cell.", exa
 
 @router.get("", summary="Read an architecture", responses=errors(SearchNotFoundError))
 def read_architecture(search_id: uuid.UUID, code: Code, engine: Database, caller: Reader) -> ArchitectureView:
-    """Return an architecture's costs, its pairs, each round's prediction, and its stand-alone accuracies."""
-    with transaction(engine) as session:
-        return search_view.read_architecture(session, search_id, code, caller)
+    """Return its costs, its pairs, what each round's table and the whole space say, and its stand-alone accuracies."""
+    return architecture_view.read_architecture(engine, search_id, code, caller)
 
 
 @router.post(

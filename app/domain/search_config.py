@@ -17,6 +17,7 @@ PresetName = Literal["paper", "quick"]
 BNStatistics = Literal["recalibrated", "running", "batch"]
 Fairness = Literal["uniform", "strict"]
 Similarity = Literal["assigned", "measured"]
+PredictorName = Literal["paper", "auto"]
 Augmentation = Literal["none", "crop", "crop-flip"]
 Initialisation = Literal["aligned", "independent"]
 
@@ -86,7 +87,10 @@ class SearchConfig(BaseModel):
     )
     num_calibration_images: int = Field(default=1000, ge=2, le=100_000)
 
-    # step 2: the GCN
+    # step 2: the predictor and its GCN
+    predictor: PredictorName = Field(
+        default="auto", description="The paper's GCN alone, or `auto`: blended with additive parts, safest on noisy z."
+    )
     similarity: Similarity = "assigned"
     hamming_threshold: Literal[1, 2] = 1
     gcn_hidden_sizes: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
@@ -215,7 +219,12 @@ _QUICK: dict[str, Any] = {
     "num_reevaluated": 30,
 }
 
-_PAPER: dict[str, Any] = {"num_classes": 100, "bn_statistics": "running", "initialisation": "independent"}
+_PAPER: dict[str, Any] = {
+    "num_classes": 100,
+    "bn_statistics": "running",
+    "initialisation": "independent",
+    "predictor": "paper",
+}
 
 
 def from_preset(name: str, overrides: dict[str, Any]) -> SearchConfig:

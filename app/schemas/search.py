@@ -72,6 +72,35 @@ class StepView(BaseModel):
     detail: dict[str, Any] | None = Field(description="What it reports, e.g. its epoch and loss.")
 
 
+class PredictorQuality(BaseModel):
+    """How sure a predictor is, and how it compares with the simplest one."""
+
+    predictor: Literal["paper", "auto"] | None = Field(description="Null in rounds of earlier versions.")
+    held_out_tau: float | None = Field(
+        description="Kendall's tau of the prediction against z of the held-out pairs. It says how well the supernet's "
+        "own ranking is predicted, not how well networks trained by themselves are ranked."
+    )
+    num_held_out: int | None
+    additive_tau: float | None = Field(
+        description="The same of the additive baseline: ridge regression on the choices of the cells."
+    )
+    label_noise: float | None = Field(
+        description="Estimated standard deviation of the part of z that no predictor can know, a fraction."
+    )
+    standalone_tau: float | None = Field(
+        default=None,
+        description="Tau against the accuracies of networks trained by themselves; null where there are none.",
+    )
+
+
+class Interval(BaseModel):
+    """Where z of an architecture is to be expected."""
+
+    level: float = Field(description="Share of the architectures whose z is inside.")
+    lower: float
+    upper: float
+
+
 class RoundStages(BaseModel):
     """How much of each part of a round is done, in [0, 1]."""
 
@@ -97,6 +126,7 @@ class RoundView(BaseModel):
         description="Kendall's tau of the prediction against the held-out pairs. It says how well the supernet's own "
         "ranking is predicted, not how well networks trained by themselves are ranked."
     )
+    quality: PredictorQuality | None = Field(description="How sure the predictor is; null before it is fitted.")
     fit_report: dict[str, Any] | None
     best: FoundArchitecture | None = Field(description="The best re-evaluated architecture.")
     preserved: list[str] = Field(description="Codes of the architectures kept for the next round, best first.")
@@ -169,6 +199,14 @@ class PredictionView(BaseModel):
     round_index: int
     subspace_index: int
     predicted_accuracy: float
+    interval: Interval | None = Field(description="Of z; null in rounds of earlier versions.")
+
+
+class SpacePredictionView(BaseModel):
+    """What the predictor of the whole space says of an architecture."""
+
+    predicted_accuracy: float
+    interval: Interval | None = Field(description="Of z; null in searches of earlier versions.")
 
 
 class ArchitectureView(BaseModel):
@@ -182,6 +220,8 @@ class ArchitectureView(BaseModel):
     params: int
     proxy_multi_adds: int
     proxy_params: int
+    is_reevaluated: bool
     pairs: list[PairView]
-    predictions: list[PredictionView]
     standalone: list[StandaloneView] = Field(description="Its accuracies after training by itself, the latest first.")
+    predictions: list[PredictionView] = Field(description="Of the rounds whose subspace it is in.")
+    space_prediction: SpacePredictionView | None = Field(description="Null until the space is fitted.")

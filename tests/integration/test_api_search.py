@@ -290,6 +290,7 @@ class TestOneSearch:
         assert known["proxy_multi_adds"] < known["multi_adds"]
         assert [p["source"] for p in known["pairs"]] == ["reevaluated", "sampled"]
         assert [p["subspace_index"] for p in known["predictions"]] == [index]
+        assert (known["is_reevaluated"], known["space_prediction"]) == (True, None)
         for wrong in ("9" * 8, "0", "abc", "²", "0" * 65, "%00"):
             response = client.get(f"/search/{search.id}/architectures/{wrong}")
             assert response.status_code == 422, wrong
