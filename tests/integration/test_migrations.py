@@ -125,6 +125,7 @@ def values_for(table: Table, search_id: uuid.UUID) -> dict[str, Any]:
         "state": "done" if table.name == "steps" else "succeeded",
         "kind": "train_supernet" if table.name == "steps" else "search",
         "source": "sampled",
+        "origin": "uploaded",
         "scopes": ["read"],
     }
     by_type: dict[type, Any] = {
