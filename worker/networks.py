@@ -103,6 +103,7 @@ class TorchNetworks:
             initialisation=config.initialisation,
             warmup_fraction=config.warmup_fraction,
             max_gradient_norm=config.max_gradient_norm,
+            fairness=config.fairness,
         )
 
         def on_progress(progress: TrainingProgress) -> None:

@@ -13,7 +13,8 @@ from app.domain.search_space import SearchSpace, check_segments
 from app.domain.subspace import MAX_SUBSPACE_SIZE
 
 PresetName = Literal["paper", "quick"]
-BNStatistics = Literal["recalibrated", "running"]
+BNStatistics = Literal["recalibrated", "running", "batch"]
+Fairness = Literal["uniform", "strict"]
 Similarity = Literal["assigned", "measured"]
 Augmentation = Literal["none", "crop", "crop-flip"]
 Initialisation = Literal["aligned", "independent"]
@@ -61,6 +62,11 @@ class SearchConfig(BaseModel):
     warmup_fraction: float = Field(default=0.0, ge=0, lt=1, description="Share of iterations with a rising rate.")
     max_gradient_norm: Rate | None = Field(default=None, description="Longer gradients are scaled down.")
 
+    fairness: Fairness = Field(
+        default="uniform",
+        description="One random path per iteration, or (strict) paths that hold every choice once, for one update.",
+    )
+
     # step 1: sub-network sampling
     segments: tuple[tuple[int, ...], ...] | None = Field(
         default=None, description="L_t by cells; null: the space's own."
@@ -74,7 +80,8 @@ class SearchConfig(BaseModel):
     num_held_out: int | None = Field(default=None, ge=2, description="Of them, kept for tau; null: a tenth.")
     bn_statistics: BNStatistics = Field(
         default="recalibrated",
-        description="BN statistics of an evaluated sub-network: its own, or the supernet's running ones.",
+        description="BN statistics of an evaluated sub-network: its own (on calibration images, or on each batch that "
+        "is evaluated), or the supernet's running ones.",
     )
     num_calibration_images: int = Field(default=1000, ge=2, le=100_000)
 
