@@ -3,10 +3,13 @@
 import ipaddress
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MAX_DURATION_S = 7 * 86_400.0
+"""No lease or pace is longer; infinity, which PostgreSQL has no interval for, is not either."""
 
 
 class Settings(BaseSettings):
@@ -45,40 +48,73 @@ class Settings(BaseSettings):
     login_hours: float = Field(default=12.0, gt=0, le=24 * 30, description="How long a browser stays logged in.")
 
     max_open_searches_per_owner: int | None = Field(
-        default=None, ge=1, description="Searches of an owner that are queued or running; default: no limit."
+        default=None, ge=1, lt=2**63, description="Searches of an owner that are queued or running; default: no limit."
     )
     max_rows_per_owner: int | None = Field(
-        default=None, ge=1, description="Rows of an owner's lookup tables, those to come included; default: no limit."
+        default=None,
+        ge=1,
+        lt=2**63,
+        description="Rows of an owner's lookup tables, those to come included; default: no limit.",
     )
     max_artifact_bytes_per_owner: int | None = Field(
-        default=None, ge=1, description="Size of an owner's checkpoints; default: no limit."
+        default=None, ge=1, lt=2**63, description="Size of an owner's checkpoints; default: no limit."
     )
     max_upload_bytes_per_owner: int | None = Field(
         default=None, ge=1, description="Size of an owner's uploaded data sets, unpacked; default: no limit."
     )
     retention_days: float | None = Field(
-        default=None, gt=0, description="Searches that ended longer ago are deleted; default: kept."
+        default=None, gt=0, le=36_500, description="Searches that ended longer ago are deleted; default: kept."
     )
 
     device: str = Field(default="auto", description="auto, cpu, or cuda:N.")
     training_processes: int = Field(
         default=1, ge=1, le=64, description="Processes of one supernet training (one per GPU)."
     )
-    shard_size: int = Field(default=250, ge=1, description="Architectures in one evaluation step.")
+    shard_size: int = Field(default=250, ge=1, le=1_000_000, description="Architectures in one evaluation step.")
     evaluation_memory_bytes: int | None = Field(
         default=None, ge=2**26, description="Budget for activations; default: measured."
     )
 
-    lease_s: float = Field(default=30.0, gt=1, description="A worker that is silent for longer has lost its step.")
-    heartbeat_s: float = Field(
-        default=2.0, gt=0, description="How often a worker renews its lease and looks for a cancellation."
+    lease_s: float = Field(
+        default=30.0, gt=1, le=MAX_DURATION_S, description="A worker that is silent for longer has lost its step."
     )
-    reap_s: float = Field(default=5.0, gt=0, description="How often the reaper looks for lost steps.")
-    rewake_s: float = Field(default=30.0, gt=0, description="A ready step that nobody took is woken again after this.")
-    max_attempts: int = Field(default=5, ge=1, description="A step whose workers died this often fails the search.")
+    heartbeat_s: float = Field(
+        default=2.0,
+        gt=0,
+        le=MAX_DURATION_S,
+        description="How often a worker renews its lease and looks for a cancellation.",
+    )
+    reap_s: float = Field(
+        default=5.0, gt=0, le=MAX_DURATION_S, description="How often the reaper looks for lost steps."
+    )
+    rewake_s: float = Field(
+        default=30.0, gt=0, le=MAX_DURATION_S, description="A ready step that nobody took is woken again after this."
+    )
+    max_attempts: int = Field(
+        default=5, ge=1, le=1000, description="A step whose workers died this often fails the search."
+    )
+
+    otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="OpenTelemetry collector (OTLP over HTTP) that traces go to; default: none are made.",
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None, min_length=16, description="What webhooks are signed with; unset: none are taken."
+    )
+    webhook_allowed_hosts: Annotated[frozenset[str], NoDecode] = Field(
+        default=frozenset(),
+        description="Hosts, separated by commas, whose webhooks may be private addresses and http.",
+    )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
+
+    @field_validator("webhook_allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, given: Any) -> Any:
+        hosts = given.split(",") if isinstance(given, str) else given
+        return frozenset(host.strip().strip("[]").lower() for host in hosts) - {""}
 
     @model_validator(mode="after")
     def _leases_outlive_heartbeats(self) -> Self:

@@ -21,14 +21,14 @@ from app.domain.hamming_graph import HammingGraph
 from app.domain.multi_adds import feasible_range
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import Architecture, SearchSpace
-from app.domain.seeds import derive_seed
 from app.domain.standalone_recipe import Retraining
 from app.domain.subspace import Subspace
 from worker.nas.checkpoint import CheckpointStore
 from worker.nas.data import SearchData, load_search_data
 from worker.nas.distributed_training import train_supernet_distributed
 from worker.nas.evaluation import evaluate_subnetworks
-from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn, predict_subspace
+from worker.nas.gcn_training import GCNTrainingConfig
+from worker.nas.round_fit import RoundPairs, fit_round
 from worker.nas.similarity import measured_similarity
 from worker.nas.space_fit import fit_space
 from worker.nas.standalone_training import STANDALONE, load_standalone, train_standalone
@@ -41,10 +41,11 @@ from worker.nas.supernet_training import (
     load_supernet,
     train_supernet,
 )
+from worker.nas.training_memory import check_training_memory
 from worker.pipeline.ports import Fit, FittedSpace, MeasuredDevice, Report, Retrained, Search
 
 _FIT_SHARE = 0.9
-"""Share of a fit's progress that is training; the rest is the prediction of the whole subspace."""
+"""Share of the whole space's fit that is training; the rest is the preparation of the queries."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class TorchNetworks:
         """Train the supernet (step 0), or go on from its last checkpoint; return figures of the training."""
         loaded = self._load(search, report)
         config = search.config
+        check_training_memory(loaded.proxy, config.batch_size // self._num_processes, self._device)
         training = SupernetTrainingConfig(
             epochs=config.epochs,
             batch_size=config.batch_size,
@@ -159,31 +161,19 @@ class TorchNetworks:
         accuracy_N: npt.NDArray[np.float64],
         report: Report,
     ) -> Fit:
-        """Fit the GCN to pairs of a subspace (step 2) and predict all of it."""
+        """Fit the configured predictor to pairs of a subspace (step 2) and predict all of it."""
         config = search.config
-        start = time.perf_counter()
-        fitted = fit_gcn(
-            _graph(config, subspace, index_N, accuracy_N),
-            subspace.factor_features(),
-            index_N,
-            accuracy_N,
+        graph = _graph(config, subspace, index_N, accuracy_N)
+        fitted = fit_round(
+            config.predictor,
+            RoundPairs(graph, subspace.factor_features(), index_N, accuracy_N),
             _gcn_training(config),
-            seed=derive_seed(config.seed, round_index, "gcn"),
-            device=self._device,
-            on_epoch=_on_epoch(config, report),
+            config.seed,
+            round_index,
+            self._device,
+            report,
         )
-        fit_s = time.perf_counter() - start
-        predicted = predict_subspace(
-            fitted, on_progress=lambda done, total: report(_FIT_SHARE + (1 - _FIT_SHARE) * done / total, None)
-        )
-        return Fit(
-            predicted,
-            {
-                "final_loss": float(fitted.loss_curve[-1]),
-                "fit_seconds": round(fit_s, 2),
-                "predict_seconds": round(time.perf_counter() - start - fit_s, 2),
-            },
-        )
+        return Fit(fitted.predicted_N, fitted.report, fitted.interval)
 
     def fit_space(self, search: Search, accuracies: Mapping[Architecture, float], report: Report) -> FittedSpace:
         """Fit a predictor of the whole space to all pairs, and prepare it for questions under limits."""

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.db import devices as devices_db
+from app.db import operations
 from app.db import pairs as pairs_db
 from app.db import standalone as standalone_db
 from app.db import steps as steps_db
@@ -46,10 +47,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Claim:
-    """A claimed step with its search."""
+    """A claimed step with its search, and the id of the request that asked for the search last."""
 
     step: Step
     search: Search
+    request_id: str | None = None
 
     @property
     def key(self) -> StepKey:
@@ -91,10 +93,11 @@ class PostgresStore:
             if row is None:
                 return None
             step = Step(row.id, row.kind, row.round_index, row.shard_index, row.payload, row.attempt)
+            search = session.get_one(SearchRow, row.search_id)
             try:
-                return Claim(step, _search(session.get_one(SearchRow, row.search_id)))
+                return Claim(step, _search(search), search.request_id)
             except ValueError as error:
-                log.exception("stored search cannot be read", search_id=str(row.search_id))
+                log.exception("stored search cannot be read", search_id=str(row.search_id), step_id=row.id)
                 reason = f"this version of the worker cannot read the stored search, submit it again: {error}"
                 steps_db.fail(session, StepKey(row.id, row.attempt), reason)
                 return None
@@ -136,6 +139,7 @@ class PostgresStore:
                 ready.append(outcome.when_stage_done)
             step_ids = steps_db.insert(session, search_id, [_columns(step) for step in ready])
             steps_db.settle_cancellation(session, search_id)
+            operations.count(session, _counts(claim.step, outcome))
         if outcome.fitted is not None:
             self._vacuum()
         return step_ids
@@ -231,7 +235,20 @@ class PostgresStore:
         for step_id, search_id in expired:
             with transaction(self._engine) as session:
                 steps_db.lock_search(session, search_id)
-                steps_db.expire(session, step_id, max_attempts)
+                step = steps_db.expire(session, step_id, max_attempts)
+                if step is not None:
+                    log.warning(
+                        "lease expired",
+                        search_id=str(search_id),
+                        round_index=step.round_index,
+                        step_id=step_id,
+                        kind=step.kind,
+                        attempt=step.attempt,
+                        worker=step.worker,
+                        failures=step.failures,
+                        step_state=step.state,
+                    )
+                    operations.count(session, {("lease_expiries", step.kind): 1})
         with transaction(self._engine) as session:
             return steps_db.due_for_waking(session, rewake_s)
 
@@ -294,6 +311,17 @@ def _device_columns(job: SearchRow, measured: MeasuredDevice) -> dict[str, Any]:
         "origin": "measured",
         "report": _json(measured.report),
     }
+
+
+def _counts(step: Step, outcome: Outcome) -> dict[tuple[operations.Counter, str], float]:
+    """What a stored step adds to the counters."""
+    images = outcome.result.get("images_per_s", 0.0) * outcome.result.get("seconds", 0.0)
+    counts: dict[tuple[operations.Counter, str], float] = {
+        ("steps_done", step.kind): 1,
+        ("evaluations", step.kind): len(outcome.pairs),
+        ("training_images", step.kind): round(images),
+    }
+    return {key: value for key, value in counts.items() if value}
 
 
 def _columns(step: NewStep) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ import torch
 
 from app.queue import RUN_STEP, wake
 from app.settings import get_settings
+from app.telemetry import span_maker
 from worker.celery_app import app, store, worker_name
 from worker.nas.device import choose_device
 from worker.networks import TorchNetworks
@@ -32,6 +33,7 @@ def _runner() -> StepRunner:
         heartbeat_s=settings.heartbeat_s,
         shard_size=settings.shard_size,
         max_attempts=settings.max_attempts,
+        span=span_maker(settings, "nasatlas-worker"),
     )
 
 

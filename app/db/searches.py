@@ -206,6 +206,11 @@ def set_state(session: Session, search_id: uuid.UUID, state: str, **values: Any)
     session.execute(update(SearchRow).where(SearchRow.id == search_id).values(state=state, **values))
 
 
+def set_request(session: Session, search_id: uuid.UUID, request_id: str | None) -> None:
+    """Set the request that a search was last asked for with."""
+    session.execute(update(SearchRow).where(SearchRow.id == search_id).values(request_id=request_id))
+
+
 def states_count(session: Session) -> tuple[dict[str, int], dict[tuple[str, str], int]]:
     """Return how many searches there are by state, and how many steps by kind and state."""
     searches = session.execute(select(SearchRow.state, func.count()).group_by(SearchRow.state))

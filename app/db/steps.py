@@ -248,10 +248,13 @@ def expired(session: Session) -> list[tuple[int, uuid.UUID]]:
     return [(row.id, row.search_id) for row in rows]
 
 
-def expire(session: Session, step_id: int, max_failures: int) -> None:
+def expire(session: Session, step_id: int, max_failures: int) -> StepRow | None:
     """Take back the step of a silent worker; one whose workers died ``max_failures`` times fails its search.
 
     The caller has locked the search.
+
+    Returns:
+        The step as it is now; None where its worker was heard of again.
     """
     step = session.execute(
         select(StepRow)
@@ -259,7 +262,7 @@ def expire(session: Session, step_id: int, max_failures: int) -> None:
         .with_for_update()
     ).scalar_one_or_none()
     if step is None:
-        return
+        return None
     step.failures += 1
     step.lease_expires_at = None
     step.woken_at = _LONG_AGO
@@ -274,6 +277,7 @@ def expire(session: Session, step_id: int, max_failures: int) -> None:
         _fail_search(session, step.search_id, step.error)
     session.flush()
     settle_cancellation(session, step.search_id)
+    return step
 
 
 def due_for_waking(session: Session, rewake_s: float) -> list[int]:

@@ -11,11 +11,13 @@ from app.domain.multi_adds import feasible_range
 from app.domain.rounds import default_architecture, round_segments
 from app.domain.search_space import SearchSpace, check_segments
 from app.domain.subspace import MAX_SUBSPACE_SIZE
+from app.domain.supernet_size import check_supernet_size
 
 PresetName = Literal["paper", "quick"]
 BNStatistics = Literal["recalibrated", "running", "batch"]
 Fairness = Literal["uniform", "strict"]
 Similarity = Literal["assigned", "measured"]
+PredictorName = Literal["paper", "auto"]
 Augmentation = Literal["none", "crop", "crop-flip"]
 Initialisation = Literal["aligned", "independent"]
 
@@ -85,7 +87,10 @@ class SearchConfig(BaseModel):
     )
     num_calibration_images: int = Field(default=1000, ge=2, le=100_000)
 
-    # step 2: the GCN
+    # step 2: the predictor and its GCN
+    predictor: PredictorName = Field(
+        default="auto", description="The paper's GCN alone, or `auto`: blended with additive parts, safest on noisy z."
+    )
     similarity: Similarity = "assigned"
     hamming_threshold: Literal[1, 2] = 1
     gcn_hidden_sizes: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
@@ -150,6 +155,9 @@ class SearchConfig(BaseModel):
         )
         config._check_subspaces(space)
         config._check_targets(space)
+        check_supernet_size(
+            space.proxy(resolution=config.proxy_resolution, width=config.proxy_width, num_classes=config.num_classes)
+        )
         return config
 
     def _check_targets(self, space: SearchSpace) -> None:
@@ -211,7 +219,12 @@ _QUICK: dict[str, Any] = {
     "num_reevaluated": 30,
 }
 
-_PAPER: dict[str, Any] = {"num_classes": 100, "bn_statistics": "running", "initialisation": "independent"}
+_PAPER: dict[str, Any] = {
+    "num_classes": 100,
+    "bn_statistics": "running",
+    "initialisation": "independent",
+    "predictor": "paper",
+}
 
 
 def from_preset(name: str, overrides: dict[str, Any]) -> SearchConfig:

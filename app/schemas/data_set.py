@@ -3,7 +3,9 @@
 import datetime as dt
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.schemas import examples
 
 
 class DataSetSummary(BaseModel):
@@ -19,6 +21,8 @@ class DataSetSummary(BaseModel):
 
 class DataSetList(BaseModel):
     """Data sets, by name."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.DATA_SETS]})
 
     items: list[DataSetSummary]
 
@@ -48,6 +52,8 @@ class BrokenImage(BaseModel):
 class DataSetView(DataSetSummary):
     """What a data set holds. Figures below `num_examined` are of the images that were examined for this answer."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.DATA_SET]})
+
     num_images: int
     num_classes: int
     classes: list[ClassCount] = Field(description="By label.")
@@ -62,6 +68,8 @@ class DataSetView(DataSetSummary):
 class UploadView(DataSetView):
     """An upload as it was stored."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.UPLOAD]})
+
     num_ignored: int = Field(description="Files of the archive that were left out: hidden ones, and no images.")
     ignored: list[str] = Field(description="Some of them.")
 
@@ -75,6 +83,8 @@ class ClassImages(BaseModel):
 
 class DataSetSamples(BaseModel):
     """A few images of some classes."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.SAMPLES]})
 
     items: list[ClassImages]
     num_classes: int = Field(description="All classes of the data set.")

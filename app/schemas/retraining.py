@@ -7,9 +7,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from app.domain.standalone_recipe import RecipeName, StandaloneRecipe
+from app.schemas.webhook import WebhookRequest
 
 
-class _Request(BaseModel):
+class _Request(WebhookRequest):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={"examples": [{"recipe": "small"}, {"recipe": "paper", "network": "target", "epochs": 100}]},

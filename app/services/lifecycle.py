@@ -2,6 +2,7 @@
 
 import uuid
 
+from asgi_correlation_id import correlation_id
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
@@ -94,6 +95,11 @@ def resume(session: Session, search_id: uuid.UUID, caller: Caller, quotas: Quota
         state = "queued" if search.started_at is None else "running"
         searches.set_state(session, search_id, state, error=None, finished_at=None)
     return searches.reopen_steps(session, search_id)
+
+
+def note_request(session: Session, search_id: uuid.UUID) -> None:
+    """Store the id of the request that lets a search go on, for the workers' log lines about it."""
+    searches.set_request(session, search_id, correlation_id.get())
 
 
 def delete(session: Session, search_id: uuid.UUID, caller: Caller) -> None:

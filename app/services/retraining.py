@@ -21,6 +21,7 @@ from app.services.quotas import Quotas
 from app.services.search_view import check_code
 from app.services.space_cache import SearchedSpace, searched_space
 from app.services.submission import Submitted
+from app.services.webhooks import WebhookPolicy
 
 
 def submit(
@@ -34,6 +35,7 @@ def submit(
     data_root: Path | None,
     upload_root: Path,
     quotas: Quotas,
+    webhooks: WebhookPolicy,
 ) -> Submitted:
     """Check a request and store the job, in state ``queued``, with its step; it belongs to the search's owner.
 
@@ -50,7 +52,7 @@ def submit(
         return earlier
     searched = searched_space(search.id, search.search_space, search.config)
     check_code(searched, code)
-    retraining = _checked(search, searched, code, request, data_root, upload_root)
+    retraining = _checked(search, searched, code, request, data_root, upload_root, webhooks)
     if retraining.from_supernet and not searches.supernet_is_trained(session, search_id):
         raise SearchStateError(
             detail=f"the supernet of search {search_id} is not trained yet, so there are no weights to begin with; "
@@ -60,7 +62,7 @@ def submit(
     payload = {"search_id": str(search_id), "retraining": retraining.model_dump(mode="json")}
     return submission.store(
         session,
-        job_values(search, "retraining"),
+        {**job_values(search, "retraining"), "webhook_url": request.webhook_url},
         "train_standalone",
         payload,
         request=asked,
@@ -91,10 +93,11 @@ def _checked(
     request: RetrainingRequest,
     data_root: Path | None,
     upload_root: Path,
+    webhooks: WebhookPolicy,
 ) -> Retraining:
     """All of what is to be trained, checked against the search and its data; all that is wrong is said at once."""
     config = SearchConfig.model_validate(search.config)
-    errors: list[FieldError] = []
+    errors = webhooks.errors(request.webhook_url)
     recipe = None
     overrides = {"augmentation": config.augmentation, **request.overrides}
     try:

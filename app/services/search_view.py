@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.db import searches
 from app.db.models import LookupTableRow, PairRow, RoundRow, SearchRow, StepRow
-from app.domain.multi_adds import Cost, count
+from app.domain.multi_adds import Cost
 from app.domain.rounds import round_segments
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import Architecture, InvalidArchitectureError, SearchSpace
@@ -19,21 +19,21 @@ from app.domain.subspace import Subspace
 from app.errors import FieldError, InvalidRequestError, RoundNotFoundError
 from app.schemas.retraining import StandaloneAgreement
 from app.schemas.search import (
-    ArchitectureView,
     FoundArchitecture,
     Network,
     Networks,
     PairView,
-    PredictionView,
     Range,
     RoundView,
     SearchSummary,
     SearchView,
     StepView,
 )
-from app.services import search_progress, standalone_view
+from app.schemas.webhook import WebhookView
+from app.services import search_progress, standalone_view, webhooks
 from app.services.callers import Caller
-from app.services.lifecycle import require, require_search
+from app.services.fit_figures import quality_of
+from app.services.lifecycle import require
 from app.services.search_progress import StepProgress
 from app.services.space_cache import SearchedSpace, searched_space
 
@@ -48,6 +48,7 @@ class SearchRecord:
     tables: Sequence[LookupTableRow]
     num_pairs: dict[tuple[int, str], int]
     standalone: StandaloneAgreement | None = None
+    webhook: WebhookView | None = None
 
 
 def read_one(session: Session, search_id: uuid.UUID, caller: Caller) -> SearchView:
@@ -64,6 +65,7 @@ def read_one(session: Session, search_id: uuid.UUID, caller: Caller) -> SearchVi
         searches.tables_of(session, [search_id]),
         {(c.round_index, c.source): c.num_pairs for c in searches.pair_counts(session, [search_id])},
         standalone_view.agreement(session, search_id, _searched(search).space) if search.kind == "search" else None,
+        webhooks.view(session, search),
     )
     return _view(record, dt.datetime.now(dt.UTC))
 
@@ -115,30 +117,6 @@ def pair_views(search: SearchRow, pairs: Iterable[PairRow]) -> list[PairView]:
     ]
 
 
-def read_architecture(session: Session, search_id: uuid.UUID, code: str, caller: Caller) -> ArchitectureView:
-    """Return all that a search knows of an architecture.
-
-    Raises:
-        SearchNotFoundError: If there is no search of that id.
-        InvalidRequestError: If the code names no architecture of its space.
-    """
-    search = require_search(session, search_id, caller)
-    searched = _searched(search)
-    architecture = check_code(searched, code)
-    target, proxy = count(searched.space, architecture), count(searched.proxy, architecture)
-    return ArchitectureView(
-        code=code,
-        readable=searched.space.readable(architecture),
-        multi_adds=target.multi_adds,
-        params=target.params,
-        proxy_multi_adds=proxy.multi_adds,
-        proxy_params=proxy.params,
-        pairs=pair_views(search, searches.pairs_of_architecture(session, search_id, code)),
-        predictions=_predictions(session, search_id, searched.space, architecture),
-        standalone=standalone_view.of_architecture(session, search_id, code),
-    )
-
-
 def check_code(searched: SearchedSpace, code: str) -> Architecture:
     """Return the architecture of a code in a path.
 
@@ -151,23 +129,6 @@ def check_code(searched: SearchedSpace, code: str) -> Architecture:
         raise InvalidRequestError(
             detail=str(error), errors=[FieldError(loc=["path", "code"], msg=str(error))]
         ) from error
-
-
-def _predictions(
-    session: Session, search_id: uuid.UUID, space: SearchSpace, architecture: tuple[int, ...]
-) -> list[PredictionView]:
-    """What the tables of those rounds say whose subspace the architecture is in."""
-    subspaces = {row.round_index: row.subspace for row in searches.rounds_of(session, [search_id])}
-    found = []
-    for table in searches.tables_of(session, [search_id]):
-        subspace = Subspace.from_dict(space, subspaces[table.round_index])
-        try:
-            index = subspace.index(architecture)
-        except ValueError:  # not in this round's subspace
-            continue
-        predicted = searches.prediction(session, table.id, index)
-        found.append(PredictionView(round_index=table.round_index, subspace_index=index, predicted_accuracy=predicted))
-    return found
 
 
 def _searched(search: SearchRow) -> SearchedSpace:
@@ -235,6 +196,7 @@ def _view(record: SearchRecord, now: dt.datetime) -> SearchView:
             _round(record, round_index, segment)
             for round_index, segment in enumerate(round_segments(config) if search.kind == "search" else ())
         ],
+        webhook=record.webhook,
     )
 
 
@@ -290,6 +252,7 @@ def _round(record: SearchRecord, round_index: int, segment: tuple[int, ...]) -> 
             "num_sampled": record.num_pairs.get((round_index, "sampled"), 0),
             "num_reevaluated": record.num_pairs.get((round_index, "reevaluated"), 0),
             "held_out_tau": row and row.held_out_tau,
+            "quality": row and row.fit_report and quality_of(row.fit_report, row.held_out_tau),
             "fit_report": row and row.fit_report,
             "best": row and _found(searched, row.best_code, row.best_accuracy),
             "preserved": (row and row.preserved) or [],

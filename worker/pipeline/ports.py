@@ -15,6 +15,7 @@ from app.domain.architecture_export import Export
 from app.domain.device_measurement import DeviceMeasurement
 from app.domain.latency import LatencyTable
 from app.domain.lookup_table import LookupTable
+from app.domain.prediction_interval import PredictionInterval
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import Architecture, SearchSpace
 from app.domain.standalone_recipe import Retraining
@@ -228,10 +229,12 @@ class Fit:
     Attributes:
         predicted_accuracy: f(M) of every architecture, float32 [size].
         report: Figures of the fit, as JSON data.
+        interval: Where z is to be expected around a prediction; None: the predictor does not say.
     """
 
     predicted_accuracy: npt.NDArray[np.float32]
     report: Mapping[str, Any]
+    interval: PredictionInterval | None = None
 
 
 @dataclass(frozen=True)

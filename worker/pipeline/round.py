@@ -6,12 +6,12 @@ import numpy as np
 
 from app.domain import rounds, seeds
 from app.domain.lookup_table import LookupTable
-from app.domain.rank_correlation import kendall_tau
 from app.domain.rounds import Reevaluated
 from app.domain.search_space import Architecture
 from app.domain.subspace import Subspace
 from worker.nas.sampling import sample_distinct
 from worker.nas.trie import shard
+from worker.pipeline.fit_quality import judge
 from worker.pipeline.ports import (
     ClosedRound,
     FittedTable,
@@ -83,7 +83,7 @@ def evaluate_shard(search: Search, step: Step, networks: Networks, report: Repor
 
 
 def fit_gcn(search: Search, step: Step, networks: Networks, reader: Reader, report: Report, shard_size: int) -> Outcome:
-    """Fit the GCN to the round's pairs, judge it on the held-out ones, and publish the table of the whole subspace."""
+    """Fit the predictor to the round's pairs, judge it on the held-out ones, and publish the whole table."""
     assert step.round_index is not None
     subspace = reader.subspace(search, step.round_index)
     pairs = reader.pairs(search, step.round_index, "sampled")
@@ -97,9 +97,7 @@ def fit_gcn(search: Search, step: Step, networks: Networks, reader: Reader, repo
         report,
     )
     table = LookupTable.from_predictions(subspace, fit.predicted_accuracy)
-    held_out_index = [subspace.index(search.space.parse_code(p.code)) for p in held_out]
-    tau = kendall_tau(fit.predicted_accuracy[held_out_index], [p.accuracy for p in held_out])
-    figures = {**fit.report, "num_fitted": len(fitted), "num_held_out": len(held_out)}
+    tau, figures = judge(subspace, fit, fitted, held_out)
     top = subspace.architectures(rounds.reevaluation_candidates(table, search.config, step.round_index))
     return Outcome(
         fitted=FittedTable(table, tau, figures),

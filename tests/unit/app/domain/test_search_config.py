@@ -64,6 +64,13 @@ def test_overrides() -> None:
     assert (config.epochs, config.gcn_hidden_sizes, config.num_sampled) == (3, (64, 32), 300)
 
 
+def test_the_papers_predictor_is_the_paper_presets_alone() -> None:
+    assert from_preset("paper", {}).predictor == "paper"
+    assert from_preset("quick", {}).predictor == SearchConfig().predictor == "auto"
+    with pytest.raises(ValueError, match="'paper' or 'auto'"):
+        from_preset("quick", {"predictor": "ridge"})
+
+
 def test_unknown_preset() -> None:
     with pytest.raises(ValueError, match="no preset 'slow'; there are paper, quick"):
         from_preset("slow", {})
