@@ -125,6 +125,20 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _uploads_have_no_name(self) -> Self:
+        if self.data_root is None:
+            return self
+        data_root, uploads = self.data_root.resolve(), self.uploads().resolve()
+        if uploads.is_relative_to(data_root):
+            between = uploads.relative_to(data_root).parts
+            if not any(part.startswith(".") for part in between):
+                raise ValueError(
+                    f"the uploads ({uploads}) lie under the data root ({data_root}), where everybody could name other "
+                    "owners' images; set NASATLAS_UPLOAD_ROOT to a directory elsewhere, or to a hidden one there"
+                )
+        return self
+
     def required_database_url(self) -> str:
         """The database's URL.
 

@@ -1,4 +1,4 @@
-"""``nasatlas backup`` and ``nasatlas restore``: the embedded stack's database and checkpoints, in one file."""
+"""``nasatlas backup`` and ``nasatlas restore``: the embedded stack's database, checkpoints and uploads, in one file."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -21,10 +21,10 @@ def backup(
     target: Annotated[Path, typer.Argument(help="File to write, or directory to write one into.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Write database and checkpoints of the embedded stack, which may be running, into one file."""
+    """Write database, checkpoints and uploads of the embedded stack, which may be running, into one file."""
     settings, notices = _embedded_settings(), Notices()
     _answer(
-        lambda: back_up(settings.state_dir, settings.artifacts(), target, notices.phase),
+        lambda: back_up(settings.state_dir, settings.artifacts(), settings.uploads(), target, notices.phase),
         "written; it holds the hashes of API keys and everybody's searches: keep it as safe as the service itself",
         as_json,
     )
@@ -35,11 +35,16 @@ def restore(
     replace: Annotated[bool, typer.Option("--replace", help="Lose the searches that are there.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring back database and checkpoints from a file; the embedded stack must not be running."""
+    """Bring back database, checkpoints and uploads from a file; the embedded stack must not be running."""
     settings, notices = _embedded_settings(), Notices()
     _answer(
         lambda: restore_backup(
-            source, settings.state_dir, settings.artifacts(), replace=replace, on_phase=notices.phase
+            source,
+            settings.state_dir,
+            settings.artifacts(),
+            settings.uploads(),
+            replace=replace,
+            on_phase=notices.phase,
         ),
         "restored; searches that were running go on when the stack is started",
         as_json,
@@ -69,5 +74,6 @@ def _answer(work: Callable[[], Backup], message: str, as_json: bool) -> None:
     if as_json:
         print_json({**asdict(done), "path": str(done.path)})
     else:
-        size = f"{done.num_bytes / 2**20:,.1f} MiB, {done.num_artifacts} checkpoint files"
+        files = f"{done.num_artifacts} checkpoint files, {done.num_upload_files} uploaded files"
+        size = f"{done.num_bytes / 2**20:,.1f} MiB, {files}"
         answers().print(f"{done.path} ({size}) is {message}", markup=False)

@@ -1,4 +1,4 @@
-"""Backup and restore of the embedded stack: its database, and the checkpoints that its searches go on from.
+"""Backup and restore of the embedded stack: its database, the checkpoints that its searches go on from, and uploads.
 
 The broker's data are not in it: a message is only a wake-up, and the reaper sends every one again.
 
@@ -23,7 +23,7 @@ from psycopg import sql
 from sqlalchemy import create_engine, make_url
 
 from app.db.migrate import current_revision, known_revisions, migrate
-from app.embedded.archive import BackupError, check_archive, new_archive, read_archive
+from app.embedded.archive import ArchiveWriter, BackupError, check_archive, new_archive, read_archive
 from app.embedded.binaries import find_postgres
 from app.embedded.database import stack_database
 from app.embedded.postgres import DATABASE
@@ -32,6 +32,10 @@ from app.embedded.process import ProcessSpec, run_to_end
 
 DUMP = "database.dump"
 ARTIFACTS = "artifacts/"
+UPLOADS = "uploads/"
+INCOMING = ".incoming-"
+"""Begins the name of an upload that is not there yet."""
+
 _TEMPORARY_PREFIX = ".writing-"
 _RESTORED = f"{DATABASE}_restored"
 _TIMEOUT_S = 6 * 3600.0
@@ -47,21 +51,24 @@ class Backup:
         path: Its file.
         schema_revision: That of the database in it.
         num_artifacts: Files of checkpoints in it.
+        num_upload_files: Files of uploaded data sets in it.
         num_bytes: Its size.
     """
 
     path: Path
     schema_revision: str
     num_artifacts: int
+    num_upload_files: int
     num_bytes: int
 
 
-def back_up(state_dir: Path, artifact_url: str, target: Path, on_phase: OnPhase) -> Backup:
+def back_up(state_dir: Path, artifact_url: str, upload_root: Path, target: Path, on_phase: OnPhase) -> Backup:
     """Write a backup of the stack of a state directory, which may be running.
 
     Args:
         state_dir: The stack's directory.
         artifact_url: fsspec URL of the checkpoints.
+        upload_root: Directory of the uploaded data sets.
         target: The file to write, or a directory to write one into.
         on_phase: Told what is being done.
 
@@ -86,21 +93,30 @@ def back_up(state_dir: Path, artifact_url: str, target: Path, on_phase: OnPhase)
             with dump.open("rb") as file:
                 archive.add(DUMP, file)
             dump.unlink()
-            filesystem, root = _artifacts(artifact_url)
-            for name in _artifact_names(filesystem, root):
-                # one that is gone was replaced by a newer one, or its search was deleted
-                with ExitStack() as opened:
-                    try:
-                        file = opened.enter_context(filesystem.open(f"{root}/{name}", "rb"))
-                    except FileNotFoundError:
-                        continue
-                    archive.add(f"{ARTIFACTS}{name}", file)
-            num_artifacts = len(archive.files) - 1
-    return Backup(path, revision, num_artifacts, path.stat().st_size)
+            num_artifacts = _add_files(archive, ARTIFACTS, artifact_url)
+            num_upload_files = _add_files(archive, UPLOADS, _file_url(upload_root))
+    return Backup(path, revision, num_artifacts, num_upload_files, path.stat().st_size)
 
 
-def restore(source: Path, state_dir: Path, artifact_url: str, *, replace: bool, on_phase: OnPhase) -> Backup:
-    """Bring back the database and the artifacts of a backup. The stack must not be running.
+def _add_files(archive: ArchiveWriter, prefix: str, url: str) -> int:
+    filesystem, root = _artifacts(url)
+    number = 0
+    for name in _artifact_names(filesystem, root):
+        # one that is gone was replaced by a newer one, or its search or upload was deleted
+        with ExitStack() as opened:
+            try:
+                file = opened.enter_context(filesystem.open(f"{root}/{name}", "rb"))
+            except FileNotFoundError:
+                continue
+            archive.add(f"{prefix}{name}", file)
+        number += 1
+    return number
+
+
+def restore(
+    source: Path, state_dir: Path, artifact_url: str, upload_root: Path, *, replace: bool, on_phase: OnPhase
+) -> Backup:
+    """Bring back the database, the artifacts and the uploads of a backup. The stack must not be running.
 
     The database is restored beside the present one and takes its place when it is whole and of the newest schema.
 
@@ -108,6 +124,7 @@ def restore(source: Path, state_dir: Path, artifact_url: str, *, replace: bool, 
         source: The backup's file.
         state_dir: The stack's directory; made if need be.
         artifact_url: fsspec URL of the checkpoints.
+        upload_root: Directory of the uploaded data sets.
         replace: Whether searches that are there may be lost.
         on_phase: Told what is being done.
 
@@ -139,12 +156,13 @@ def restore(source: Path, state_dir: Path, artifact_url: str, *, replace: bool, 
         on_phase("bringing the database schema up to date")
         migrate(restored_url)
         on_phase("restoring the artifacts")
-        num_artifacts = _restore_artifacts(source, artifact_url)
+        num_artifacts = _restore_files(source, ARTIFACTS, artifact_url)
+        num_upload_files = _restore_files(source, UPLOADS, _file_url(upload_root))
         server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(DATABASE)))
         server.execute(
             sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(_RESTORED), sql.Identifier(DATABASE))
         )
-    return Backup(source, revision, num_artifacts, source.stat().st_size)
+    return Backup(source, revision, num_artifacts, num_upload_files, source.stat().st_size)
 
 
 def _restore_dump(source: Path, url: str) -> None:
@@ -160,17 +178,21 @@ def _restore_dump(source: Path, url: str) -> None:
         connection.execute("VACUUM ANALYZE")
 
 
-def _restore_artifacts(source: Path, artifact_url: str) -> int:
-    filesystem, root = _artifacts(artifact_url)
+def _restore_files(source: Path, prefix: str, url: str) -> int:
+    filesystem, root = _artifacts(url)
     number = 0
     for name, file in read_archive(source):
-        if name.startswith(ARTIFACTS):
-            place = f"{root}/{name.removeprefix(ARTIFACTS)}"
+        if name.startswith(prefix):
+            place = f"{root}/{name.removeprefix(prefix)}"
             filesystem.makedirs(place.rpartition("/")[0], exist_ok=True)
             with filesystem.open(place, "wb") as copy:
                 shutil.copyfileobj(file, copy)
             number += 1
     return number
+
+
+def _file_url(directory: Path) -> str:
+    return f"file://{directory.absolute()}"
 
 
 def _artifacts(artifact_url: str) -> tuple[Any, str]:
@@ -185,8 +207,9 @@ def _artifact_names(filesystem: Any, root: str) -> Iterator[str]:
     except FileNotFoundError:
         return
     for place in sorted(places):
-        if not place.rpartition("/")[2].startswith(_TEMPORARY_PREFIX):
-            yield place.removeprefix(f"{root}/")
+        name = place.removeprefix(f"{root}/")
+        if not name.startswith(INCOMING) and not name.rpartition("/")[2].startswith(_TEMPORARY_PREFIX):
+            yield name
 
 
 @contextmanager

@@ -27,7 +27,7 @@ TIMEOUT_S = 240.0
 def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, value in {"LEASE_S": "4", "HEARTBEAT_S": "0.3", "REAP_S": "1", "SHARD_SIZE": "6"}.items():
         monkeypatch.setenv(f"NASATLAS_{name}", value)
-    for name in ("DATABASE_URL", "BROKER_URL", "ARTIFACT_URL", "DATA_ROOT", "URL"):
+    for name in ("DATABASE_URL", "BROKER_URL", "ARTIFACT_URL", "DATA_ROOT", "UPLOAD_ROOT", "URL"):
         monkeypatch.delenv(f"NASATLAS_{name}", raising=False)
     monkeypatch.setenv("NASATLAS_STATE_DIR", str(tmp_path / "state"))
     get_settings.cache_clear()
@@ -113,7 +113,13 @@ def test_a_damaged_backup_changes_nothing(state_dir: Path, tmp_path: Path, capsy
     artifact = state_dir / "artifacts" / search_id / "supernet.safetensors"
     artifact.parent.mkdir(parents=True)
     artifact.write_bytes(b"w" * 5000)
-    whole = Path(answer_of(capsys, "backup", str(tmp_path / "whole.tar"))["path"])
+    image, unfinished = (state_dir / "uploads" / name for name in ("the-id/mine/a/0.png", ".incoming-other/archive"))
+    for path in (image, unfinished):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"image")
+    written = answer_of(capsys, "backup", str(tmp_path / "whole.tar"))
+    assert (written["num_artifacts"], written["num_upload_files"]) == (1, 1)
+    whole = Path(written["path"])
     assert run(["backup", str(whole)]) == 2, "nothing is overwritten"
     content = whole.read_bytes()
     position = content.index(b"w" * 5000) + 100
@@ -142,6 +148,9 @@ def test_a_damaged_backup_changes_nothing(state_dir: Path, tmp_path: Path, capsy
     assert not (tmp_path / "escaped").exists()
     store_search(state_dir)
     artifact.unlink()
+    shutil.rmtree(state_dir / "uploads")
     assert run(["restore", str(whole), "--replace"]) == 0
+    assert image.read_bytes() == b"image"
+    assert not unfinished.exists()
     assert stored_searches(state_dir) == [search_id]
     assert artifact.read_bytes() == b"w" * 5000

@@ -16,7 +16,10 @@ from PIL import Image
 from app.db.engine import get_engine, transaction
 from app.db.models import SearchRow
 from app.domain import data_sets as data_sets_domain
+from app.errors import DataSetExistsError
 from app.main import create_app
+from app.services import uploads
+from app.services.callers import EVERYONE
 from app.settings import Settings
 
 ZIP = {"Content-Type": "application/zip"}
@@ -232,3 +235,17 @@ def test_a_directory_that_cannot_be_written_to(client: TestClient, api_settings:
     api_settings.uploads().write_text("a file where the directory should be")
     response = put(client)
     assert (response.status_code, response.json()["missing"]) == (503, ["directory of uploads"])
+
+
+def test_the_faster_of_two_uploads_of_one_name_stays(client: TestClient, api_settings: Settings) -> None:
+    engine = get_engine(api_settings.required_database_url())
+    both = [uploads.begin(engine, EVERYONE, "flowers", api_settings) for _ in range(2)]
+    for incoming, num_images in zip(both, (30, 12), strict=True):
+        uploads.append(incoming, archive(num_images))
+    assert uploads.finish(engine, EVERYONE, both[1], api_settings).num_images == 12
+    with pytest.raises(DataSetExistsError):
+        uploads.finish(engine, EVERYONE, both[0], api_settings)
+    for incoming in both:
+        incoming.remove()
+    assert client.get("/datasets/flowers").json()["num_images"] == 12
+    assert folders(api_settings) == [str(both[1].upload_id)]
