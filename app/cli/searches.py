@@ -8,7 +8,7 @@ from app.cli import tables
 from app.cli.connection import Connection, connect
 from app.cli.console import Notices, answers, print_json
 from app.cli.following import follow
-from app.cli.options import AsJson, SearchId, Url, read_settings_of, read_space
+from app.cli.options import AsJson, SearchId, Url, WebhookUrl, read_settings_of, read_space
 from app.client.calls import PAGE_SIZE
 from app.settings import get_settings
 
@@ -24,6 +24,7 @@ def search(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A field of the configuration; repeatable.")
     ] = None,
+    webhook_url: WebhookUrl = None,
     detach: Detach = False,
     url: Url = None,
     as_json: AsJson = False,
@@ -34,6 +35,7 @@ def search(
         "search_space": read_space(search_space),
         "preset": preset,
         "seed": seed,
+        **({} if webhook_url is None else {"webhook_url": webhook_url}),
         **read_settings_of(settings or []),
     }
     notices = Notices()
