@@ -8,7 +8,6 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-
 MAX_DURATION_S = 7 * 86_400.0
 """No lease or pace is longer; infinity, which PostgreSQL has no interval for, is not either."""
 

@@ -1,4 +1,4 @@
-"""Data sets that are not what they seem: links out of the root, bombs, damaged and lying files; and odd but honest ones."""
+"""Data sets that are not what they seem: links out of the root, bombs, damaged and lying files; and odd honest ones."""
 
 import gzip
 import io

@@ -44,8 +44,8 @@ SEARCH: dict[str, Any] = {
     "batch_size": 10,
     "num_sampled": 20,
     "num_calibration_images": 20,
-    "gcn_hidden_sizes": [8, 8],
-    "gcn_epochs": 10,
+    "gcn_hidden_sizes": [16, 16],
+    "gcn_epochs": 40,
     "num_reevaluated": 6,
     "num_preserved": 2,
 }

@@ -16,10 +16,11 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api.authentication import Reader
 from app.api.dependencies import Database, errors
-from app.db.engine import transaction
+from app.db.engine import autocommit, transaction
 from app.errors import SearchNotFoundError
 from app.schemas.search import SearchView
-from app.services import api_keys, lifecycle, search_view
+from app.services import api_keys, lifecycle
+from app.services.view_cache import view_cache
 
 router = APIRouter(prefix="/search", tags=["searches"])
 
@@ -88,9 +89,11 @@ async def events(
 
     def read() -> SearchView | None:
         """The search; None once it is deleted, or the caller's key no longer valid."""
-        with transaction(engine) as session, contextlib.suppress(SearchNotFoundError):
-            if api_keys.still_valid(session, caller):
-                return search_view.read_one(session, search_id, caller)
+        with autocommit(engine) as session:
+            if not api_keys.still_valid(session, caller):
+                return None
+        with contextlib.suppress(SearchNotFoundError):
+            return view_cache(engine).read(search_id, caller).view
         return None
 
     stop: ServerStop = request.app.state.server_stop

@@ -21,8 +21,13 @@ def require(session: Session, search_id: uuid.UUID, caller: Caller, *, lock: boo
     """
     search = searches.get_search(session, search_id, lock=lock)
     if search is None or not caller.sees(search.owner):
-        raise SearchNotFoundError(detail=f"there is no search {search_id}; GET /search lists those there are")
+        raise no_such_search(search_id)
     return search
+
+
+def no_such_search(search_id: uuid.UUID) -> SearchNotFoundError:
+    """Return the answer to whoever asks for a search that is not there, or not for them."""
+    return SearchNotFoundError(detail=f"there is no search {search_id}; GET /search lists those there are")
 
 
 def cancel(session: Session, search_id: uuid.UUID, caller: Caller) -> None:
