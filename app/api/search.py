@@ -29,6 +29,7 @@ from app.schemas.search_request import SearchRequest
 from app.services import data_streams, lifecycle, lookup, search_view, submission
 from app.services.data_streams import MEDIA_TYPES, StreamFormat
 from app.services.quotas import Quotas
+from app.services.view_cache import view_cache
 from app.services.webhooks import WebhookPolicy
 
 router = APIRouter(prefix="/search", tags=["searches"])
@@ -125,11 +126,10 @@ def list_searches(
         return page
 
 
-@router.get("/{search_id}", summary="Read a search", responses=errors(SearchNotFoundError))
-def read(search_id: uuid.UUID, engine: Database, caller: Reader) -> SearchView:
+@router.get("/{search_id}", summary="Read a search", response_model=SearchView, responses=errors(SearchNotFoundError))
+def read(search_id: uuid.UUID, engine: Database, caller: Reader) -> Response:
     """Return where a search stands and what it has found so far."""
-    with transaction(engine) as session:
-        return search_view.read_one(session, search_id, caller)
+    return Response(view_cache(engine).read(search_id, caller).json, media_type="application/json")
 
 
 @router.get(

@@ -246,7 +246,10 @@ def open_source(name: str, data_root: Path | None) -> LocalSource:
         raise DataSetError(f"{name[:120]!r} is no data set name: use letters, digits, '.', '_' and '-'")
     if name == "digits":
         return digits_source()
-    source = _source_under(data_root, name) if data_root is not None else None
+    try:
+        source = _source_under(data_root, name) if data_root is not None else None
+    except OSError as error:
+        raise DataSetError(f"the data set {name!r} cannot be read ({error.strerror or error})") from error
     if source is None and name == "fashion-mnist" and _has_idx(FASHION_MNIST_DIRECTORY):
         return idx_source(FASHION_MNIST_DIRECTORY, _FASHION_MNIST_CLASSES)
     if source is None:
@@ -296,6 +299,13 @@ def _has_idx(folder: Path) -> bool:
 
 
 def _looks_like_data_set(path: Path) -> bool:
+    try:
+        return _holds_images(path)
+    except OSError:  # a link that leads nowhere, a folder that may not be read: no reason to list nothing at all
+        return False
+
+
+def _holds_images(path: Path) -> bool:
     if path.is_file():
         return path.suffix in (".npz", ".parquet")
     if _parquet_files(path) or _has_idx(path):

