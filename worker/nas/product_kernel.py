@@ -5,7 +5,7 @@ one, two and three (Duvenaud et al. 2011, "Additive Gaussian processes").
 Legend: N pairs, F factors, C choices of a factor, P hyperparameters.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,8 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from app.domain.hamming_graph import FactorFeatures, Float64Array, Int64Array
+
+OnStep = Callable[[], None]
 
 TUNING_STEPS = 40
 JITTER = 1e-5
@@ -104,7 +106,15 @@ def _unit_kernel(distance_CC: Tensor, decay: Tensor) -> Tensor:
 
 
 def covariances(strengths: Strengths, factors: Factors, choices_NF: Int64Array) -> tuple[Tensor, Tensor]:
-    """[N, N] covariances of the additive part (and constant) and of the interactions, by Newton's identities."""
+    """Return float64 [N, N] twice: covariances of the additive part (with its constant) and of the interactions.
+
+    Pairs and triples of factors are summed by Newton's identities.
+
+    Args:
+        strengths: The hyperparameters.
+        factors: What is known of the factors.
+        choices_NF: int64 [N, F], the factor choices of N nodes.
+    """
     kernels = factors.kernels(strengths.decay)
     one_hots = [
         torch.eye(len(kernel_CC), dtype=torch.float64)[torch.as_tensor(choices_NF[:, factor])]
@@ -138,14 +148,26 @@ def tune_strengths(
     target_N: Float64Array,
     start_P: Tensor | None = None,
     steps: int = TUNING_STEPS,
+    on_step: OnStep | None = None,
 ) -> Tensor:
-    """Return float64 [P], the strengths that maximise marginal likelihood times prior, from a start on."""
+    """Return float64 [P], the strengths that maximise marginal likelihood times prior.
+
+    Args:
+        factors: What is known of the factors.
+        choices_NF: int64 [N, F], the pairs' factor choices.
+        target_N: float64 [N], of about unit variance around zero.
+        start_P: Where to start from; None: the prior's mean.
+        steps: Of L-BFGS-B, at most.
+        on_step: Called before every evaluation (some milliseconds to a tenth of a second); it may raise to cancel.
+    """
     num_factors = len(factors.distances)
     level = -np.log(num_factors)
     mean_P = np.array([level] * (2 * num_factors) + list(_PRIOR_MEAN))
     labels_N = torch.as_tensor(target_N)
 
     def objective(value_P: Float64Array) -> tuple[float, Float64Array]:
+        if on_step is not None:
+            on_step()
         parameter_P = torch.tensor(value_P, requires_grad=True)
         strengths = Strengths.of(parameter_P)
         additive_NN, interaction_NN = covariances(strengths, factors, choices_NF)

@@ -16,7 +16,7 @@ from torch import Tensor
 from app.domain.factorial_model import FactorialModel, Interaction
 from app.domain.hamming_graph import FactorFeatures, Float64Array, Int64Array
 from app.domain.whole_space.additive_function import AdditiveFunction
-from worker.nas.product_kernel import JITTER, Factors, Strengths, covariances, one_thread, tune_strengths
+from worker.nas.product_kernel import JITTER, Factors, OnStep, Strengths, covariances, one_thread, tune_strengths
 
 MIN_PAIRS = 10
 
@@ -55,7 +55,11 @@ class ProcessFit:
 
 
 def fit_process(
-    features: FactorFeatures, choices_NF: Int64Array, target_N: Float64Array, rng: np.random.Generator
+    features: FactorFeatures,
+    choices_NF: Int64Array,
+    target_N: Float64Array,
+    rng: np.random.Generator,
+    on_step: OnStep | None = None,
 ) -> ProcessFit:
     """Fit the process to targets of about unit variance around zero (normal scores).
 
@@ -64,23 +68,35 @@ def fit_process(
         choices_NF: int64 [N, F], the pairs' factor choices.
         target_N: float64 [N], finite.
         rng: Chooses the pairs that are used where there are too many, and those that are left out together.
+        on_step: Called every few milliseconds; it may raise to cancel.
     """
     with one_thread():
-        return _fit(Factors.of(features), choices_NF, np.asarray(target_N, dtype=np.float64), rng)
+        return _fit(Factors.of(features), choices_NF, np.asarray(target_N, dtype=np.float64), rng, on_step)
 
 
-def _fit(factors: Factors, choices_NF: Int64Array, target_N: Float64Array, rng: np.random.Generator) -> ProcessFit:
+def _fit(
+    factors: Factors,
+    choices_NF: Int64Array,
+    target_N: Float64Array,
+    rng: np.random.Generator,
+    on_step: OnStep | None,
+) -> ProcessFit:
     tuning = _subset(len(target_N), _TUNING_PAIRS, rng)
-    parameter_P = tune_strengths(factors, choices_NF[tuning], target_N[tuning])
+    parameter_P = tune_strengths(factors, choices_NF[tuning], target_N[tuning], on_step=on_step)
     fit = _posterior(parameter_P, factors, choices_NF, target_N, _subset(len(target_N), _MAX_PAIRS, rng))
     if len(target_N) > _MAX_REFITTED:
         return fit
-    additive_N, interaction_N = _left_out(parameter_P, factors, choices_NF, target_N, rng)
+    additive_N, interaction_N = _left_out(parameter_P, factors, choices_NF, target_N, rng, on_step)
     return replace(fit, left_out_additive_N=additive_N, left_out_interaction_N=interaction_N)
 
 
 def _left_out(
-    parameter_P: Tensor, factors: Factors, choices_NF: Int64Array, target_N: Float64Array, rng: np.random.Generator
+    parameter_P: Tensor,
+    factors: Factors,
+    choices_NF: Int64Array,
+    target_N: Float64Array,
+    rng: np.random.Generator,
+    on_step: OnStep | None,
 ) -> tuple[Float64Array, Float64Array]:
     """Both parts for each pair by a process whose strengths have not seen it either.
 
@@ -91,7 +107,7 @@ def _left_out(
     left_out_2N = np.empty((2, len(target_N)))
     for fold in range(_NUM_FOLDS):
         left, kept = np.flatnonzero(fold_N == fold), np.flatnonzero(fold_N != fold)
-        tuned_P = tune_strengths(factors, choices_NF[kept], target_N[kept], parameter_P, _RETUNING_STEPS)
+        tuned_P = tune_strengths(factors, choices_NF[kept], target_N[kept], parameter_P, _RETUNING_STEPS, on_step)
         model = _posterior(tuned_P, factors, choices_NF[kept], target_N[kept], np.arange(len(kept))).model
         left_out_2N[:, left] = model.additive.of(choices_NF[left]), model.predict_interactions(choices_NF[left])
     return left_out_2N[0], left_out_2N[1]
