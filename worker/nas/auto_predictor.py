@@ -176,11 +176,21 @@ def fit_auto(
     target_N = normal_scores(accuracy_N)
     scale = max(float(accuracy_N.std()), 1e-12)
     accuracy_process = fit_process(
-        features, choices_NF, (accuracy_N - accuracy_N.mean()) / scale, generator(seed, None, "accuracy process")
+        features,
+        choices_NF,
+        (accuracy_N - accuracy_N.mean()) / scale,
+        generator(seed, None, "accuracy process"),
+        lambda: report(0.0, None),
     )
     accuracy_link = MonotoneLink.fit(accuracy_process.left_out_additive_N, target_N, -np.inf, np.inf)
     report(_PROCESS_SHARE / 2, None)
-    rank_process = fit_process(features, choices_NF, target_N, generator(seed, None, "rank process"))
+    rank_process = fit_process(
+        features,
+        choices_NF,
+        target_N,
+        generator(seed, None, "rank process"),
+        lambda: report(_PROCESS_SHARE / 2, None),
+    )
     report(_PROCESS_SHARE, {"label_noise_share": round(rank_process.noise_variance, 4)})
     gcns = fit_gcn_ensemble(
         graph,

@@ -19,6 +19,7 @@ from app.domain.monotone_link import MonotoneLink, cross_fitted
 from app.domain.prediction_interval import PredictionInterval, calibrate_interval
 from app.domain.seeds import generator
 from app.domain.whole_space.additive_function import AdditiveFunction
+from worker.nas.product_kernel import OnStep
 from worker.nas.product_process import check_pairs, fit_process
 
 
@@ -48,7 +49,12 @@ class InheritedFit:
 
 
 def fit_inherited(
-    graph: HammingGraph, features: FactorFeatures, index_N: Int64Array, accuracy_N: Float64Array, seed: int
+    graph: HammingGraph,
+    features: FactorFeatures,
+    index_N: Int64Array,
+    accuracy_N: Float64Array,
+    seed: int,
+    on_step: OnStep | None = None,
 ) -> InheritedFit:
     """Fit to a supernet's pairs. The same seed gives the same predictions, byte for byte, on the same machine.
 
@@ -58,6 +64,7 @@ def fit_inherited(
         index_N: int64 [N], nodes of the sampled architectures.
         accuracy_N: float64 [N], their z in [0, 1].
         seed: Take it from :func:`app.domain.seeds.derive_seed`.
+        on_step: Called every few milliseconds; it may raise to cancel.
 
     Raises:
         ValueError: If there are fewer than ten pairs, lengths differ, or an accuracy is not in [0, 1].
@@ -66,7 +73,7 @@ def fit_inherited(
     check_pairs(index_N, accuracy_N)
     scale = max(float(accuracy_N.std()), 1e-12)
     choices_NF, target_N = graph.choices(index_N), (accuracy_N - accuracy_N.mean()) / scale
-    process = fit_process(features, choices_NF, target_N, generator(seed, None, "process"))
+    process = fit_process(features, choices_NF, target_N, generator(seed, None, "process"), on_step)
     link = MonotoneLink.fit(process.left_out_additive_N, accuracy_N)
     left_out_N = cross_fitted(process.left_out_additive_N, accuracy_N, generator(seed, None, "link folds"))
     interval = calibrate_interval(left_out_N, accuracy_N)

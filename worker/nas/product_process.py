@@ -1,25 +1,22 @@
 """A Gaussian process over a product of factors: additive, pairwise and triple parts, and how much noise there is.
 
-With few labels this is close to the best that can be done on such a space: one kernel per factor, from the Gray bits
-in which its choices differ; their elementary symmetric polynomials of degree one, two and three (Duvenaud et al. 2011,
-"Additive Gaussian processes"); strengths and noise by marginal likelihood. The posterior mean is a
+With few labels this is close to the best that can be done on such a space. The posterior mean is a
 :class:`~app.domain.factorial_model.FactorialModel`: tables, no sum over pairs, so that predicting costs nothing.
-Legend: N pairs, F factors, C choices of a factor, P hyperparameters.
+Legend: N pairs, F factors, P hyperparameters.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 from app.domain.factorial_model import FactorialModel, Interaction
 from app.domain.hamming_graph import FactorFeatures, Float64Array, Int64Array
 from app.domain.whole_space.additive_function import AdditiveFunction
+from worker.nas.product_kernel import JITTER, Factors, OnStep, Strengths, covariances, one_thread, tune_strengths
 
 MIN_PAIRS = 10
 
@@ -30,17 +27,6 @@ _MAX_PAIRS = 3000
 _MAX_REFITTED = 512
 _NUM_FOLDS = 4
 _RETUNING_STEPS = 15
-_TUNING_STEPS = 40
-_JITTER = 1e-5
-
-# Logarithms of: pairwise and triple strength, noise variance, how fast similarity falls with the bit distance; and the
-# logit of the share of a factor's own variance that is common to all factors with the same choices.
-_PRIOR_MEAN = (np.log(0.2), np.log(0.1), np.log(0.2), 0.0, 0.0)
-_PRIOR_SD = (2.0, 2.0, 3.0, 1.0, 1.5)
-_NUM_COMMON = len(_PRIOR_MEAN)
-_FACTOR_PRIOR_SD = ((1.0,), (0.7,))
-_LEVEL_PRIOR_SD = 2.0
-_BOUND = 9.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +55,11 @@ class ProcessFit:
 
 
 def fit_process(
-    features: FactorFeatures, choices_NF: Int64Array, target_N: Float64Array, rng: np.random.Generator
+    features: FactorFeatures,
+    choices_NF: Int64Array,
+    target_N: Float64Array,
+    rng: np.random.Generator,
+    on_step: OnStep | None = None,
 ) -> ProcessFit:
     """Fit the process to targets of about unit variance around zero (normal scores).
 
@@ -78,23 +68,35 @@ def fit_process(
         choices_NF: int64 [N, F], the pairs' factor choices.
         target_N: float64 [N], finite.
         rng: Chooses the pairs that are used where there are too many, and those that are left out together.
+        on_step: Called every few milliseconds; it may raise to cancel.
     """
-    with _one_thread():
-        return _fit(_Factors.of(features), choices_NF, np.asarray(target_N, dtype=np.float64), rng)
+    with one_thread():
+        return _fit(Factors.of(features), choices_NF, np.asarray(target_N, dtype=np.float64), rng, on_step)
 
 
-def _fit(factors: "_Factors", choices_NF: Int64Array, target_N: Float64Array, rng: np.random.Generator) -> ProcessFit:
+def _fit(
+    factors: Factors,
+    choices_NF: Int64Array,
+    target_N: Float64Array,
+    rng: np.random.Generator,
+    on_step: OnStep | None,
+) -> ProcessFit:
     tuning = _subset(len(target_N), _TUNING_PAIRS, rng)
-    parameter_P = _tune(factors, choices_NF[tuning], target_N[tuning])
+    parameter_P = tune_strengths(factors, choices_NF[tuning], target_N[tuning], on_step=on_step)
     fit = _posterior(parameter_P, factors, choices_NF, target_N, _subset(len(target_N), _MAX_PAIRS, rng))
     if len(target_N) > _MAX_REFITTED:
         return fit
-    additive_N, interaction_N = _left_out(parameter_P, factors, choices_NF, target_N, rng)
+    additive_N, interaction_N = _left_out(parameter_P, factors, choices_NF, target_N, rng, on_step)
     return replace(fit, left_out_additive_N=additive_N, left_out_interaction_N=interaction_N)
 
 
 def _left_out(
-    parameter_P: Tensor, factors: "_Factors", choices_NF: Int64Array, target_N: Float64Array, rng: np.random.Generator
+    parameter_P: Tensor,
+    factors: Factors,
+    choices_NF: Int64Array,
+    target_N: Float64Array,
+    rng: np.random.Generator,
+    on_step: OnStep | None,
 ) -> tuple[Float64Array, Float64Array]:
     """Both parts for each pair by a process whose strengths have not seen it either.
 
@@ -105,7 +107,7 @@ def _left_out(
     left_out_2N = np.empty((2, len(target_N)))
     for fold in range(_NUM_FOLDS):
         left, kept = np.flatnonzero(fold_N == fold), np.flatnonzero(fold_N != fold)
-        tuned_P = _tune(factors, choices_NF[kept], target_N[kept], parameter_P, _RETUNING_STEPS)
+        tuned_P = tune_strengths(factors, choices_NF[kept], target_N[kept], parameter_P, _RETUNING_STEPS, on_step)
         model = _posterior(tuned_P, factors, choices_NF[kept], target_N[kept], np.arange(len(kept))).model
         left_out_2N[:, left] = model.additive.of(choices_NF[left]), model.predict_interactions(choices_NF[left])
     return left_out_2N[0], left_out_2N[1]
@@ -135,168 +137,26 @@ def label_noise(
     scale = max(float(accuracy_N.std()), 1e-12)
     tuning = _subset(len(accuracy_N), _NOISE_PAIRS, rng)
     target_N = (accuracy_N[tuning] - accuracy_N.mean()) / scale
-    with _one_thread():
-        parameter_P = _tune(_Factors.of(features), choices_NF[tuning], target_N)
-    return round(float(_Strengths.of(parameter_P).noise.sqrt()) * scale, 6)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute with one thread: the same numbers on any machine, and many small steps that would wait for each other.
-
-    On a busy machine two threads took sixteen times as long as one.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def bit_distances(table_CB: np.ndarray) -> Tensor:
-    """Return float64 [C, C], the number of Gray bits in which choices of a factor differ."""
-    table = torch.as_tensor(table_CB, dtype=torch.float64)
-    return torch.cdist(table, table, p=1.0)
+    with one_thread():
+        parameter_P = tune_strengths(Factors.of(features), choices_NF[tuning], target_N)
+    return round(float(Strengths.of(parameter_P).noise.sqrt()) * scale, 6)
 
 
 def _subset(total: int, wanted: int, rng: np.random.Generator) -> Int64Array:
     return np.sort(rng.permutation(total)[:wanted]) if total > wanted else np.arange(total)
 
 
-@dataclass(frozen=True)
-class _Strengths:
-    """The hyperparameters by name; see the prior's constants."""
-
-    factors_F: Tensor
-    interacting_F: Tensor
-    pairwise: Tensor
-    triple: Tensor
-    noise: Tensor
-    decay: Tensor
-    common: Tensor
-
-    @classmethod
-    def of(cls, parameter_P: Tensor) -> "_Strengths":
-        own_F, interacting_F = parameter_P[:-_NUM_COMMON].exp().chunk(2)
-        other = parameter_P[-_NUM_COMMON:]
-        pairwise, triple, noise, decay = other[:4].exp().unbind()
-        return cls(own_F, interacting_F, pairwise, triple, noise, decay, torch.sigmoid(other[4]))
-
-
-@dataclass(frozen=True)
-class _Factors:
-    """What is known of the factors before any label.
-
-    Attributes:
-        distances: [C, C] per factor, the bit distances of its choices.
-        alike: Groups of two and more factors with the same choices, judged by their distances.
-    """
-
-    distances: tuple[Tensor, ...]
-    alike: tuple[tuple[int, ...], ...]
-
-    @classmethod
-    def of(cls, features: FactorFeatures) -> "_Factors":
-        distances = tuple(bit_distances(table) for table in features.tables)
-        groups: dict[tuple[float, ...], list[int]] = {}
-        for factor, distance_CC in enumerate(distances):
-            groups.setdefault(tuple(distance_CC.ravel().tolist()), []).append(factor)
-        return cls(distances, tuple(tuple(group) for group in groups.values() if len(group) > 1))
-
-    def kernels(self, decay: Tensor) -> list[Tensor]:
-        """One [C, C] covariance of unit variance per factor; mean zero over its choices, so parts do not overlap."""
-        return [_unit_kernel(distance_CC, decay) for distance_CC in self.distances]
-
-
-def _unit_kernel(distance_CC: Tensor, decay: Tensor) -> Tensor:
-    size = len(distance_CC)
-    centring_CC = torch.eye(size, dtype=distance_CC.dtype) - 1.0 / size
-    kernel_CC = centring_CC @ torch.exp(-decay * distance_CC) @ centring_CC
-    return kernel_CC / kernel_CC.diagonal().mean().clamp_min(1e-9)
-
-
-def _covariances(strengths: _Strengths, factors: _Factors, choices_NF: Int64Array) -> tuple[Tensor, Tensor]:
-    """[N, N] covariances of the additive part (and constant) and of the interactions, by Newton's identities."""
-    kernels = factors.kernels(strengths.decay)
-    one_hots = [
-        torch.eye(len(kernel_CC), dtype=torch.float64)[torch.as_tensor(choices_NF[:, factor])]
-        for factor, kernel_CC in enumerate(kernels)
-    ]
-    first, second, third = (torch.zeros(len(choices_NF), len(choices_NF), dtype=torch.float64) for _ in range(3))
-    own = 1.0 - strengths.common
-    additive_NN = torch.ones_like(first)
-    grouped = {factor for group in factors.alike for factor in group}
-    for factor, (kernel_CC, one_hot_NC) in enumerate(zip(kernels, one_hots, strict=True)):
-        unit_NN = one_hot_NC @ kernel_CC @ one_hot_NC.T
-        share = own if factor in grouped else 1.0
-        additive_NN = additive_NN + share * strengths.factors_F[factor] * unit_NN
-        part_NN = strengths.interacting_F[factor] * unit_NN
-        square_NN = part_NN * part_NN
-        first, second, third = first + part_NN, second + square_NN, third + square_NN * part_NN
-    for group in factors.alike:
-        count_NC = sum(
-            (strengths.factors_F[f].sqrt() * one_hots[f] for f in group), torch.zeros_like(one_hots[group[0]])
-        )
-        additive_NN = additive_NN + strengths.common * (count_NC @ kernels[group[0]] @ count_NC.T)
-    square = first * first
-    pairwise_NN = (square - second) / 2
-    triple_NN = (first * square - 3 * first * second + 2 * third) / 6
-    return additive_NN, strengths.pairwise * pairwise_NN + strengths.triple * triple_NN
-
-
-def _tune(
-    factors: _Factors,
-    choices_NF: Int64Array,
-    target_N: Float64Array,
-    start_P: Tensor | None = None,
-    steps: int = _TUNING_STEPS,
-) -> Tensor:
-    """Return float64 [P], the strengths that maximise marginal likelihood times prior, from a start on."""
-    num_factors = len(factors.distances)
-    level = -np.log(num_factors)
-    mean_P = np.array([level] * (2 * num_factors) + list(_PRIOR_MEAN))
-    labels_N = torch.as_tensor(target_N)
-
-    def objective(value_P: Float64Array) -> tuple[float, Float64Array]:
-        parameter_P = torch.tensor(value_P, requires_grad=True)
-        strengths = _Strengths.of(parameter_P)
-        additive_NN, interaction_NN = _covariances(strengths, factors, choices_NF)
-        factor_NN = torch.linalg.cholesky(
-            additive_NN + interaction_NN + (strengths.noise + _JITTER) * torch.eye(len(labels_N), dtype=torch.float64)
-        )
-        whitened_N = torch.linalg.solve_triangular(factor_NN, labels_N[:, None], upper=False)
-        loss = 0.5 * (whitened_N**2).sum() + factor_NN.diagonal().log().sum() + _surprise(parameter_P, level)
-        loss.backward()
-        assert parameter_P.grad is not None
-        return loss.item(), parameter_P.grad.numpy()
-
-    bounds = [(value - _BOUND, value + _BOUND) for value in mean_P]
-    first_P = mean_P if start_P is None else start_P.numpy()
-    found = minimize(objective, first_P, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps})
-    return torch.as_tensor(found.x)
-
-
-def _surprise(parameter_P: Tensor, level: float) -> Tensor:
-    """Negative log prior: strengths of any size, factors of similar strength unless the pairs say otherwise."""
-    levels_2F = parameter_P[:-_NUM_COMMON].reshape(2, -1)
-    mean_21 = levels_2F.mean(1, keepdim=True)
-    other = (parameter_P[-_NUM_COMMON:] - torch.tensor(_PRIOR_MEAN)) / torch.tensor(_PRIOR_SD)
-    spread = ((levels_2F - mean_21) / torch.tensor(_FACTOR_PRIOR_SD)) ** 2
-    return 0.5 * (spread.sum() + (((mean_21 - level) / _LEVEL_PRIOR_SD) ** 2).sum() + (other**2).sum())
-
-
 def _posterior(
     parameter_P: Tensor,
-    factors: _Factors,
+    factors: Factors,
     choices_NF: Int64Array,
     target_N: Float64Array,
     kept_K: Int64Array,
 ) -> ProcessFit:
-    strengths = _Strengths.of(parameter_P)
-    additive_KK, interaction_KK = _covariances(strengths, factors, choices_NF[kept_K])
+    strengths = Strengths.of(parameter_P)
+    additive_KK, interaction_KK = covariances(strengths, factors, choices_NF[kept_K])
     noisy_KK = additive_KK + interaction_KK
-    noisy_KK.diagonal().add_(strengths.noise + _JITTER)
+    noisy_KK.diagonal().add_(strengths.noise + JITTER)
     inverse_KK = torch.cholesky_inverse(torch.linalg.cholesky(noisy_KK))
     del noisy_KK
     weight_K = inverse_KK @ torch.as_tensor(target_N[kept_K])
@@ -309,7 +169,7 @@ def _posterior(
     return ProcessFit(model, left_out[0], left_out[1], strengths.noise.item(), strengths.factors_F.numpy().copy())
 
 
-def _tables(strengths: _Strengths, factors: _Factors, choices_NF: Int64Array, weight_N: Float64Array) -> FactorialModel:
+def _tables(strengths: Strengths, factors: Factors, choices_NF: Int64Array, weight_N: Float64Array) -> FactorialModel:
     """The posterior mean: for every combination of factors, the weights summed per choices, times their kernels."""
     units = [kernel.numpy() for kernel in factors.kernels(strengths.decay)]
     variance_F = strengths.factors_F.numpy()

@@ -1,8 +1,10 @@
 """Step 2 of a round: the configured predictor fitted to the round's pairs, and its prediction of the subspace."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +19,8 @@ from worker.nas.product_process import label_noise
 
 _FIT_SHARE = 0.9
 """Share of a fit's progress that is training; the rest is the prediction of the whole subspace."""
+
+_USUAL_STEPS = 60
 
 OnProgress = Callable[[float, Mapping[str, Any] | None], None]
 
@@ -129,8 +133,14 @@ def _fit_auto(
     device: torch.device,
     on_progress: OnProgress,
 ) -> _Fitted:
+    steps = count(1)
+
+    def on_step() -> None:
+        # how many there will be is not known: ever closer to the end
+        on_progress(_FIT_SHARE * -math.expm1(-next(steps) / _USUAL_STEPS), None)
+
     fitted = fit_inherited(
-        pairs.graph, pairs.features, pairs.index_N, pairs.accuracy_N, derive_seed(seed, round_index, "auto")
+        pairs.graph, pairs.features, pairs.index_N, pairs.accuracy_N, derive_seed(seed, round_index, "auto"), on_step
     )
     on_progress(_FIT_SHARE, None)
     return dict(fitted.report), lambda on_nodes: fitted.predict_subspace(), fitted.interval

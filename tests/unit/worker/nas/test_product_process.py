@@ -9,7 +9,7 @@ import torch
 from app.domain.hamming_graph import HammingGraph
 from app.domain.search_space import preset
 from app.domain.subspace import Subspace
-from worker.nas import product_process
+from worker.nas import product_kernel, product_process
 from worker.nas.product_process import fit_process, label_noise
 
 SUBSPACE = Subspace(preset("nas-bench-macro"), (0,) * 8, (0, 1, 2, 3, 4))
@@ -27,9 +27,9 @@ def pairs(num: int, noise: float, seed: int = 0) -> tuple[Any, Any]:
 
 def posterior(choices: Any, target: Any) -> Any:
     """The process with strengths that are the same whatever the pairs."""
-    factors = product_process._Factors.of(FEATURES)
+    factors = product_kernel.Factors.of(FEATURES)
     generator = torch.Generator().manual_seed(0)
-    parameter = 0.3 * torch.randn(2 * 5 + product_process._NUM_COMMON, generator=generator, dtype=torch.float64) - 1
+    parameter = 0.3 * torch.randn(2 * 5 + product_kernel.NUM_COMMON, generator=generator, dtype=torch.float64) - 1
     fit = product_process._posterior(parameter, factors, choices, target, np.arange(len(target)))
     return fit, parameter, factors
 
@@ -38,9 +38,9 @@ def test_tables_are_the_sums_over_pairs() -> None:
     choices, target = pairs(40, 0.1)
     fit, parameter, factors = posterior(choices, target)
     everything = GRAPH.choices(np.arange(GRAPH.num_nodes))
-    strengths = product_process._Strengths.of(parameter)
-    parts = product_process._covariances(strengths, factors, np.concatenate([choices, everything]))
-    noisy = sum(part[:40, :40] for part in parts) + (strengths.noise + product_process._JITTER) * torch.eye(40)
+    strengths = product_kernel.Strengths.of(parameter)
+    parts = product_kernel.covariances(strengths, factors, np.concatenate([choices, everything]))
+    noisy = sum(part[:40, :40] for part in parts) + (strengths.noise + product_kernel.JITTER) * torch.eye(40)
     weights = torch.linalg.solve(noisy, torch.as_tensor(target))
     expected = [(part[40:, :40] @ weights).numpy() for part in parts]
     assert fit.model.additive.of(everything) == pytest.approx(expected[0], abs=1e-9)

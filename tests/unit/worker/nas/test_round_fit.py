@@ -46,3 +46,20 @@ def test_reports_and_progress(predictor: str) -> None:
     again = fit_round(predictor, pairs(), CONFIG, 7, 2, CPU, lambda _share, _details: None)  # type: ignore[arg-type]
     assert again.predicted_N.tobytes() == fit.predicted_N.tobytes()
     assert (predictor == "auto") == (fit.interval is not None)
+
+
+@pytest.mark.parametrize("predictor", ["paper", "auto"])
+def test_a_cancellation_passes_through_within_a_few_steps(predictor: str) -> None:
+    class StopError(Exception):
+        pass
+
+    seen: list[float] = []
+
+    def stop(share: float, _details: object) -> None:
+        seen.append(share)
+        if len(seen) == 3:
+            raise StopError
+
+    with pytest.raises(StopError):
+        fit_round(predictor, pairs(), CONFIG, 7, 2, CPU, stop)  # type: ignore[arg-type]
+    assert seen[-1] < 0.2
