@@ -44,7 +44,7 @@ def busy_jobs(session: Session, search_id: uuid.UUID) -> list[uuid.UUID]:
     return [job_id for job_id in job_ids if job_id not in free]
 
 
-def _at_work() -> Select[uuid.UUID]:
+def _at_work() -> Select[int]:
     return select(StepRow.id).where(
         StepRow.search_id == SearchRow.id, StepRow.state == "leased", StepRow.lease_expires_at > func.now()
     )
