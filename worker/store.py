@@ -19,6 +19,7 @@ from app.db import turns as turns_db
 from app.db.engine import transaction
 from app.db.models import RoundRow, SearchRow, SpaceModelRow
 from app.db.steps import Signal, StepKey
+from app.domain.lookup_table import LookupTable
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import SearchSpace
 from app.domain.subspace import Subspace
@@ -31,6 +32,7 @@ from worker.pipeline.ports import (
     PairSource,
     Search,
     StandaloneAccuracy,
+    StandaloneLabel,
     Step,
     StepInterrupted,
 )
@@ -246,6 +248,34 @@ class PostgresStore:
             header = tables_db.header(session, uuid.UUID(search.id), round_index)
             assert header is not None, "the table is published before anything is re-evaluated"
             return tables_db.predictions(session, header.id, subspace_indices)
+
+    def table(self, search: Search, round_index: int) -> LookupTable:
+        """Return the whole table that a round has published last."""
+        with transaction(self._engine) as session:
+            header = tables_db.header(session, uuid.UUID(search.id), round_index)
+            assert header is not None, "the table is published before it is corrected"
+            predicted = tables_db.all_predictions(session, header.id)
+        return LookupTable.from_predictions(self.subspace(search, round_index), predicted)
+
+    def fit_report(self, search: Search, round_index: int) -> Mapping[str, Any]:
+        """Return the figures of a round's fit."""
+        with transaction(self._engine) as session:
+            return session.get_one(RoundRow, (uuid.UUID(search.id), round_index)).fit_report or {}
+
+    def labels(self, search: Search) -> list[StandaloneLabel]:
+        """Return the architectures that the search has trained by themselves so far, sorted by round and code."""
+        with transaction(self._engine) as session:
+            rows = steps_db.finished(session, uuid.UUID(search.id), "train_standalone")
+        labels = [
+            StandaloneLabel(
+                row.round_index,
+                row.payload["retraining"]["code"],
+                row.result["standalone_accuracy"],
+                tuple(row.payload["predictions"]),
+            )
+            for row in rows
+        ]
+        return sorted(labels, key=lambda label: (label.round_index, label.code))
 
 
 def _final(outcome: Outcome) -> dict[str, Any]:

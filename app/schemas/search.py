@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from app.domain.search_config import SearchConfig
 from app.domain.standalone_recipe import Retraining
-from app.schemas.retraining import StandaloneAgreement, StandaloneView
+from app.schemas.retraining import RoundAgreement, StandaloneAgreement, StandaloneView
 
 Phase = Literal[
     "queued",
@@ -74,6 +74,7 @@ class RoundStages(BaseModel):
 
     evaluating_subnetworks: float
     fitting_gcn: float
+    retraining: float = Field(description="Of the architectures that it trains by themselves; 0 where there are none.")
     reevaluating: float
 
 
@@ -82,7 +83,9 @@ class RoundView(BaseModel):
 
     round_index: int
     segment: list[int] = Field(description="L_t: the cells that vary.")
-    state: Literal["pending", "evaluating_subnetworks", "fitting_gcn", "reevaluating", "fitting_space", "done"]
+    state: Literal[
+        "pending", "evaluating_subnetworks", "fitting_gcn", "retraining", "reevaluating", "fitting_space", "done"
+    ]
     progress: float
     stages: RoundStages
     subspace_size: int | None = Field(description="|S_t|; null before the round has begun.")
@@ -91,6 +94,9 @@ class RoundView(BaseModel):
     held_out_tau: float | None = Field(
         description="Kendall's tau of the prediction against the held-out pairs. It says how well the supernet's own "
         "ranking is predicted, not how well networks trained by themselves are ranked."
+    )
+    standalone: RoundAgreement | None = Field(
+        description="The table's agreement with networks trained by themselves; null with fewer than 3 of them."
     )
     fit_report: dict[str, Any] | None
     best: FoundArchitecture | None = Field(description="The best re-evaluated architecture.")
