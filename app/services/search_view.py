@@ -169,7 +169,9 @@ def _predictions(
         except ValueError:  # not in this round's subspace
             continue
         predicted = searches.prediction(session, table.id, index)
-        found.append(PredictionView(round_index=table.round_index, subspace_index=index, predicted_accuracy=predicted))
+        if predicted is not None:
+            view = PredictionView(round_index=table.round_index, subspace_index=index, predicted_accuracy=predicted)
+            found.append(view)
     return found
 
 

@@ -108,7 +108,8 @@ def _predicted_by_rounds(
         judging = [code for code in codes if code not in corrected_by]
         index_of = {code: index for code in judging if (index := _index(subspace, code)) is not None}
         rows = tables.predictions(session, table.id, list(index_of.values()))
-        predicted = {code: rows[index] for code, index in index_of.items()}
+        # a table that is replaced right now has no rows any more
+        predicted = {code: rows[index] for code, index in index_of.items() if index in rows}
         predicted |= {code: left_out[code] for code in codes if code in left_out}
         found.append((table.round_index, predicted))
     return found
