@@ -39,7 +39,8 @@ from worker.nas.supernet_training import (
     load_supernet,
     train_supernet,
 )
-from worker.pipeline.ports import Fit, FittedSpace, Report, Retrained, Search
+from worker.nas.training_config import TrainingDivergedError
+from worker.pipeline.ports import Fit, FittedSpace, Report, Retrained, Search, UntrainableError
 
 _FIT_SHARE = 0.9
 """Share of a fit's progress that is training; the rest is the prediction of the whole subspace."""
@@ -203,19 +204,22 @@ class TorchNetworks:
             network = inherited_subnetwork(self._load_supernet(search), architecture, loaded.data)
             inherited = network.state_dict()
         epochs = retraining.recipe.epochs
-        result = train_standalone(
-            retraining.space_of(search.space, loaded.proxy),
-            architecture,
-            loaded.data,
-            retraining.recipe,
-            seed=retraining.seed,
-            device=self._device,
-            checkpoints=self._checkpoints_at(job_id),
-            inherited=inherited,
-            on_progress=lambda progress: report(
-                progress.fraction, {"epoch": progress.epoch, "epochs": epochs, "loss": progress.loss}
-            ),
-        )
+        try:
+            result = train_standalone(
+                retraining.space_of(search.space, loaded.proxy),
+                architecture,
+                loaded.data,
+                retraining.recipe,
+                seed=retraining.seed,
+                device=self._device,
+                checkpoints=self._checkpoints_at(job_id),
+                inherited=inherited,
+                on_progress=lambda progress: report(
+                    progress.fraction, {"epoch": progress.epoch, "epochs": epochs, "loss": progress.loss}
+                ),
+            )
+        except TrainingDivergedError as error:
+            raise UntrainableError(str(error)) from error
         return Retrained(result.accuracy, f"{job_id}/{STANDALONE}", _training_figures(loaded.data, result.report))
 
     def export(self, search: Search, job_id: str, export: Export, report: Report) -> Mapping[str, Any]:

@@ -19,23 +19,19 @@ from app.db import turns as turns_db
 from app.db.engine import transaction
 from app.db.models import RoundRow, SearchRow, SpaceModelRow
 from app.db.steps import Signal, StepKey
-from app.domain.lookup_table import LookupTable
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import SearchSpace
-from app.domain.subspace import Subspace
 from app.domain.whole_space.model_bytes import to_bytes
 from worker.pipeline.ports import (
     LeaseLostError,
     NewStep,
     Outcome,
-    Pair,
-    PairSource,
     Search,
     StandaloneAccuracy,
-    StandaloneLabel,
     Step,
     StepInterrupted,
 )
+from worker.reader import PostgresReader
 
 _MAX_RACES = 100
 """A claim loses to another worker's at most once per worker that asks at that moment; beyond that the reaper wakes."""
@@ -56,12 +52,12 @@ class Claim:
         return StepKey(self.step.id, self.step.attempt)
 
 
-class PostgresStore:
+class PostgresStore(PostgresReader):
     """All that workers read and write. Safe to share between threads; every method is one transaction."""
 
     def __init__(self, engine: Engine, *, lease_s: float) -> None:
         """Work on a database, with leases of ``lease_s`` seconds."""
-        self._engine = engine
+        super().__init__(engine)
         self._lease_s = lease_s
 
     def claim_fairest(self, worker: str) -> Claim | None:
@@ -227,55 +223,6 @@ class PostgresStore:
                 steps_db.expire(session, step_id, max_attempts)
         with transaction(self._engine) as session:
             return steps_db.due_for_waking(session, rewake_s)
-
-    # the Reader port
-
-    def subspace(self, search: Search, round_index: int) -> Subspace:
-        """Return S_t of a round that has begun."""
-        with transaction(self._engine) as session:
-            row = session.get_one(RoundRow, (uuid.UUID(search.id), round_index))
-            return Subspace.from_dict(search.space, row.subspace)
-
-    def pairs(self, search: Search, round_index: int, source: PairSource) -> list[Pair]:
-        """Return a round's pairs of one source, sorted by code."""
-        with transaction(self._engine) as session:
-            rows = pairs_db.of_round(session, uuid.UUID(search.id), round_index, source)
-            return [Pair(row.code, row.accuracy, row.held_out) for row in rows]
-
-    def predictions(self, search: Search, round_index: int, subspace_indices: list[int]) -> dict[int, float]:
-        """Return the predicted accuracies of some rows of a round's table."""
-        with transaction(self._engine) as session:
-            header = tables_db.header(session, uuid.UUID(search.id), round_index)
-            assert header is not None, "the table is published before anything is re-evaluated"
-            return tables_db.predictions(session, header.id, subspace_indices)
-
-    def table(self, search: Search, round_index: int) -> LookupTable:
-        """Return the whole table that a round has published last."""
-        with transaction(self._engine) as session:
-            header = tables_db.header(session, uuid.UUID(search.id), round_index)
-            assert header is not None, "the table is published before it is corrected"
-            predicted = tables_db.all_predictions(session, header.id)
-        return LookupTable.from_predictions(self.subspace(search, round_index), predicted)
-
-    def fit_report(self, search: Search, round_index: int) -> Mapping[str, Any]:
-        """Return the figures of a round's fit."""
-        with transaction(self._engine) as session:
-            return session.get_one(RoundRow, (uuid.UUID(search.id), round_index)).fit_report or {}
-
-    def labels(self, search: Search) -> list[StandaloneLabel]:
-        """Return the architectures that the search has trained by themselves so far, sorted by round and code."""
-        with transaction(self._engine) as session:
-            rows = steps_db.finished(session, uuid.UUID(search.id), "train_standalone")
-        labels = [
-            StandaloneLabel(
-                row.round_index,
-                row.payload["retraining"]["code"],
-                row.result["standalone_accuracy"],
-                tuple(row.payload["predictions"]),
-            )
-            for row in rows
-        ]
-        return sorted(labels, key=lambda label: (label.round_index, label.code))
 
 
 def _final(outcome: Outcome) -> dict[str, Any]:

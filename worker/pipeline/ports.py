@@ -44,6 +44,10 @@ class LeaseLostError(StepInterrupted):
     """Another worker has the step by now: nothing of this attempt may be stored."""
 
 
+class UntrainableError(ValueError):
+    """An architecture's training by itself diverged."""
+
+
 @dataclass(frozen=True)
 class Search:
     """A search as the pipeline sees it; its configuration is resolved.
@@ -276,6 +280,9 @@ class Networks(Protocol):
             job_id: Under which its artifacts lie: a job's id, or ``<search id>/<folder>`` of a step of the search.
             retraining: What to train, and how.
             report: Takes the progress.
+
+        Raises:
+            UntrainableError: If the loss or the weights became NaN or infinite.
         """
 
     def export(self, search: Search, job_id: str, export: Export, report: Report) -> Mapping[str, Any]:

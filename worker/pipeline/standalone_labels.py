@@ -35,6 +35,7 @@ from worker.pipeline.ports import (
     StandaloneAccuracy,
     StandaloneLabel,
     Step,
+    UntrainableError,
 )
 
 SAFEST, FITTED = "additive", "predictor"
@@ -91,12 +92,19 @@ def label_steps(
 
 
 def train_label(search: Search, step: Step, networks: Networks, report: Report) -> Outcome:
-    """Train an architecture by itself, for a true label of the round."""
+    """Train an architecture by itself, for a true label of the round.
+
+    One that diverges is no label, and no reason to end the search.
+    """
     retraining = Retraining.model_validate(step.payload["retraining"])
-    retrained = networks.retrain(search, f"{search.id}/standalone-{retraining.code}", retraining, report)
+    following = NewStep("correct_predictions", step.round_index)
+    try:
+        retrained = networks.retrain(search, f"{search.id}/standalone-{retraining.code}", retraining, report)
+    except UntrainableError as error:
+        return Outcome(when_stage_done=following, result={"standalone_accuracy": None, "reason": str(error)})
     return Outcome(
         standalone=StandaloneAccuracy(search.id, retraining, retrained.accuracy, retrained.artifact),
-        when_stage_done=NewStep("correct_predictions", step.round_index),
+        when_stage_done=following,
         result={"standalone_accuracy": retrained.accuracy, **retrained.figures},
     )
 

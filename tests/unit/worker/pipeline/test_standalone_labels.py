@@ -8,7 +8,7 @@ import pytest
 
 from app.domain.rank_correlation import kendall_tau
 from app.domain.rounds import num_standalone_of
-from worker.pipeline.ports import NewStep, Step
+from worker.pipeline.ports import NewStep, Step, UntrainableError
 from worker.pipeline.search import run_step
 from worker.pipeline.standalone_labels import reevaluation_weight
 
@@ -107,6 +107,21 @@ class TestSteps:
         tables = [outcome.fitted.table.digest() for outcome in outcomes if outcome.fitted]
         assert tables[0] == tables[1]
         assert outcomes[0].next_steps == outcomes[1].next_steps
+
+    def test_one_that_diverges_is_no_label(self, schedule: Schedule, monkeypatch: pytest.MonkeyPatch) -> None:
+        scheduler = schedule(num_standalone=9)
+        retrain = scheduler.networks.retrain
+
+        def diverging(search: Any, place: str, retraining: Any, report: Any) -> Any:
+            if scheduler.ran[-1].kind == "fit_gcn":
+                raise UntrainableError("the loss became nan in epoch 1")
+            return retrain(search, place, retraining, report)
+
+        monkeypatch.setattr(scheduler.networks, "retrain", diverging)
+        scheduler.run()
+        assert scheduler.store.done
+        assert len(scheduler.store.labels(scheduler.search)) == 9 - 2
+        assert scheduler.store.fitted[0].report["standalone"]["num_labels"] == 4
 
 
 class TestCorrection:
