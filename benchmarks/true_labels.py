@@ -71,7 +71,7 @@ def read(path: Path) -> Truth:
 def supernet_accuracies(truth: Truth, error: tuple[float, float, float], rng: np.random.Generator) -> Float64Array:
     """Return z of every architecture."""
     choices_NL, num = truth.choices_NL, len(truth.choices_NL)
-    esteem = sum(rng.normal(size=3)[choices_NL[:, cell]] for cell in range(8))
+    esteem = np.sum([rng.normal(size=3)[choices_NL[:, cell]] for cell in range(8)], axis=0)
     mixed = np.zeros(num)
     for cell in range(8):
         for other in range(cell):
