@@ -41,8 +41,9 @@ from worker.nas.supernet_training import (
     load_supernet,
     train_supernet,
 )
+from worker.nas.training_config import TrainingDivergedError
 from worker.nas.training_memory import check_training_memory
-from worker.pipeline.ports import Fit, FittedSpace, MeasuredDevice, Report, Retrained, Search
+from worker.pipeline.ports import Fit, FittedSpace, MeasuredDevice, Report, Retrained, Search, UntrainableError
 
 _FIT_SHARE = 0.9
 """Share of the whole space's fit that is training; the rest is the preparation of the queries."""
@@ -190,7 +191,7 @@ class TorchNetworks:
         return FittedSpace(model, {**figures, "fit_seconds": round(time.perf_counter() - start, 2)})
 
     def retrain(self, search: Search, job_id: str, retraining: Retraining, report: Report) -> Retrained:
-        """Train one architecture of a search by itself, or go on from the job's last checkpoint."""
+        """Train one architecture of a search by itself, or go on from the last checkpoint of the job or folder."""
         is_target = retraining.network == "target"
         loaded = self._load(search, report, search.space.input_resolution if is_target else None)
         architecture = search.space.parse_code(retraining.code)
@@ -199,19 +200,22 @@ class TorchNetworks:
             network = inherited_subnetwork(self._load_supernet(search), architecture, loaded.data)
             inherited = network.state_dict()
         epochs = retraining.recipe.epochs
-        result = train_standalone(
-            retraining.space_of(search.space, loaded.proxy),
-            architecture,
-            loaded.data,
-            retraining.recipe,
-            seed=retraining.seed,
-            device=self._device,
-            checkpoints=CheckpointStore(self._artifact_url, job_id),
-            inherited=inherited,
-            on_progress=lambda progress: report(
-                progress.fraction, {"epoch": progress.epoch, "epochs": epochs, "loss": progress.loss}
-            ),
-        )
+        try:
+            result = train_standalone(
+                retraining.space_of(search.space, loaded.proxy),
+                architecture,
+                loaded.data,
+                retraining.recipe,
+                seed=retraining.seed,
+                device=self._device,
+                checkpoints=self._checkpoints_at(job_id),
+                inherited=inherited,
+                on_progress=lambda progress: report(
+                    progress.fraction, {"epoch": progress.epoch, "epochs": epochs, "loss": progress.loss}
+                ),
+            )
+        except TrainingDivergedError as error:
+            raise UntrainableError(str(error)) from error
         return Retrained(result.accuracy, f"{job_id}/{STANDALONE}", _training_figures(loaded.data, result.report))
 
     def export(self, search: Search, job_id: str, export: Export, report: Report) -> Mapping[str, Any]:
@@ -223,7 +227,7 @@ class TorchNetworks:
         if export.job_id is None:
             network = inherited_subnetwork(self._load_supernet(search), architecture, loaded.data)
         else:
-            trained = CheckpointStore(self._artifact_url, export.job_id)
+            trained = self._checkpoints_at(export.job_id)
             space = export.space_of(search.space, loaded.proxy)
             network = load_standalone(space, architecture, trained).to(self._device)
         report(0.5, {"format": export.format})
@@ -246,6 +250,10 @@ class TorchNetworks:
 
     def _checkpoints(self, search: Search) -> CheckpointStore:
         return CheckpointStore(self._artifact_url, search.id)
+
+    def _checkpoints_at(self, place: str) -> CheckpointStore:
+        """Those of a training by itself: a job's, or ``<search>/<folder>`` of one that is a step of its search."""
+        return CheckpointStore(self._artifact_url, *place.split("/", 1))
 
     def _load(self, search: Search, report: Report, resolution: int | None = None) -> _Loaded:
         """Return the search's data on the device, loading them if others are here; by default for the proxy."""

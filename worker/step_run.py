@@ -12,10 +12,11 @@ import structlog
 from sqlalchemy.exc import OperationalError
 
 from app.db.steps import Signal
+from app.domain.lookup_table import LookupTable
 from app.domain.subspace import Subspace
 from app.telemetry import Span, no_span
 from worker.pipeline import search as search_pipeline
-from worker.pipeline.ports import LeaseLostError, Networks, Pair, PairSource, Search, StepInterrupted
+from worker.pipeline.ports import LeaseLostError, Networks, Pair, PairSource, Search, StandaloneLabel, StepInterrupted
 from worker.store import Claim, PostgresStore
 
 log = structlog.get_logger(__name__)
@@ -109,6 +110,18 @@ class PatientReader:
     def predictions(self, search: Search, round_index: int, subspace_indices: list[int]) -> dict[int, float]:
         """Return the predicted accuracies of some rows of a round's table."""
         return patiently(lambda: self._store.predictions(search, round_index, subspace_indices), self._check)
+
+    def table(self, search: Search, round_index: int) -> LookupTable:
+        """Return the whole table that a round has published last."""
+        return patiently(lambda: self._store.table(search, round_index), self._check)
+
+    def fit_report(self, search: Search, round_index: int) -> Mapping[str, Any]:
+        """Return the figures that were published with it."""
+        return patiently(lambda: self._store.fit_report(search, round_index), self._check)
+
+    def labels(self, search: Search) -> list[StandaloneLabel]:
+        """Return the architectures that the search has trained by themselves so far, sorted by round and code."""
+        return patiently(lambda: self._store.labels(search), self._check)
 
 
 def patiently(call: Callable[[], T], check: Callable[[], None]) -> T:

@@ -24,20 +24,18 @@ from app.db.steps import Signal, StepKey
 from app.domain.latency import layout_digest
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import SearchSpace
-from app.domain.subspace import Subspace
 from app.domain.whole_space.model_bytes import to_bytes
 from worker.pipeline.ports import (
     LeaseLostError,
     MeasuredDevice,
     NewStep,
     Outcome,
-    Pair,
-    PairSource,
     Search,
     StandaloneAccuracy,
     Step,
     StepInterrupted,
 )
+from worker.reader import PostgresReader
 
 _MAX_RACES = 100
 """A claim loses to another worker's at most once per worker that asks at that moment; beyond that the reaper wakes."""
@@ -59,12 +57,12 @@ class Claim:
         return StepKey(self.step.id, self.step.attempt)
 
 
-class PostgresStore:
+class PostgresStore(PostgresReader):
     """All that workers read and write. Safe to share between threads; every method is one transaction."""
 
     def __init__(self, engine: Engine, *, lease_s: float) -> None:
         """Work on a database, with leases of ``lease_s`` seconds."""
-        self._engine = engine
+        super().__init__(engine)
         self._lease_s = lease_s
 
     def claim_fairest(self, worker: str) -> Claim | None:
@@ -251,27 +249,6 @@ class PostgresStore:
                     operations.count(session, {("lease_expiries", step.kind): 1})
         with transaction(self._engine) as session:
             return steps_db.due_for_waking(session, rewake_s)
-
-    # the Reader port
-
-    def subspace(self, search: Search, round_index: int) -> Subspace:
-        """Return S_t of a round that has begun."""
-        with transaction(self._engine) as session:
-            row = session.get_one(RoundRow, (uuid.UUID(search.id), round_index))
-            return Subspace.from_dict(search.space, row.subspace)
-
-    def pairs(self, search: Search, round_index: int, source: PairSource) -> list[Pair]:
-        """Return a round's pairs of one source, sorted by code."""
-        with transaction(self._engine) as session:
-            rows = pairs_db.of_round(session, uuid.UUID(search.id), round_index, source)
-            return [Pair(row.code, row.accuracy, row.held_out) for row in rows]
-
-    def predictions(self, search: Search, round_index: int, subspace_indices: list[int]) -> dict[int, float]:
-        """Return the predicted accuracies of some rows of a round's table."""
-        with transaction(self._engine) as session:
-            header = tables_db.header(session, uuid.UUID(search.id), round_index)
-            assert header is not None, "the table is published before anything is re-evaluated"
-            return tables_db.predictions(session, header.id, subspace_indices)
 
 
 def _final(outcome: Outcome) -> dict[str, Any]:

@@ -34,6 +34,7 @@ STEP_KINDS = (
     "fit_space",
     "advance",
     "train_standalone",
+    "correct_predictions",
     "export",
     "measure_device",
 )

@@ -140,6 +140,20 @@ def ready_steps(session: Session, search_id: uuid.UUID) -> list[int]:
     return sorted(session.scalars(ready))
 
 
+def finished(session: Session, search_id: uuid.UUID, kind: str) -> Sequence[Row[int, dict[str, Any], dict[str, Any]]]:
+    """Return (round_index, payload, result) of a search's finished steps of a kind that belong to rounds."""
+    return session.execute(
+        select(StepRow.round_index, StepRow.payload, StepRow.result)
+        .where(
+            StepRow.search_id == search_id,
+            StepRow.kind == kind,
+            StepRow.state == "done",
+            StepRow.round_index.is_not(None),
+        )
+        .order_by(StepRow.round_index, StepRow.shard_index)
+    ).all()
+
+
 def hand_back(session: Session, key: StepKey) -> bool:
     """Make a held step ready again, for a worker that was cancelled or shuts down; False where the lease is lost.
 

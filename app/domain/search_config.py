@@ -104,9 +104,29 @@ class SearchConfig(BaseModel):
     gcn_milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(default=(0.5, 0.75), max_length=8)
     gcn_decay: Fraction = 0.1
 
+    # true labels
+    num_standalone: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="Architectures that the search trains by themselves, over all rounds; their accuracies z* decide "
+        "how predictors are blended. 0: none, as in the paper.",
+    )
+    standalone_start: Literal["scratch", "supernet"] = Field(
+        default="scratch", description="Fresh weights, or fine-tuned from the supernet's."
+    )
+    standalone_epochs: int | None = Field(
+        default=None, ge=1, le=100_000, description="Null: those of the recipe `small`, fewer from the supernet."
+    )
+
     # step 3: re-evaluation
     num_reevaluated: int = Field(default=100, ge=1, le=100_000)
     num_preserved: int = Field(default=6, ge=1, le=100)
+    preserve_by: Literal["reevaluated", "weighted"] | None = Field(
+        default=None,
+        description="The best are those of the highest re-evaluated accuracy (the paper's), or of prediction and "
+        "re-evaluation weighed by their errors; null: weighted where there are true labels.",
+    )
     target_madds: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
         default=(),
         max_length=16,
@@ -117,6 +137,11 @@ class SearchConfig(BaseModel):
     def held_out(self) -> int:
         """Pairs kept for the held-out tau: as configured, or a tenth of the sampled ones."""
         return self.num_held_out if self.num_held_out is not None else max(2, round(self.num_sampled / 10))
+
+    @property
+    def weighs_errors(self) -> bool:
+        """Whether the best are chosen by prediction and re-evaluation together."""
+        return self.num_standalone > 0 if self.preserve_by is None else self.preserve_by == "weighted"
 
     @model_validator(mode="after")
     def _counts_fit_together(self) -> Self:
@@ -160,6 +185,11 @@ class SearchConfig(BaseModel):
         check_supernet_size(
             space.proxy(resolution=config.proxy_resolution, width=config.proxy_width, num_classes=config.num_classes)
         )
+        if config.num_standalone > config.num_sampled * num_rounds:
+            raise ValueError(
+                f"num_standalone is {config.num_standalone}, but {num_rounds} rounds of num_sampled="
+                f"{config.num_sampled} sample fewer; lower it to at most {config.num_sampled * num_rounds}"
+            )
         return config
 
     def _check_targets(self, space: SearchSpace) -> None:

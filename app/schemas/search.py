@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.domain.search_config import SearchConfig
 from app.domain.standalone_recipe import Retraining
 from app.schemas import examples
-from app.schemas.retraining import StandaloneAgreement, StandaloneView
+from app.schemas.retraining import RoundAgreement, StandaloneAgreement, StandaloneView
 from app.schemas.webhook import WebhookView
 
 Phase = Literal[
@@ -106,6 +106,7 @@ class RoundStages(BaseModel):
 
     evaluating_subnetworks: float
     fitting_gcn: float
+    retraining: float = Field(description="Of the architectures that it trains by themselves; 0 where there are none.")
     reevaluating: float
 
 
@@ -116,7 +117,9 @@ class RoundView(BaseModel):
 
     round_index: int
     segment: list[int] = Field(description="L_t: the cells that vary.")
-    state: Literal["pending", "evaluating_subnetworks", "fitting_gcn", "reevaluating", "fitting_space", "done"]
+    state: Literal[
+        "pending", "evaluating_subnetworks", "fitting_gcn", "retraining", "reevaluating", "fitting_space", "done"
+    ]
     progress: float
     stages: RoundStages
     subspace_size: int | None = Field(description="|S_t|; null before the round has begun.")
@@ -127,6 +130,9 @@ class RoundView(BaseModel):
         "ranking is predicted, not how well networks trained by themselves are ranked."
     )
     quality: PredictorQuality | None = Field(description="How sure the predictor is; null before it is fitted.")
+    standalone: RoundAgreement | None = Field(
+        description="The table's agreement with networks trained by themselves; null with fewer than 3 of them."
+    )
     fit_report: dict[str, Any] | None
     best: FoundArchitecture | None = Field(description="The best re-evaluated architecture.")
     preserved: list[str] = Field(description="Codes of the architectures kept for the next round, best first.")

@@ -63,6 +63,8 @@ def _predictions(
         except ValueError:  # not in this round's subspace
             continue
         predicted = searches.prediction(session, table.id, index)
+        if predicted is None:  # the table has been replaced since its header was read
+            continue
         [interval] = intervals_of(interval_in(rounds[table.round_index].fit_report or {}), [predicted])
         found.append(
             PredictionView(

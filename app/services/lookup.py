@@ -186,6 +186,9 @@ def pareto(
     with lookup_db.reading(engine) as connection:
         header = _table(engine, connection, caller, search_id, round_index)
         rows = lookup_db.pareto_front(connection, header.table_id, cost)
+        if not rows:  # every table has a front: this one was replaced since its header was read
+            header = _table(engine, connection, caller, search_id, round_index)
+            rows = lookup_db.pareto_front(connection, header.table_id, cost)
         subspace, _ = _tables(engine).subspace(header)
         items = _items(engine, connection, header, subspace, rows)
     return ParetoAnswer(**_header_fields(header), items=items[::-1])

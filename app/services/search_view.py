@@ -3,8 +3,8 @@
 import datetime as dt
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
 
@@ -17,7 +17,7 @@ from app.domain.search_space import Architecture, InvalidArchitectureError, Sear
 from app.domain.standalone_recipe import Retraining
 from app.domain.subspace import Subspace
 from app.errors import FieldError, InvalidRequestError, RoundNotFoundError
-from app.schemas.retraining import StandaloneAgreement
+from app.schemas.retraining import RoundAgreement, StandaloneAgreement
 from app.schemas.search import (
     FoundArchitecture,
     Network,
@@ -49,6 +49,7 @@ class SearchRecord:
     num_pairs: dict[tuple[int, str], int]
     standalone: StandaloneAgreement | None = None
     webhook: WebhookView | None = None
+    standalone_of_rounds: Mapping[int, RoundAgreement] = field(default_factory=dict)
 
 
 def read_one(session: Session, search_id: uuid.UUID, caller: Caller) -> SearchView:
@@ -58,14 +59,17 @@ def read_one(session: Session, search_id: uuid.UUID, caller: Caller) -> SearchVi
         SearchNotFoundError: If there is none of that id.
     """
     search = require(session, search_id, caller)
+    space = _searched(search).space
+    is_search = search.kind == "search"
     record = SearchRecord(
         search,
         searches.steps_of(session, [search_id]),
         searches.rounds_of(session, [search_id]),
         searches.tables_of(session, [search_id]),
         {(c.round_index, c.source): c.num_pairs for c in searches.pair_counts(session, [search_id])},
-        standalone_view.agreement(session, search_id, _searched(search).space) if search.kind == "search" else None,
+        standalone_view.agreement(session, search_id, space) if is_search else None,
         webhooks.view(session, search),
+        standalone_view.agreement_of_rounds(session, search_id, space) if is_search else {},
     )
     return _view(record, dt.datetime.now(dt.UTC))
 
@@ -139,9 +143,15 @@ def _step_progress(step: StepRow) -> StepProgress:
     return StepProgress(step.kind, step.round_index, step.state, step.progress, step.started_at, step.finished_at)
 
 
+def _has_labels(search: SearchRow) -> bool:
+    return bool(search.config.get("num_standalone"))
+
+
 def _summary(search: SearchRow, steps: Sequence[StepRow], now: dt.datetime) -> SearchSummary:
     progress_of_steps = [_step_progress(step) for step in steps]
-    fraction = search_progress.progress(search.state, search.num_rounds, progress_of_steps)
+    fraction = search_progress.progress(
+        search.state, search.num_rounds, progress_of_steps, has_labels=_has_labels(search)
+    )
     is_running = search.state == "running"
     return SearchSummary.model_validate(
         {
@@ -242,10 +252,13 @@ def _round(record: SearchRecord, round_index: int, segment: tuple[int, ...]) -> 
             "round_index": round_index,
             "segment": list(segment),
             "state": search_progress.round_state(round_index, steps, is_finished=is_finished),
-            "progress": 1.0 if is_finished else search_progress.round_progress(round_index, steps),
+            "progress": 1.0
+            if is_finished
+            else search_progress.round_progress(round_index, steps, has_labels=_has_labels(record.search)),
             "stages": {
                 "evaluating_subnetworks": search_progress.stage_progress(steps, "evaluate_shard", round_index),
                 "fitting_gcn": search_progress.stage_progress(steps, "fit_gcn", round_index),
+                "retraining": search_progress.stage_progress(steps, "train_standalone", round_index),
                 "reevaluating": search_progress.stage_progress(steps, "reevaluate_shard", round_index),
             },
             "subspace_size": row and Subspace.from_dict(searched.space, row.subspace).size,
@@ -253,6 +266,7 @@ def _round(record: SearchRecord, round_index: int, segment: tuple[int, ...]) -> 
             "num_reevaluated": record.num_pairs.get((round_index, "reevaluated"), 0),
             "held_out_tau": row and row.held_out_tau,
             "quality": row and row.fit_report and quality_of(row.fit_report, row.held_out_tau),
+            "standalone": record.standalone_of_rounds.get(round_index),
             "fit_report": row and row.fit_report,
             "best": row and _found(searched, row.best_code, row.best_accuracy),
             "preserved": (row and row.preserved) or [],

@@ -244,6 +244,31 @@ def test_the_older_schema_knows_no_uploads_and_not_their_searches(
     migrate(empty_database_url)
 
 
+def test_the_older_schema_fits_rounds_again_that_are_at_their_true_labels(
+    alembic_engine: Engine, empty_database_url: str
+) -> None:
+    migrate(empty_database_url)
+    add_one_row_of_everything(alembic_engine)
+    with transaction(alembic_engine) as session:
+        search_id = session.scalars(select(SearchRow.id).where(SearchRow.kind == "search")).one()
+        job_id = session.scalars(select(SearchRow.id).where(SearchRow.kind == "retraining")).one()
+        session.add(StepRow(search_id=job_id, kind="train_standalone"))
+        done = [(0, "fit_gcn"), (0, "train_standalone"), (0, "correct_predictions"), (0, "advance"), (1, "fit_gcn")]
+        session.add_all(StepRow(search_id=search_id, round_index=t, kind=kind, state="done") for t, kind in done)
+        session.add(StepRow(search_id=search_id, round_index=1, kind="train_standalone", state="leased"))
+    command.downgrade(make_alembic_config(empty_database_url), "0008")
+    with alembic_engine.connect() as connection:
+        found = connection.execute(text("select kind, round_index, state from steps order by id")).all()
+    assert [tuple(row) for row in found] == [
+        ("train_supernet", None, "ready"),
+        ("train_standalone", None, "ready"),
+        ("fit_gcn", 0, "done"),
+        ("advance", 0, "done"),
+        ("fit_gcn", 1, "ready"),
+    ]
+    migrate(empty_database_url)
+
+
 @pytest.mark.parametrize(
     ("kind", "has_origin"), [("retraining", False), ("export", False), ("search", True), ("other", True)]
 )

@@ -30,6 +30,7 @@ StepKind = Literal[
     "fit_space",
     "advance",
     "train_standalone",
+    "correct_predictions",
     "export",
     "measure_device",
 ]
@@ -45,6 +46,10 @@ class StepInterrupted(Exception):  # noqa: N818 - not an error: the search was c
 
 class LeaseLostError(StepInterrupted):
     """Another worker has the step by now: nothing of this attempt may be stored."""
+
+
+class UntrainableError(ValueError):
+    """An architecture's training by itself diverged."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,23 @@ class MeasuredDevice:
     measurement: DeviceMeasurement
     latencies: LatencyTable
     report: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StandaloneLabel:
+    """A true label of a search's own: an architecture that a round trained by itself.
+
+    Attributes:
+        round_index: The round.
+        code: M.
+        accuracy: z*, a fraction of D_val.
+        predictions: Normal scores of what the round's base predictors said of it, the safest first.
+    """
+
+    round_index: int
+    code: str
+    accuracy: float
+    predictions: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -276,7 +298,17 @@ class Networks(Protocol):
         """Fit a predictor of the whole space to all pairs, and prepare it for questions under limits."""
 
     def retrain(self, search: Search, job_id: str, retraining: Retraining, report: Report) -> Retrained:
-        """Train one architecture of a search by itself, or go on from the job's last checkpoint."""
+        """Train one architecture of a search by itself, or go on from its last checkpoint.
+
+        Args:
+            search: The search.
+            job_id: Under which its artifacts lie: a job's id, or ``<search id>/<folder>`` of a step of the search.
+            retraining: What to train, and how.
+            report: Takes the progress.
+
+        Raises:
+            UntrainableError: If the loss or the weights became NaN or infinite.
+        """
 
     def export(self, search: Search, job_id: str, export: Export, report: Report) -> Mapping[str, Any]:
         """Write the network of one architecture of a search to the artifacts of a job; return figures of it."""
@@ -296,3 +328,12 @@ class Reader(Protocol):
 
     def predictions(self, search: Search, round_index: int, subspace_indices: list[int]) -> dict[int, float]:
         """Return the predicted accuracies of some rows of a round's table."""
+
+    def table(self, search: Search, round_index: int) -> LookupTable:
+        """Return the whole table that a round has published last."""
+
+    def fit_report(self, search: Search, round_index: int) -> Mapping[str, Any]:
+        """Return the figures that were published with it."""
+
+    def labels(self, search: Search) -> list[StandaloneLabel]:
+        """Return the architectures that the search has trained by themselves so far, sorted by round and code."""
