@@ -21,7 +21,7 @@ from app.services import search_view
 from app.services.callers import EVERYONE, Caller
 from app.services.lifecycle import no_such_search
 
-MAX_AGE_S = 5.0
+MAX_AGE_S = 15.0
 """How old the rest may be (the time that is left, and what other rows than the search's own and its steps' say)."""
 
 MAX_KEPT = 2048
