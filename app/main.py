@@ -19,6 +19,7 @@ from app.api.events import ServerStop
 from app.api.metrics import install_metrics
 from app.api.problem_handlers import install_problem_handlers
 from app.api.security_headers import SecurityHeadersMiddleware
+from app.dashboard.install import install_pages
 from app.db.engine import get_engine
 from app.logging import configure_logging
 from app.services.access import UnsafeToStartError, check_may_start
@@ -50,7 +51,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or get_settings()
     configure_logging(settings.log_level, settings.log_format)
-    app = FastAPI(title="NAS Atlas", version=version("nasatlas"), description=_DESCRIPTION, lifespan=_lifespan)
+    app = FastAPI(
+        title="NAS Atlas",
+        version=version("nasatlas"),
+        description=_DESCRIPTION,
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.settings = settings
     app.state.server_stop = ServerStop()
     app.state.engine = get_engine(settings.required_database_url())
@@ -64,6 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router, dependencies=[*security, Depends(only_known_parameters)])
     app.include_router(login.router)
     app.include_router(operations.router)
+    install_pages(app)
     app.include_router(get_problem_docs_router(), prefix="/problems", include_in_schema=False)
     install_problem_handlers(app)
     add_pagination(app)

@@ -123,6 +123,25 @@ def pareto(
     return ParetoAnswer(**_header_fields(header), items=items[::-1])
 
 
+def table_header(
+    engine: Engine, caller: Caller, *, search_id: uuid.UUID | None, round_index: int | None
+) -> TableHeader:
+    """Return the header of a table.
+
+    Raises:
+        SearchNotFoundError, NoTableError, RoundNotFoundError, TableNotReadyError: If there is no such table (yet).
+    """
+    with lookup_db.reading(engine) as connection:
+        return _kept_header(engine, caller, search_id, round_index) or _table(
+            engine, connection, caller, search_id, round_index
+        )
+
+
+def table_subspace(engine: Engine, header: TableHeader) -> Subspace:
+    """Return the subspace whose architectures a table holds."""
+    return _tables(engine).subspace(header)[0]
+
+
 def _kept_header(
     engine: Engine, caller: Caller, search_id: uuid.UUID | None, round_index: int | None
 ) -> TableHeader | None:
