@@ -80,7 +80,8 @@ def draw(cells: Sequence[CellView], marked: Iterable[int] = ()) -> Drawing:
     """Return the picture of an architecture's cells; those whose indices are given are marked."""
     marked_cells = set(marked)
     widest = max(cell.out_channels for cell in cells)
-    base, x, blocks = _TOP + _MAX_HEIGHT, _MARGIN, []
+    base, x = _TOP + _MAX_HEIGHT, _MARGIN
+    blocks: list[Block] = []
     for cell in cells:
         halves = cell.stride == 2
         x += _STRIDE_GAP if halves and blocks else 0.0

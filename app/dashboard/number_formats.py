@@ -37,7 +37,8 @@ def duration(seconds: float | None) -> str:
     """Return a duration with its two largest units: ``2 min 5 s``."""
     if seconds is None:
         return _DASH
-    left, parts = round(seconds), []
+    left = round(seconds)
+    parts: list[str] = []
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         number, left = divmod(left, length)
         if number or (unit == "s" and not parts):

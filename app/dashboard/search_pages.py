@@ -1,7 +1,7 @@
 """Pages of searches: the list, one search, and the parts of both that are asked for again while work goes on."""
 
 import uuid
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi_pagination.api import set_page
@@ -25,7 +25,9 @@ from app.services.callers import Caller
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 
-def _list_page(request: Request, engine: Database, caller: Caller, params: SearchPageParams, state: str | None) -> Page:
+def _list_page(
+    request: Request, engine: Database, caller: Caller, params: SearchPageParams, state: str | None
+) -> Page[SearchSummary]:
     with transaction(engine) as session, set_page(Page[SearchSummary]):
         found: Page[SearchSummary] = paginate(
             session,
@@ -85,7 +87,7 @@ def fit_of_round(search_id: uuid.UUID, round_index: int, engine: Database, calle
         return round_fit.read_round_fit(session, search_id, round_index, caller)
 
 
-def _shown(engine: Database, search_id: uuid.UUID, caller: Caller) -> dict[str, object]:
+def _shown(engine: Database, search_id: uuid.UUID, caller: Caller) -> dict[str, Any]:
     """What the templates of a search need."""
     with transaction(engine) as session:
         search = search_view.read_one(session, search_id, caller)

@@ -16,7 +16,14 @@ from app.domain.search_space import PRESETS
 router = APIRouter(prefix="/ui", route_class=PageRoute, include_in_schema=False)
 
 _PRESETS = ("quick", "paper")
-_ASKED = ("epochs", "num_images", "num_sampled", "num_reevaluated", "proxy_resolution", "proxy_width")
+_ASKED = {
+    "epochs": ("Epochs", "Passes over the images, to train the supernet."),
+    "num_images": ("Images", "At most this many, each class in proportion."),
+    "num_sampled": ("Sampled architectures", "Evaluated in every round."),
+    "num_reevaluated": ("Re-evaluated architectures", "The best of every round's table."),
+    "proxy_resolution": ("Resolution of the proxy", "Pixels that the trained networks see."),
+    "proxy_width": ("Width of the proxy", "Multiplier of the trained networks' channels."),
+}
 """The fields that have a place of their own in the form: they decide how long a search takes."""
 
 _EXAMPLE_SPACE = {
@@ -47,7 +54,9 @@ def show_form(request: Request, settings: AppSettings, caller: Reader) -> HTMLRe
         data_sets=available(settings.data_root),
         spaces=sorted(PRESETS.values(), key=lambda space: space.name),
         example_space=json.dumps(_EXAMPLE_SPACE, indent=2),
-        asked=[_field(name, configs) for name in _ASKED],
+        asked=[
+            {**_field(name, configs), "label": label, "description": hint} for name, (label, hint) in _ASKED.items()
+        ],
         all_fields=[_field(name, configs) for name in SearchConfig.model_fields],
         may_submit="submit" in caller.scopes,
     )

@@ -63,5 +63,6 @@ class TrainingCurve(BaseModel):
     """The supernet's training, epoch by epoch."""
 
     epochs: int = Field(description="That there will be.")
-    loss: list[float]
-    accuracy: list[float] = Field(description="Of the sampled paths on their training images, fractions.")
+    points: list[tuple[int, float, float]] = Field(
+        description="Epoch, loss, and accuracy of the sampled paths on their training images, a fraction."
+    )

@@ -50,12 +50,12 @@ def read_training_curve(session: Session, search_id: uuid.UUID, caller: Caller) 
     """
     search = require(session, search_id, caller)
     step = next((step for step in searches.steps_of(session, [search_id]) if step.kind == "train_supernet"), None)
-    figures = (step and (step.result or step.detail)) or {}
-    return TrainingCurve(
-        epochs=int(search.config["epochs"]),
-        loss=figures.get("loss_curve", []),
-        accuracy=figures.get("accuracy_curve", []),
-    )
+    if step is not None and step.result is not None:
+        curves = step.result.get("loss_curve", []), step.result.get("accuracy_curve", [])
+        points = [(epoch, loss, accuracy) for epoch, (loss, accuracy) in enumerate(zip(*curves, strict=False), start=1)]
+    else:
+        points = ((step and step.detail) or {}).get("curve", [])
+    return TrainingCurve(epochs=int(search.config["epochs"]), points=points)
 
 
 def _point(pair: PairRow, predicted: float) -> FitPoint:

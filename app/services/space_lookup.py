@@ -46,11 +46,13 @@ class _Models:
         return model
 
     def _find_front(self, model_id: int, min_multi_adds: int, max_multi_adds: int) -> tuple[FrontPoint, ...]:
-        model, points = self.model(model_id), []
+        model = self.model(model_id)
+        points: list[FrontPoint] = []
         for limit in np.linspace(min_multi_adds, max_multi_adds, _NUM_FRONT_LIMITS).astype(np.int64).tolist():
             best = model.best({"multi_adds": float(limit)}, 1)
             for choices_L, predicted in zip(best.choices_NL, best.predicted_N.tolist(), strict=True):
-                point = (codes_of(choices_L[None])[0], predicted, *(int(best.costs[c][0]) for c in COSTS))
+                cost, params = (int(best.costs[name][0]) for name in COSTS)
+                point = codes_of(choices_L[None])[0], predicted, cost, params
                 # a higher limit finds the same again where nothing better fits
                 if not points or point[1] > points[-1][1]:
                     points.append(point)

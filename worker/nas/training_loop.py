@@ -32,6 +32,7 @@ from worker.nas.training_config import (
     TrainingDivergedError,
     TrainingProgress,
     TrainingReport,
+    training_curve,
 )
 from worker.nas.training_state import EpochResult, TrainingState
 
@@ -207,7 +208,8 @@ class TrainingLoop:
         value = float(loss.detach())
         _check_finite(value, epoch)
         if on_progress is not None:
-            on_progress(TrainingProgress(epoch, iteration + 1, done / num_steps, value))
+            curve = training_curve(self.state.results)
+            on_progress(TrainingProgress(epoch, iteration + 1, done / num_steps, value, curve))
 
 
 @contextlib.contextmanager

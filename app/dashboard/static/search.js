@@ -11,17 +11,18 @@ async function drawTraining() {
   const curve = await nasatlas.json(`${base}/training.json`);
   const element = document.getElementById("training-chart");
   const summary = document.getElementById("training-summary");
-  if (!curve.loss.length) {
+  if (!curve.points.length) {
     summary.textContent = "";
     element.classList.add("waiting");
     element.textContent = "The curves come with the first epochs.";
     return;
   }
   if (element.classList.contains("waiting")) { element.classList.remove("waiting"); element.textContent = ""; }
-  const last = curve.loss.length - 1;
-  summary.textContent = `${curve.loss.length} of ${curve.epochs} epochs, loss ${curve.loss[last].toFixed(3)}, ` +
-    `accuracy of the sampled paths ${nasatlas.percent(curve.accuracy[last])}`;
-  const points = (values) => values.map((value, index) => [index + 1, value]);
+  const [epoch, loss, accuracy] = curve.points.at(-1);
+  summary.textContent = `${epoch} of ${curve.epochs} epochs, loss ${loss.toFixed(3)}, ` +
+    `accuracy of the sampled paths ${nasatlas.percent(accuracy)}`;
+  const column = (place) => curve.points.map((point) => [point[0], point[place]]);
+  const showSymbol = curve.points.length < 40;
   charts.draw(element, () => ({
     ...charts.base(),
     grid: { left: 56, right: 60, top: 34, bottom: 42 },
@@ -33,8 +34,8 @@ async function drawTraining() {
       charts.axis("", { min: 0, max: 1, splitLine: { show: false }, axisLabel: { color: charts.colour("muted"), fontSize: 11, formatter: (v) => `${Math.round(100 * v)} %` } }),
     ],
     series: [
-      { name: "loss", type: "line", data: points(curve.loss), showSymbol: curve.loss.length < 40, symbolSize: 5, lineStyle: { width: 2 }, color: charts.colour("front") },
-      { name: "training accuracy", type: "line", yAxisIndex: 1, data: points(curve.accuracy), showSymbol: curve.loss.length < 40, symbol: "rect", symbolSize: 5, lineStyle: { width: 2, type: [6, 3] }, color: charts.colour("accent") },
+      { name: "loss", type: "line", data: column(1), showSymbol, symbolSize: 5, lineStyle: { width: 2 }, color: charts.colour("front") },
+      { name: "training accuracy", type: "line", yAxisIndex: 1, data: column(2), showSymbol, symbol: "rect", symbolSize: 5, lineStyle: { width: 2, type: [6, 3] }, color: charts.colour("accent") },
     ],
   }));
 }
