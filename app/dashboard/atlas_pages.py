@@ -14,9 +14,9 @@ from app.dashboard.rendering import PageRoute, page
 from app.db import searches
 from app.db.engine import transaction
 from app.db.models import SearchRow
-from app.schemas.atlas import Density, SpaceFront
+from app.schemas.atlas import Density
 from app.schemas.search import SearchView
-from app.services import atlas, search_view, space_lookup
+from app.services import atlas, search_view
 from app.services.callers import Caller
 
 router = APIRouter(prefix="/ui", route_class=PageRoute, include_in_schema=False)
@@ -66,12 +66,6 @@ def show_atlas(
 def density(search_id: uuid.UUID, round_index: int, engine: Database, caller: Reader) -> Density:
     """Return what the atlas of a table draws."""
     return atlas.density(engine, caller, search_id, round_index)
-
-
-@router.get("/searches/{search_id}/front.json")
-def space_front(search_id: uuid.UUID, engine: Database, caller: Reader) -> SpaceFront:
-    """Return what the atlas of the whole space draws."""
-    return space_lookup.space_front(engine, caller, search_id)
 
 
 @router.get("/searches/{search_id}/rounds/{round_index}/within.json")

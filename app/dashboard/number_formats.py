@@ -11,7 +11,7 @@ def millions(count: float | None, digits: int = 1) -> str:
     """Return a count in millions, or in thousands where it is small: ``394.9M``, ``12.3k``."""
     if count is None:
         return _DASH
-    if count >= 999_950 or digits > 1:
+    if count >= 999_950:
         return f"{count / 1e6:,.{digits}f}M"
     return f"{count / 1e3:,.1f}k" if count >= 1000 else f"{count:,.0f}"
 

@@ -29,18 +29,6 @@ class Density(BaseModel):
     num_front: int = Field(description="How many of the first rows of the band are beaten by none.")
 
 
-class SpaceFront(BaseModel):
-    """The best predictions of the whole space along a range of limits."""
-
-    search_id: uuid.UUID
-    num_architectures: float
-    min_multi_adds: int
-    max_multi_adds: int
-    min_params: int
-    max_params: int
-    points: list[tuple[str, float, int, int]] = Field(description="Code, predicted accuracy, multi-adds, parameters.")
-
-
 class FitPoint(BaseModel):
     """An evaluated architecture beside what the round's table predicts for it."""
 

@@ -3,7 +3,6 @@
 import uuid
 from functools import lru_cache
 
-import numpy as np
 from sqlalchemy import Connection, Engine
 
 from app.db import lookup as lookup_db
@@ -11,7 +10,6 @@ from app.domain.subspace import codes_of
 from app.domain.whole_space import model_bytes
 from app.domain.whole_space.model import SpaceAnswer, WholeSpaceModel
 from app.errors import SearchNotFoundError
-from app.schemas.atlas import SpaceFront
 from app.schemas.lookup import CostRanges, LookupAnswer, LookupItem
 from app.schemas.search import Range
 from app.services.callers import Caller
@@ -20,12 +18,6 @@ from app.services.lookup_errors import not_ready, nothing_to_ask
 from app.services.lookup_items import lookup_items
 from app.services.space_cache import SearchedSpace, searched_space
 
-COSTS = ("multi_adds", "params")
-FrontPoint = tuple[str, float, int, int]
-"""Code, predicted accuracy, multi-adds and parameters of an architecture."""
-
-_NUM_FRONT_LIMITS = 33
-
 
 class _Models:
     """Prepared models by their id: a search that is fitted anew gets another one."""
@@ -33,7 +25,6 @@ class _Models:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.model = lru_cache(maxsize=32)(self._read)
-        self.front = lru_cache(maxsize=32)(self._find_front)
 
     def _read(self, model_id: int) -> WholeSpaceModel:
         with lookup_db.reading(self._engine) as connection:
@@ -44,19 +35,6 @@ class _Models:
         # what only the first question of a model would have to wait for
         model.best({}, 1)
         return model
-
-    def _find_front(self, model_id: int, min_multi_adds: int, max_multi_adds: int) -> tuple[FrontPoint, ...]:
-        model = self.model(model_id)
-        points: list[FrontPoint] = []
-        for limit in np.linspace(min_multi_adds, max_multi_adds, _NUM_FRONT_LIMITS).astype(np.int64).tolist():
-            best = model.best({"multi_adds": float(limit)}, 1)
-            for choices_L, predicted in zip(best.choices_NL, best.predicted_N.tolist(), strict=True):
-                cost, params = (int(best.costs[name][0]) for name in COSTS)
-                point = codes_of(choices_L[None])[0], predicted, cost, params
-                # a higher limit finds the same again where nothing better fits
-                if not points or point[1] > points[-1][1]:
-                    points.append(point)
-        return tuple(points)
 
 
 @lru_cache(maxsize=8)
@@ -106,31 +84,6 @@ def look_up_space(
         is_exact=best.is_exact,
         items=items,
         message=None if items else infeasible("search space", feasible, smallest, max_madds, max_params),
-    )
-
-
-def space_front(engine: Engine, caller: Caller, search_id: uuid.UUID | None) -> SpaceFront:
-    """Return the best of the whole space at limits of its multi-adds, from the cheapest architecture to the dearest.
-
-    Raises:
-        SearchNotFoundError, NoTableError, TableNotReadyError: If there is no such search, or it has not got that far.
-    """
-    with lookup_db.reading(engine) as connection:
-        found = lookup_db.find_space(connection, search_id, caller.visible_owner)
-    if found is None:
-        raise nothing_to_ask(search_id)
-    if found.model_id is None:
-        raise not_ready(engine, caller, found.search_id, "a predictor of the whole space, which its last round fits")
-    searched = searched_space(found.search_id, found.space, found.config)
-    smallest, largest = searched.target_costs
-    return SpaceFront(
-        search_id=found.search_id,
-        num_architectures=float(searched.space.size),
-        min_multi_adds=smallest.multi_adds,
-        max_multi_adds=largest.multi_adds,
-        min_params=smallest.params,
-        max_params=largest.params,
-        points=list(_models(engine).front(found.model_id, smallest.multi_adds, largest.multi_adds)),
     )
 
 

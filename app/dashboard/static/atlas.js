@@ -13,6 +13,7 @@ choice?.addEventListener("change", () => {
 });
 
 const STEPS = 400;
+const FRONT_STEPS = 12;
 
 /** A limit's slider: its last position is no limit. */
 class Slider {
@@ -27,8 +28,10 @@ class Slider {
   setRange(min, max) {
     this.min = min;
     this.max = max;
-    document.getElementById(`max-${this.name}-low`).textContent = nasatlas.millions(min, this.digits);
-    document.getElementById(`max-${this.name}-high`).textContent = nasatlas.millions(max, this.digits);
+    // as fine as the slider's steps are, and no finer
+    this.unit = Math.max(1, Math.min(10 ** Math.floor(Math.log10((max - min || 1) / STEPS)), 10 ** (6 - this.digits)));
+    document.getElementById(`max-${this.name}-low`).textContent = this.text(min);
+    document.getElementById(`max-${this.name}-high`).textContent = this.text(max);
     this.input.disabled = false;
     this.show();
   }
@@ -38,14 +41,18 @@ class Slider {
     const position = Number(this.input.value);
     if (position >= STEPS) return null;
     const exact = this.min + (this.max - this.min) * position / STEPS;
-    const unit = this.max < 1e6 && this.digits <= 1 ? 100 : 10 ** (6 - this.digits);
-    return Math.min(Math.ceil(exact / unit - 1e-9) * unit, this.max);
+    return Math.min(Math.ceil(exact / this.unit - 1e-9) * this.unit, this.max);
   }
 
   get millions() { return this.units === null ? null : Number((this.units / 1e6).toFixed(6)); }
 
+  text(count) {
+    const [base, letter] = this.max >= 1e6 ? [1e6, "M"] : this.max >= 1e3 ? [1e3, "k"] : [1, ""];
+    return `${(count / base).toFixed(Math.max(0, Math.round(Math.log10(base / this.unit))))}${letter}`;
+  }
+
   show() {
-    const text = this.units === null ? "no limit" : nasatlas.millions(this.units, this.digits);
+    const text = this.units === null ? "no limit" : this.text(this.units);
     this.output.value = text;
     this.input.setAttribute("aria-valuetext", text);
   }
@@ -66,14 +73,32 @@ class Atlas {
   }
 
   async begin() {
-    const picture = this.isSpace ? `${this.base}/front.json` : `${this.base}/rounds/${this.round}/density.json`;
-    const [data] = await Promise.all([nasatlas.json(picture), this.ask()]);
-    this.data = data;
-    this.madds.setRange(data.min_multi_adds, data.max_multi_adds);
-    this.params.setRange(data.min_params, data.max_params);
+    const picture = this.isSpace ? null : nasatlas.json(`${this.base}/rounds/${this.round}/density.json`);
+    const [data, { feasible }] = await Promise.all([picture, this.ask()]);
+    this.data = data ?? {
+      min_multi_adds: feasible.multi_adds.min, max_multi_adds: feasible.multi_adds.max,
+      min_params: feasible.params.min, max_params: feasible.params.max, points: [],
+    };
+    const { data: d } = this;
+    this.madds.setRange(d.min_multi_adds, d.max_multi_adds);
+    this.params.setRange(d.min_params, d.max_params);
     this.prepare();
     this.draw();
     this.chart.on("click", ({ data: item }) => { if (item?.href) location.href = item.href; });
+    if (this.isSpace) await this.findFront();
+  }
+
+  /** The best of the whole space at some limits, one question after the other: each takes the service some work. */
+  async findFront() {
+    const { points, min_multi_adds: low, max_multi_adds: high } = this.data;
+    for (let step = 0; step <= FRONT_STEPS; step += 1) {
+      const query = new URLSearchParams({ scope: "space", search_id: this.search, limit: "1", max_madds: Math.ceil(low + (high - low) * step / FRONT_STEPS) / 1e6 });
+      const [best] = (await nasatlas.json(`/lookup?${query}`)).items;
+      if (best && (!points.length || best.predicted_accuracy > points.at(-1)[1])) {
+        points.push([best.code, best.predicted_accuracy, best.multi_adds, best.params]);
+        this.draw();
+      }
+    }
   }
 
   /** Bins as rectangles, once. */
@@ -126,6 +151,7 @@ class Atlas {
     } else {
       document.getElementById("within").textContent = answer.is_exact ? "proven best" : "best found";
     }
+    return answer;
   }
 
   showAnswers(answer) {
@@ -189,7 +215,7 @@ class Atlas {
     const narrow = this.chartElement.clientWidth < 500;
     return {
       ...charts.base(),
-      grid: { left: 54, right: 16, top: 34, bottom: 44 },
+      grid: { left: 54, right: 16, top: narrow ? 54 : 34, bottom: 44 },
       legend: charts.legend({ data: this.isSpace ? ["best found", "answers"] : ["all", "beaten by few", "beaten by none", "answers"], itemGap: narrow ? 8 : 14 }),
       tooltip: charts.tooltip((p) => this.tip(p)),
       xAxis: charts.axis("multi-adds", { min: d.min_multi_adds - padding, max: d.max_multi_adds + padding, nameGap: 28, splitNumber: narrow ? 3 : 6,
@@ -200,7 +226,7 @@ class Atlas {
         {
           name: this.isSpace ? "best found" : "beaten by none", type: "line", step: "end", data: front, symbolSize: 5, showSymbol: true, cursor: "pointer", z: 4,
           color: charts.colour("front"), lineStyle: { width: 2 },
-          markLine: limit === null ? undefined : { silent: true, symbol: "none", label: { formatter: `≤ ${nasatlas.millions(limit)}`, color: charts.colour("ink"), position: "insideEndTop", rotate: 0, distance: 6 }, lineStyle: { color: charts.colour("ink"), width: 1.5, type: "solid" }, data: [{ xAxis: limit }] },
+          markLine: limit === null ? undefined : { silent: true, symbol: "none", label: { formatter: `≤ ${this.madds.text(limit)}`, color: charts.colour("ink"), position: "insideEndTop", rotate: 0, distance: 6 }, lineStyle: { color: charts.colour("ink"), width: 1.5, type: "solid" }, data: [{ xAxis: limit }] },
           markArea: limit === null ? undefined : { silent: true, itemStyle: { color: charts.colour("veil") }, data: [[{ xAxis: limit }, { xAxis: d.max_multi_adds + padding }]] },
         },
         {
@@ -224,7 +250,8 @@ class Atlas {
         const colour = colours[Math.min(colours.length - 1, Math.floor(api.value(5) * colours.length))];
         return {
           type: "rect",
-          shape: { x: x0, y: y1, width: Math.max(x1 - x0, 1) + 0.4, height: Math.max(y0 - y1, 1) + 0.4 },
+          // whole pixels: no seams between neighbours
+          shape: { x: Math.floor(x0), y: Math.floor(y1), width: Math.ceil(x1) - Math.floor(x0), height: Math.ceil(y0) - Math.floor(y1) },
           style: { fill: colour, opacity: api.value(6) <= maxParams ? 1 : 0.14 },
         };
       },

@@ -20,7 +20,7 @@ const nasatlas = {
       if (error.name === "AbortError") throw error;
       throw Object.assign(new Error("the service cannot be reached; is it running?"), { problem: {} });
     }
-    const isJson = (response.headers.get("content-type") ?? "").includes("json");
+    const isJson = response.status !== 204 && (response.headers.get("content-type") ?? "").includes("json");
     const body = isJson ? await response.json() : null;
     if (response.status === 401) { location.reload(); }
     if (!response.ok) {
@@ -30,7 +30,7 @@ const nasatlas = {
   },
 
   millions(count, digits = 1) {
-    if (count >= 999950 || digits > 1) return `${(count / 1e6).toFixed(digits)}M`;
+    if (count >= 999950) return `${(count / 1e6).toFixed(digits)}M`;
     return count >= 1000 ? `${(count / 1e3).toFixed(1)}k` : `${Math.round(count)}`;
   },
 

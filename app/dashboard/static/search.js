@@ -54,7 +54,7 @@ async function drawFit(element) {
   const percentAxis = (v) => `${(100 * v).toFixed(0)} %`;
   const chart = charts.draw(element, () => ({
     ...charts.base(),
-    legend: charts.legend(),
+    legend: charts.legend({ data: kinds.map(([name]) => name) }),
     grid: { left: 56, right: 16, top: 34, bottom: 42 },
     tooltip: charts.tooltip((p) => p.data.point ? [["architecture", p.data.point.code], ["predicted", nasatlas.percent(p.value[0], 2)], [p.seriesName, nasatlas.percent(p.value[1], 2)]] : [["as predicted", ""]]),
     xAxis: charts.axis("predicted", { nameGap: 26, axisLabel: { formatter: percentAxis, color: charts.colour("muted"), fontSize: 11, hideOverlap: true } }),
