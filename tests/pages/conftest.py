@@ -3,6 +3,7 @@
 Needs a Chromium on the PATH; playwright's own download is not used. Without one these tests are skipped.
 """
 
+import json
 import os
 import shutil
 import threading
@@ -17,7 +18,6 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from app.api.events import TERMINAL_STATES
 from app.db.engine import get_engine, transaction
 from app.embedded.api_endpoint import ApiEndpoint
 from app.embedded.stack import Stack
@@ -101,17 +101,69 @@ def open_tab(browser: Browser, stack: Stack) -> Iterator[OpenTab]:
         context.close()
 
 
+IN_FIELDS = ("dataset", "search_space", "epochs", "num_images", "num_sampled", "num_reevaluated", "proxy_width")
+
+
+@dataclass
+class Followed:
+    """A search that was submitted in the form and followed on its page until it succeeded."""
+
+    tab: Tab
+    search_id: str
+    states: list[str]
+    epochs_seen: set[str]
+
+
+def fill_form(page: Page) -> None:
+    page.get_by_label("Search space", exact=True).select_option(label="my own, as JSON")
+    page.get_by_label("Search space as JSON").fill(json.dumps(TINY_SEARCH["search_space"]))
+    for label, name in (
+        ("Epochs", "epochs"),
+        ("Images", "num_images"),
+        ("Sampled architectures", "num_sampled"),
+        ("Re-evaluated architectures", "num_reevaluated"),
+        ("Width of the proxy", "proxy_width"),
+    ):
+        page.get_by_label(label, exact=True).fill(str(TINY_SEARCH[name]))
+    page.get_by_text("Any other field of the configuration").click()
+    rest = {name: value for name, value in TINY_SEARCH.items() if name not in IN_FIELDS}
+    page.get_by_label("Fields as JSON").fill(json.dumps(rest))
+
+
 @pytest.fixture(scope="session")
-def finished_search(stack: Stack) -> dict[str, Any]:
-    """A tiny search that has succeeded."""
-    with httpx2.Client(base_url=stack.url, timeout=30.0) as http:
-        search: dict[str, Any] = http.post("/search", json=TINY_SEARCH | {"seed": 3}).raise_for_status().json()
-        deadline = time.monotonic() + 240
-        while search["state"] not in TERMINAL_STATES:
-            assert time.monotonic() < deadline, search
-            time.sleep(0.1)
-            search = http.get(f"/search/{search['id']}").raise_for_status().json()
-    assert search["state"] == "succeeded", search["error"]
+def followed(open_tab: OpenTab) -> Followed:
+    tab = open_tab()
+    page = tab.go("/")
+    page.get_by_role("link", name="Submit the first search").or_(
+        page.get_by_role("link", name="New search")
+    ).first.click()
+    expect(page.locator("#dataset-info")).to_contain_text("1,797 images in 10 classes")
+    fill_form(page)
+    page.get_by_role("button", name="Submit the search").click()
+    page.wait_for_url("**/ui/searches/*")
+    page.evaluate(
+        """() => {
+            window.states = []; window.doing = [];
+            new MutationObserver(() => {
+                states.push(document.getElementById("search-live").dataset.state);
+                doing.push(document.querySelector(".doing").textContent.trim());
+            }).observe(document.getElementById("live-region"), { childList: true });
+        }"""
+    )
+    expect(page.locator("#search-live")).to_have_attribute("data-state", "succeeded", timeout=120_000)
+    # the charts come by themselves as well
+    expect(page.locator("#training-summary")).to_contain_text("3 of 3 epochs")
+    for round_index in (0, 1):
+        expect(page.locator(f"#fit-chart-{round_index}[data-drawn=yes] canvas").first).to_be_visible()
+    states: list[str] = page.evaluate("states")
+    doing: list[str] = page.evaluate("doing")
+    return Followed(tab, page.url.rsplit("/", 1)[1], states, set(doing))
+
+
+@pytest.fixture(scope="session")
+def finished_search(stack: Stack, followed: Followed) -> dict[str, Any]:
+    """A tiny search that has succeeded, as the API tells of it."""
+    search: dict[str, Any] = httpx2.get(f"{stack.url}/search/{followed.search_id}").raise_for_status().json()
     return search
 
 

@@ -1,68 +1,10 @@
 """The way of a user: submit a search in the form, follow it to its end, ask the atlas, open architectures."""
 
-import json
 import re
-from dataclasses import dataclass
 
-import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
-from tests.e2e.conftest import TINY_SEARCH
-from tests.pages.conftest import OpenTab, Tab
-
-IN_FIELDS = ("dataset", "search_space", "epochs", "num_images", "num_sampled", "num_reevaluated", "proxy_width")
-
-
-@dataclass
-class Followed:
-    """A search that was submitted in the form and followed on its page until it succeeded."""
-
-    tab: Tab
-    search_id: str
-    states: list[str]
-    epochs_seen: set[str]
-
-
-def fill_form(page: Page) -> None:
-    page.get_by_label("Search space", exact=True).select_option(label="my own, as JSON")
-    page.get_by_label("Search space as JSON").fill(json.dumps(TINY_SEARCH["search_space"]))
-    for label, name in (
-        ("Epochs", "epochs"),
-        ("Images", "num_images"),
-        ("Sampled architectures", "num_sampled"),
-        ("Re-evaluated architectures", "num_reevaluated"),
-        ("Width of the proxy", "proxy_width"),
-    ):
-        page.get_by_label(label, exact=True).fill(str(TINY_SEARCH[name]))
-    page.get_by_text("Any other field of the configuration").click()
-    rest = {name: value for name, value in TINY_SEARCH.items() if name not in IN_FIELDS}
-    page.get_by_label("Fields as JSON").fill(json.dumps(rest))
-
-
-@pytest.fixture(scope="module")
-def followed(open_tab: OpenTab) -> Followed:
-    tab = open_tab()
-    page = tab.go("/")
-    page.get_by_role("link", name="Submit the first search").or_(
-        page.get_by_role("link", name="New search")
-    ).first.click()
-    expect(page.locator("#dataset-info")).to_contain_text("1,797 images in 10 classes")
-    fill_form(page)
-    page.get_by_role("button", name="Submit the search").click()
-    page.wait_for_url("**/ui/searches/*")
-    page.evaluate(
-        """() => {
-            window.states = []; window.doing = [];
-            new MutationObserver(() => {
-                states.push(document.getElementById("search-live").dataset.state);
-                doing.push(document.querySelector(".doing").textContent.trim());
-            }).observe(document.getElementById("live-region"), { childList: true });
-        }"""
-    )
-    expect(page.locator("#search-live")).to_have_attribute("data-state", "succeeded", timeout=120_000)
-    states: list[str] = page.evaluate("states")
-    doing: list[str] = page.evaluate("doing")
-    return Followed(tab, page.url.rsplit("/", 1)[1], states, set(doing))
+from tests.pages.conftest import Followed, OpenTab, fill_form
 
 
 def test_the_page_follows_the_search_by_itself(followed: Followed) -> None:
@@ -73,7 +15,7 @@ def test_the_page_follows_the_search_by_itself(followed: Followed) -> None:
 
 
 def test_the_page_of_the_finished_search_shows_what_it_found(followed: Followed) -> None:
-    page = followed.tab.page
+    page = followed.tab.go(f"/ui/searches/{followed.search_id}")
     expect(page.locator("#training-summary")).to_contain_text("3 of 3 epochs")
     expect(page.get_by_text("Final architecture")).to_be_visible()
     for round_index in (0, 1):
@@ -156,7 +98,7 @@ def test_an_answer_opens_its_architecture_and_that_compares(followed: Followed) 
     differing = page.locator(".drawing").first.locator(".marked").count()
     final = page.locator("#first").input_value()
     assert differing == sum(a != b for a, b in zip(final, code, strict=True))
-    page.get_by_label("Second").fill("9999")
+    page.get_by_label("Second", exact=True).fill("9999")
     page.get_by_role("button", name="Compare").click()
     expect(page.locator("#second-error")).to_contain_text("the choices 0 to 5, not 9")
     assert not followed.tab.complaints
