@@ -64,7 +64,12 @@ def words(name: str) -> str:
     return name.replace("_", " ").capitalize().replace("gcn", "GCN")
 
 
+def sentence(text: str) -> str:
+    """Return a message as a sentence: it begins with a capital and ends with a full stop."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
 FORMATS: dict[str, Any] = {
-    function.__name__: function for function in (millions, percent, decimal, whole, duration, ago, iso, words)
+    function.__name__: function for function in (millions, percent, decimal, whole, duration, ago, iso, words, sentence)
 }
 """Filters of the templates."""

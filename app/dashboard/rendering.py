@@ -69,6 +69,7 @@ def page(
         "who": who,
         "keys_needed": needs_key(request, request.app.state.settings),
         "path": request.url.path,
+        "is_login": False,
         **values,
     }
     text = _TEMPLATES.get_template(template).render(shown)
@@ -87,7 +88,9 @@ class PageRoute(APIRoute):
                 return await handler(request)
             except UnauthorizedError as error:
                 # a browser that sends a login which is over says so by its cookie; the page must not be kept
-                response = page(request, "login.html", status=error.status, had_login=bool(request.cookies))
+                response = page(
+                    request, "login.html", status=error.status, is_login=True, had_login=bool(request.cookies)
+                )
                 response.headers["WWW-Authenticate"] = UnauthorizedError.challenge
                 return response
             except Problem as error:

@@ -10,6 +10,7 @@ const charts = {
   draw(element, option) {
     let entry = this.all.get(element);
     if (!entry) {
+      element.replaceChildren();
       const chart = echarts.init(element, null, { renderer: "canvas" });
       new ResizeObserver(() => chart.resize()).observe(element);
       entry = { chart };
