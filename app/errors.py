@@ -115,6 +115,22 @@ class SearchStateError(Problem):
     state: str
 
 
+class NotRetrainedError(Problem):
+    """No retraining of the architecture has finished, so there are no weights of one."""
+
+    title = "Not retrained"
+    status = 404
+
+
+class ExportStoppedError(Problem):
+    """The job that was to make the file has failed or was cancelled; resume it to try again."""
+
+    title = "Export stopped"
+    status = 409
+    job_id: str
+    state: str
+
+
 class TableNotReadyError(Problem):
     """The search has not published the lookup table yet; ``rounds_with_tables`` names those that can be asked."""
 

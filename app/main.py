@@ -11,7 +11,7 @@ from fastapi.security import APIKeyCookie, HTTPBearer
 from fastapi_pagination import add_pagination
 from fastapi_rfc9457.server import get_problem_docs_router
 
-from app.api import events, login, lookup, operations, search
+from app.api import architectures, devices, events, login, lookup, operations, search
 from app.api.authentication import COOKIE
 from app.api.body_limit import BodyLimitMiddleware
 from app.api.dependencies import only_known_parameters
@@ -68,7 +68,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     except UnsafeToStartError as error:
         raise SystemExit(f"NAS Atlas does not start: {error}.") from None
     security = _documented_security() if settings.keys_required() else []
-    for router in (search.router, events.router, lookup.router):
+    for router in (search.router, architectures.router, events.router, lookup.router, devices.router):
         app.include_router(router, dependencies=[*security, Depends(only_known_parameters)])
     app.include_router(login.router)
     app.include_router(operations.router)

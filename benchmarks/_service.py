@@ -1,6 +1,8 @@
 """The service's servers for the benchmarks that need them: real ones on a directory that is thrown away."""
 
+import json
 import tempfile
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +16,9 @@ from sqlalchemy import Engine, func, insert
 from app.db import tables
 from app.db.engine import get_engine, transaction
 from app.db.models import PairRow, RoundRow, SearchRow
+from app.domain.latency import LatencyTable
 from app.domain.lookup_table import LookupTable
+from app.domain.multi_adds import cell_costs, fixed_cost
 from app.domain.search_config import from_preset
 from app.domain.search_space import SearchSpace, preset
 from app.domain.seeds import generator
@@ -72,6 +76,18 @@ def realistic_predictions(subspace: Subspace, seed: int) -> NDArray[np.float32]:
     noisy_N = 0.7 + 0.05 * np.tanh(standard_N / 2) + rng.normal(0, 0.004, subspace.size)
     predicted_N: NDArray[np.float32] = noisy_N.astype(np.float32)
     return predicted_N
+
+
+def register_device(url: str, space: SearchSpace, name: str) -> LatencyTable:
+    """Register a device with random latencies that grow with the choices' multi-adds, and return them."""
+    rng = generator(SEED, None, f"device {name}")
+    cells_ms = [[c.multi_adds / 2e7 * rng.uniform(0.5, 1.5) for c in cell] for cell in cell_costs(space)]
+    table = LatencyTable(fixed_cost(space).multi_adds / 2e7, tuple(map(tuple, cells_ms)))
+    body = json.dumps({"search_space": space.name, **table.to_dict()}).encode()
+    request = urllib.request.Request(f"{url}/devices/{name}", data=body, method="PUT")  # noqa: S310 - our own server
+    request.add_header("Content-Type", "application/json")
+    urllib.request.urlopen(request).close()  # noqa: S310
+    return table
 
 
 def store_search(engine: Engine, space: SearchSpace, subspace: Subspace) -> uuid.UUID:

@@ -26,9 +26,20 @@ import numpy as np
 from app.db.tables import vacuum
 from app.domain.lookup_table import Limits, LookupTable
 from app.domain.seeds import generator
-from benchmarks._service import SEED, first_cells, publish, realistic_predictions, service, store_search
+from benchmarks._service import (
+    SEED,
+    first_cells,
+    publish,
+    realistic_predictions,
+    register_device,
+    service,
+    store_search,
+)
 
 CONNECTIONS = 8
+NUM_KEPT_TABLES = 50
+"""Tables that are asked under a latency: as many as the API keeps in memory, and some room."""
+
 MILLION = 1_000_000
 PAGE_SIZES = (1, 10, 10, 10, 100)
 """``limit`` of the queries; 10 is the API's default."""
@@ -62,6 +73,7 @@ def main() -> None:
         print(f", {num_tables * subspace.size:,} rows in {time.perf_counter() - started:.0f} s", flush=True)
         queries = [random_query(stored, number) for number in range(num_queries)]
         figures = one_client(running.url, queries) | throughput(running.url, queries, wrk_s)
+        figures |= under_latency(running.url, stored, num_queries // 4)
     print(json.dumps(figures | {"num_tables": num_tables, "num_rows": num_tables * subspace.size, "full": full}))
 
 
@@ -106,6 +118,37 @@ def one_client(url: str, queries: list[Query]) -> dict[str, float | int]:
         "errors": errors,
         "empty": empty,
         "queries": len(queries),
+    }
+
+
+def under_latency(url: str, stored: list[tuple[uuid.UUID, LookupTable]], num_queries: int) -> dict[str, float | int]:
+    """Ask for tables under limits on a device's latency and multi-adds; each table was asked once before."""
+    space = stored[0][1].subspace.space
+    device = register_device(url, space, "target")
+    latency_N = stored[0][1].subspace.sums(device.function)  # all tables are of one subspace
+    connection = http.client.HTTPConnection(urlsplit(url).netloc)
+    kept = stored[:NUM_KEPT_TABLES]
+    for search_id, _ in kept:
+        ask(connection, f"/lookup?{urlencode({'search_id': search_id, 'device': 'target'})}")
+    seconds, wrong = [], 0
+    for number in range(num_queries):
+        rng = generator(SEED, number, "latency query")
+        search_id, table = kept[rng.integers(len(kept))]
+        max_ms, max_multi_adds = float(rng.choice(latency_N)), int(rng.choice(table.multi_adds))
+        asked = {"search_id": search_id, "device": "target", "max_latency_ms": repr(max_ms)}
+        started = time.perf_counter()
+        _, body = ask(connection, f"/lookup?{urlencode(asked | {'max_madds': max_multi_adds / MILLION})}")
+        seconds.append(time.perf_counter() - started)
+        order = table.top(table.num_rows, Limits(max_multi_adds))
+        best = order[latency_N[order] <= max_ms][:10]
+        wrong += [item["code"] for item in json.loads(body)["items"]] != table.subspace.codes(best)
+    connection.close()
+    p50, p99 = np.quantile(seconds, [0.5, 0.99]) * 1000
+    print(f"{num_queries} queries under a latency: p50 {p50:.2f} ms, p99 {p99:.2f} ms, {wrong} wrong")
+    return {
+        "latency_p50_ms": round(float(p50), 2),
+        "latency_p99_ms": round(float(p99), 2),
+        "latency_wrong": wrong,
     }
 
 

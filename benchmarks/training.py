@@ -27,8 +27,8 @@ from app.domain.search_space import Head, SearchSpace, preset
 from app.domain.seeds import derive_seed
 from worker.nas.checkpoint import CheckpointStore
 from worker.nas.data import SearchData, load_search_data
-from worker.nas.supernet_training import SupernetTrainingConfig, TrainingReport, sampled_path, train_supernet
-from worker.nas.training_loop import initial_supernet, learning_rate_at
+from worker.nas.single_path import initial_supernet, learning_rate_at, sampled_path
+from worker.nas.supernet_training import SupernetTrainingConfig, TrainingReport, train_supernet
 
 RESOLUTION = 32
 WIDTH = 0.25

@@ -14,11 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from app.domain.architecture_export import Export
+from app.domain.device_measurement import DeviceMeasurement
 from app.domain.hamming_graph import HammingGraph
 from app.domain.multi_adds import feasible_range
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import Architecture, SearchSpace
 from app.domain.seeds import derive_seed
+from app.domain.standalone_recipe import Retraining
 from app.domain.subspace import Subspace
 from worker.nas.checkpoint import CheckpointStore
 from worker.nas.data import SearchData, load_search_data
@@ -27,9 +30,17 @@ from worker.nas.evaluation import evaluate_subnetworks
 from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn, predict_subspace
 from worker.nas.similarity import measured_similarity
 from worker.nas.space_fit import fit_space
+from worker.nas.standalone_training import STANDALONE, load_standalone, train_standalone
+from worker.nas.subnetwork import inherited_subnetwork
 from worker.nas.supernet import Supernet
-from worker.nas.supernet_training import SupernetTrainingConfig, TrainingProgress, load_supernet, train_supernet
-from worker.pipeline.ports import Fit, FittedSpace, Report, Search
+from worker.nas.supernet_training import (
+    SupernetTrainingConfig,
+    TrainingProgress,
+    TrainingReport,
+    load_supernet,
+    train_supernet,
+)
+from worker.pipeline.ports import Fit, FittedSpace, MeasuredDevice, Report, Retrained, Search
 
 _FIT_SHARE = 0.9
 """Share of a fit's progress that is training; the rest is the prediction of the whole subspace."""
@@ -37,9 +48,9 @@ _FIT_SHARE = 0.9
 
 @dataclass(frozen=True)
 class _Loaded:
-    """What a worker keeps of a search."""
+    """What a worker keeps of a search: its images at one resolution, and the space of the trained networks."""
 
-    search_id: str
+    key: tuple[str, int]
     data: SearchData
     proxy: SearchSpace
 
@@ -117,14 +128,7 @@ class TorchNetworks:
             )
         smallest, largest = feasible_range(loaded.proxy)
         return {
-            "num_train_images": len(loaded.data.train_labels_N),
-            "num_validation_images": len(loaded.data.validation_labels_N),
-            "num_classes": loaded.data.num_classes,
-            "loss_curve": [round(epoch.loss, 5) for epoch in result.results],
-            "accuracy_curve": [round(epoch.accuracy, 5) for epoch in result.results],
-            "images_per_s": round(result.images_per_s, 1),
-            "seconds": round(result.duration_s, 2),
-            "warnings": list(result.warnings),
+            **_training_figures(loaded.data, result),
             "proxy_multi_adds": [smallest.multi_adds, largest.multi_adds],
         }
 
@@ -191,6 +195,57 @@ class TorchNetworks:
         )
         return FittedSpace(model, {**figures, "fit_seconds": round(time.perf_counter() - start, 2)})
 
+    def retrain(self, search: Search, job_id: str, retraining: Retraining, report: Report) -> Retrained:
+        """Train one architecture of a search by itself, or go on from the job's last checkpoint."""
+        is_target = retraining.network == "target"
+        loaded = self._load(search, report, search.space.input_resolution if is_target else None)
+        architecture = search.space.parse_code(retraining.code)
+        inherited = None
+        if retraining.from_supernet:
+            network = inherited_subnetwork(self._load_supernet(search), architecture, loaded.data)
+            inherited = network.state_dict()
+        epochs = retraining.recipe.epochs
+        result = train_standalone(
+            retraining.space_of(search.space, loaded.proxy),
+            architecture,
+            loaded.data,
+            retraining.recipe,
+            seed=retraining.seed,
+            device=self._device,
+            checkpoints=CheckpointStore(self._artifact_url, job_id),
+            inherited=inherited,
+            on_progress=lambda progress: report(
+                progress.fraction, {"epoch": progress.epoch, "epochs": epochs, "loss": progress.loss}
+            ),
+        )
+        return Retrained(result.accuracy, f"{job_id}/{STANDALONE}", _training_figures(loaded.data, result.report))
+
+    def export(self, search: Search, job_id: str, export: Export, report: Report) -> Mapping[str, Any]:
+        """Write the network of one architecture of a search to the artifacts of a job; return figures of it."""
+        retraining = export.retraining
+        is_target = retraining is not None and retraining.network == "target"
+        loaded = self._load(search, report, search.space.input_resolution if is_target else None)
+        architecture = search.space.parse_code(export.code)
+        if export.job_id is None:
+            network = inherited_subnetwork(self._load_supernet(search), architecture, loaded.data)
+        else:
+            trained = CheckpointStore(self._artifact_url, export.job_id)
+            space = export.space_of(search.space, loaded.proxy)
+            network = load_standalone(space, architecture, trained).to(self._device)
+        report(0.5, {"format": export.format})
+        # Imported here: seconds, for the few steps that export.
+        from worker.nas.export import write_export
+
+        return write_export(network, loaded.data, export, CheckpointStore(self._artifact_url, job_id))
+
+    def measure_device(self, space: SearchSpace, wanted: DeviceMeasurement, report: Report) -> MeasuredDevice:
+        """Measure the latencies of a search space's choices on this machine."""
+        # Imported here: onnx and onnxruntime, for the few steps that measure.
+        from worker.nas.device_latency import measure_device
+
+        table, figures = measure_device(space, wanted, self._device, lambda share: report(share, None))
+        return MeasuredDevice(wanted, table, figures)
+
     @cached_property
     def _device(self) -> torch.device:
         return self._choose_device()
@@ -198,15 +253,16 @@ class TorchNetworks:
     def _checkpoints(self, search: Search) -> CheckpointStore:
         return CheckpointStore(self._artifact_url, search.id)
 
-    def _load(self, search: Search, report: Report) -> _Loaded:
-        """Return the search's data on the device, loading them if another search's are here."""
-        if self._loaded is None or self._loaded.search_id != search.id:
+    def _load(self, search: Search, report: Report, resolution: int | None = None) -> _Loaded:
+        """Return the search's data on the device, loading them if others are here; by default for the proxy."""
+        config, space = search.config, search.space
+        resolution = resolution or config.proxy_resolution or space.input_resolution
+        if self._loaded is None or self._loaded.key != (search.id, resolution):
             self._loaded = None
-            config, space = search.config, search.space
             data = load_search_data(
                 search.dataset,
                 self._data_root,
-                resolution=config.proxy_resolution or space.input_resolution,
+                resolution=resolution,
                 num_classes=config.num_classes,
                 num_images=config.num_images,
                 validation_fraction=config.validation_fraction,
@@ -214,7 +270,7 @@ class TorchNetworks:
                 seed=config.seed,
                 on_progress=lambda fraction: report(0.0, {"loading_images": round(fraction, 3)}),
             ).to(self._device)
-            self._loaded = _Loaded(search.id, data, proxy_space(search, data.num_classes))
+            self._loaded = _Loaded((search.id, resolution), data, proxy_space(search, data.num_classes))
         return self._loaded
 
     def _load_supernet(self, search: Search) -> Supernet:
@@ -224,6 +280,20 @@ class TorchNetworks:
             supernet = load_supernet(self._loaded.proxy, self._checkpoints(search), self._device)
             self._supernet = (search.id, supernet)
         return self._supernet[1]
+
+
+def _training_figures(data: SearchData, training: TrainingReport) -> dict[str, Any]:
+    """Figures of a training, as JSON data."""
+    return {
+        "num_train_images": len(data.train_labels_N),
+        "num_validation_images": len(data.validation_labels_N),
+        "num_classes": data.num_classes,
+        "loss_curve": [round(epoch.loss, 5) for epoch in training.results],
+        "accuracy_curve": [round(epoch.accuracy, 5) for epoch in training.results],
+        "images_per_s": round(training.images_per_s, 1),
+        "seconds": round(training.duration_s, 2),
+        "warnings": list(training.warnings),
+    }
 
 
 def proxy_space(search: Search, num_classes: int) -> SearchSpace:

@@ -48,7 +48,8 @@ class Retention:
         for _ in range(MAX_DELETED):
             with transaction(self.engine) as session:
                 search_id = deletion_db.lock_next_outdated(session, retention_days)
-                if search_id is None:
+                # jobs about it that somebody is changing right now: the next sweep will do
+                if search_id is None or deletion_db.busy_jobs(session, search_id):
                     return
                 deletion_db.delete_search(session, search_id)
             log.info("search deleted: it ended longer ago than searches are kept", search_id=str(search_id))

@@ -11,18 +11,32 @@ from sqlalchemy import Engine, delete, func, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app.db import devices as devices_db
 from app.db import pairs as pairs_db
+from app.db import standalone as standalone_db
 from app.db import steps as steps_db
 from app.db import tables as tables_db
 from app.db import turns as turns_db
 from app.db.engine import transaction
 from app.db.models import RoundRow, SearchRow, SpaceModelRow
 from app.db.steps import Signal, StepKey
+from app.domain.latency import layout_digest
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import SearchSpace
 from app.domain.subspace import Subspace
 from app.domain.whole_space.model_bytes import to_bytes
-from worker.pipeline.ports import LeaseLostError, NewStep, Outcome, Pair, PairSource, Search, Step, StepInterrupted
+from worker.pipeline.ports import (
+    LeaseLostError,
+    MeasuredDevice,
+    NewStep,
+    Outcome,
+    Pair,
+    PairSource,
+    Search,
+    StandaloneAccuracy,
+    Step,
+    StepInterrupted,
+)
 
 _MAX_RACES = 100
 """A claim loses to another worker's at most once per worker that asks at that moment; beyond that the reaper wakes."""
@@ -169,17 +183,20 @@ class PostgresStore:
             session.add(
                 RoundRow(search_id=search_id, round_index=opened.round_index, subspace=opened.subspace.to_dict())
             )
-        if outcome.search_done and closed is not None:
+        self._store_job(session, search_id, outcome)
+        if outcome.search_done:
             session.execute(
                 update(SearchRow)
                 .where(SearchRow.id == search_id)
-                .values(
-                    state="succeeded",
-                    finished_at=func.now(),
-                    final_code=closed.best_code,
-                    final_accuracy=closed.best_accuracy,
-                )
+                .values(state="succeeded", finished_at=func.now(), **_final(outcome))
             )
+
+    def _store_job(self, session: Session, job_id: uuid.UUID, outcome: Outcome) -> None:
+        """Write what a job beside searches found."""
+        if (standalone := outcome.standalone) is not None:
+            standalone_db.add(session, _standalone_columns(job_id, standalone))
+        if (measured := outcome.device) is not None:
+            devices_db.put(session, **_device_columns(session.get_one(SearchRow, job_id), measured))
 
     def hand_back(self, claim: Claim) -> bool:
         """Make the step ready again for any worker; False where the lease is lost."""
@@ -238,6 +255,45 @@ class PostgresStore:
             header = tables_db.header(session, uuid.UUID(search.id), round_index)
             assert header is not None, "the table is published before anything is re-evaluated"
             return tables_db.predictions(session, header.id, subspace_indices)
+
+
+def _final(outcome: Outcome) -> dict[str, Any]:
+    """What a search or a job found in the end."""
+    if (closed := outcome.closed_round) is not None:
+        return {"final_code": closed.best_code, "final_accuracy": closed.best_accuracy}
+    if (standalone := outcome.standalone) is not None:
+        return {"final_code": standalone.retraining.code, "final_accuracy": standalone.accuracy}
+    return {}
+
+
+def _standalone_columns(job_id: uuid.UUID, standalone: StandaloneAccuracy) -> dict[str, Any]:
+    retraining = standalone.retraining
+    return {
+        "job_id": job_id,
+        "search_id": uuid.UUID(standalone.search_id),
+        "code": retraining.code,
+        "accuracy": standalone.accuracy,
+        "recipe": retraining.recipe_name,
+        "network": retraining.network,
+        "from_supernet": retraining.from_supernet,
+        "seed": retraining.seed,
+        "epochs": retraining.recipe.epochs,
+        "retraining": retraining.model_dump(mode="json"),
+        "artifact": standalone.artifact,
+    }
+
+
+def _device_columns(job: SearchRow, measured: MeasuredDevice) -> dict[str, Any]:
+    space = SearchSpace.model_validate(job.search_space)
+    return {
+        "owner": measured.measurement.owner,
+        "name": measured.measurement.name,
+        "layout_digest": layout_digest(space),
+        "search_space": space.name,
+        "latencies": measured.latencies.to_dict(),
+        "origin": "measured",
+        "report": _json(measured.report),
+    }
 
 
 def _columns(step: NewStep) -> Mapping[str, Any]:

@@ -40,14 +40,16 @@ async def only_known_parameters(request: Request) -> None:
     """
     route = request.scope["route"]
     operation = request.app.openapi()["paths"][route.path_format][request.method.lower()]
-    known = [p["name"] for p in operation.get("parameters", ()) if p["in"] == "query"]
+    parameters = [p for p in operation.get("parameters", ()) if p["in"] == "query"]
+    known = [p["name"] for p in parameters]
+    lists = {p["name"] for p in parameters if p["schema"].get("type") == "array"}
     found = []
     for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known) or 'none here'}"
             found.append(FieldError(loc=["query", name], msg=f"there is no parameter {name}; {hint}"))
-        elif times > 1:
+        elif times > 1 and name not in lists:
             found.append(FieldError(loc=["query", name], msg=f"{name} is given {times} times; give it once"))
     if found:
         raise InvalidRequestError(detail=found[0].msg, errors=found)

@@ -5,9 +5,11 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.concurrency import run_in_threadpool
+from pydantic import Field
 
 from app.api.authentication import Reader
 from app.api.dependencies import Database, errors
+from app.api.devices import DEVICE_NAME_PATTERN
 from app.domain.lookup_table import BAND_DEPTH
 from app.errors import (
     DeviceNotFoundError,
@@ -21,6 +23,7 @@ from app.errors import (
 from app.schemas.lookup import LookupAnswer, ParetoAnswer
 from app.services import lookup as lookup_service
 from app.services import space_lookup
+from app.services.limits import AskedLimits
 
 router = APIRouter(prefix="/lookup", tags=["lookup"])
 
@@ -35,6 +38,13 @@ RoundIndex = Annotated[
 ]
 
 
+MAX_DEVICES = 8
+"""So many devices may be limited together."""
+
+LatencyLimit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+DeviceName = Annotated[str, Field(pattern=DEVICE_NAME_PATTERN)]
+
+
 def _limit(description: str) -> Any:
     return Query(ge=0, allow_inf_nan=False, description=description)
 
@@ -46,10 +56,14 @@ async def look_up(
     caller: Reader,
     max_madds: Annotated[float | None, _limit("In millions.")] = None,
     max_params: Annotated[float | None, _limit("In millions.")] = None,
-    max_latency_ms: Annotated[float | None, _limit("In milliseconds, on `device`.")] = None,
+    max_latency_ms: Annotated[
+        list[LatencyLimit],
+        Query(max_length=MAX_DEVICES, description="In milliseconds, on `device`; for several devices one each."),
+    ] = [],  # noqa: B006 - FastAPI copies it
     device: Annotated[
-        str | None, Query(min_length=1, max_length=100, description="The device of `max_latency_ms`.")
-    ] = None,
+        list[DeviceName],
+        Query(max_length=MAX_DEVICES, description="The device of `max_latency_ms`; several, each with its own."),
+    ] = [],  # noqa: B006
     search_id: SearchId = None,
     round_index: RoundIndex = None,
     scope: Annotated[
@@ -64,18 +78,12 @@ async def look_up(
     limits that it does not reach, ask the whole space. Limits that nothing meets give no items, a message and the
     feasible ranges.
     """
-    _check_device(device, max_latency_ms)
+    asked = AskedLimits(max_madds, max_params, _latencies(device, max_latency_ms))
     if scope == "space":
         if round_index is not None:
             raise _refused("round_index", "the whole space belongs to no round; leave it out, or ask scope=table")
         return await run_in_threadpool(
-            space_lookup.look_up_space,
-            engine,
-            caller,
-            search_id=search_id,
-            max_madds=max_madds,
-            max_params=max_params,
-            limit=limit,
+            space_lookup.look_up_space, engine, caller, search_id=search_id, asked=asked, limit=limit
         )
     return await run_in_threadpool(
         lookup_service.look_up,
@@ -83,8 +91,7 @@ async def look_up(
         caller,
         search_id=search_id,
         round_index=round_index,
-        max_madds=max_madds,
-        max_params=max_params,
+        asked=asked,
         limit=limit,
     )
 
@@ -101,13 +108,19 @@ def pareto(
     return lookup_service.pareto(engine, caller, search_id=search_id, round_index=round_index, cost=cost)
 
 
-def _check_device(device: str | None, max_latency_ms: float | None) -> None:
-    if max_latency_ms is not None and device is None:
+def _latencies(devices: list[str], max_latency_ms: list[float]) -> tuple[tuple[str, float | None], ...]:
+    """The limits by device, in the order they were given; devices alone: their latency is shown, without limits."""
+    if max_latency_ms and not devices:
         raise _refused("device", "max_latency_ms is the latency on a device; name it with device")
-    if device is not None:
-        raise DeviceNotFoundError(
-            detail=f"there is no device named {device!r}, none is registered; limit max_madds or max_params instead"
+    if max_latency_ms and len(max_latency_ms) != len(devices):
+        raise _refused(
+            "max_latency_ms",
+            f"there are {len(devices)} devices and {len(max_latency_ms)} limits; give each device one, in their order",
         )
+    if len(set(devices)) != len(devices):
+        raise _refused("device", "a device is named twice; name it once, with the lower limit")
+    limits: list[float | None] = [*max_latency_ms] or [None] * len(devices)
+    return tuple(zip(devices, limits, strict=True))
 
 
 def _refused(parameter: str, msg: str) -> InvalidRequestError:

@@ -20,6 +20,7 @@ from starlette.routing import compile_path
 
 from app.api.body_limit import MAX_BODY_BYTES
 from app.errors import ContentTooLargeError, InternalError, InvalidRequestError, UnavailableError, UnknownPathError
+from app.schemas.retraining import RetrainingRequest
 from app.schemas.search_request import SearchRequest
 from app.services.field_errors import from_details
 
@@ -44,7 +45,8 @@ async def _respond(request: Request, problem: Problem) -> Response:
 
 async def _invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    found = from_details(error.errors(), model=SearchRequest)
+    model = RetrainingRequest if request.url.path.endswith("/retraining") else SearchRequest
+    found = from_details(error.errors(), model=model)
     return await _respond(
         request,
         InvalidRequestError(detail="; ".join(f"{'.'.join(map(str, e.loc))}: {e.msg}" for e in found[:5]), errors=found),

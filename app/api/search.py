@@ -1,9 +1,11 @@
 """Searches: submit, list, read, cancel, resume, delete."""
 
 import uuid
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response, status
+from fastapi.responses import StreamingResponse
 from fastapi_pagination.ext.sqlalchemy import paginate
 
 from app import queue
@@ -15,16 +17,21 @@ from app.db.engine import transaction
 from app.errors import (
     ContentTooLargeError,
     IdempotencyConflictError,
+    NoTableError,
     RoundNotFoundError,
     SearchNotFoundError,
     SearchStateError,
+    TableNotReadyError,
 )
-from app.schemas.search import ArchitectureView, PairView, RoundView, SearchState, SearchSummary, SearchView
+from app.schemas.search import JobKind, PairView, RoundView, SearchState, SearchSummary, SearchView
 from app.schemas.search_request import SearchRequest
-from app.services import lifecycle, search_view, submission
+from app.services import data_streams, lifecycle, lookup, search_view, submission
+from app.services.data_streams import MEDIA_TYPES, StreamFormat
 from app.services.quotas import Quotas
 
 router = APIRouter(prefix="/search", tags=["searches"])
+
+_STREAMS: dict[str, Any] = {kind.partition(";")[0]: {} for kind in MEDIA_TYPES.values()}
 
 IdempotencyKey = Annotated[
     str | None,
@@ -35,7 +42,6 @@ IdempotencyKey = Annotated[
         description="The same key with the same body gives the same search, however often it is sent.",
     ),
 ]
-Code = Annotated[str, Path(max_length=64, description="One digit per cell.", examples=["3333333333333333333"])]
 
 
 @router.post(
@@ -80,12 +86,15 @@ def list_searches(
     caller: Reader,
     params: Annotated[SearchPageParams, Depends()],
     state: Annotated[SearchState | None, Query(description="Only those in this state.")] = None,
+    kind: Annotated[
+        JobKind | Literal["all"], Query(description="Searches, or jobs about their architectures, or all.")
+    ] = "search",
 ) -> Page[SearchSummary]:
     """Return a page of your searches; ask for the next one with `cursor` = its `next_page`."""
     with transaction(engine) as session:
         page: Page[SearchSummary] = paginate(
             session,
-            searches.searches_newest_first(state, caller.visible_owner),
+            searches.searches_newest_first(state, caller.visible_owner, None if kind == "all" else kind),
             params,
             transformer=lambda rows: search_view.summaries(session, rows),
         )
@@ -110,7 +119,39 @@ def read_round(search_id: uuid.UUID, round_index: int, engine: Database, caller:
         return search_view.read_round(session, search_id, round_index, caller)
 
 
-@router.get("/{search_id}/pairs", summary="List arch-accuracy pairs", responses=errors(SearchNotFoundError))
+@router.get(
+    "/{search_id}/rounds/{round_index}/table",
+    summary="Download a round's lookup table",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "One row per architecture.", "content": _STREAMS},
+        **errors(SearchNotFoundError, NoTableError, RoundNotFoundError, TableNotReadyError),
+    },
+)
+def download_table(
+    search_id: uuid.UUID,
+    round_index: Annotated[int, Path(ge=0, lt=2**31)],
+    engine: Database,
+    caller: Reader,
+    stream_format: Annotated[StreamFormat, Query(alias="format")] = "csv",
+) -> StreamingResponse:
+    """Stream the whole table: every architecture of the round's subspace with its prediction and costs."""
+    header, subspace = lookup.open_table(engine, caller, search_id, round_index)
+    stream = data_streams.stream_table(engine, header, subspace, stream_format)
+    return _download(stream, stream_format, f"table-{search_id}-{round_index}")
+
+
+def _download(stream: Iterator[bytes], stream_format: StreamFormat, name: str) -> StreamingResponse:
+    headers = {"Content-Disposition": f'attachment; filename="{name}.{stream_format}"'}
+    return StreamingResponse(stream, media_type=MEDIA_TYPES[stream_format], headers=headers)
+
+
+@router.get(
+    "/{search_id}/pairs",
+    summary="List arch-accuracy pairs",
+    response_model=Page[PairView],
+    responses={200: {"content": _STREAMS}, **errors(SearchNotFoundError)},
+)
 def list_pairs(
     search_id: uuid.UUID,
     engine: Database,
@@ -118,10 +159,17 @@ def list_pairs(
     params: Annotated[PairPageParams, Depends()],
     round_index: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
     source: Literal["sampled", "reevaluated"] | None = None,
-) -> Page[PairView]:
-    """Return a page of the pairs found so far, by round, source and code."""
+    stream_format: Annotated[
+        StreamFormat | Literal["json"],
+        Query(alias="format", description="`json`: a page; `csv`, `parquet`: all of them as a file."),
+    ] = "json",
+) -> Page[PairView] | StreamingResponse:
+    """Return a page of the pairs found so far, by round, source and code, or all of them as a stream."""
     with transaction(engine) as session:
         search = lifecycle.require(session, search_id, caller)
+        if stream_format != "json":
+            stream = data_streams.stream_pairs(engine, search_id, round_index, source, stream_format)
+            return _download(stream, stream_format, f"pairs-{search_id}")
         page: Page[PairView] = paginate(
             session,
             searches.pairs_in_order(search_id, round_index, source),
@@ -129,13 +177,6 @@ def list_pairs(
             transformer=lambda rows: search_view.pair_views(search, rows),
         )
         return page
-
-
-@router.get("/{search_id}/architectures/{code}", summary="Read an architecture", responses=errors(SearchNotFoundError))
-def read_architecture(search_id: uuid.UUID, code: Code, engine: Database, caller: Reader) -> ArchitectureView:
-    """Return an architecture's costs, its pairs, and what each round's table predicts for it."""
-    with transaction(engine) as session:
-        return search_view.read_architecture(session, search_id, code, caller)
 
 
 @router.post(
@@ -172,6 +213,6 @@ def resume(search_id: uuid.UUID, engine: Database, settings: AppSettings, caller
     responses=errors(SearchNotFoundError, SearchStateError),
 )
 def delete(search_id: uuid.UUID, engine: Database, caller: Submitter) -> None:
-    """Delete a search that is over, for good: its pairs, its lookup tables and its checkpoints."""
+    """Delete a search that is over, for good: its pairs, lookup tables and checkpoints, and all jobs about it."""
     with transaction(engine) as session:
         lifecycle.delete(session, search_id, caller)

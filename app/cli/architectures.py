@@ -18,6 +18,12 @@ from app.settings import get_settings
 def lookup(
     max_madds: Annotated[float | None, typer.Option(help="Limit of the multi-adds, in millions.")] = None,
     max_params: Annotated[float | None, typer.Option(help="Limit of the parameters, in millions.")] = None,
+    max_latency_ms: Annotated[
+        list[float] | None, typer.Option(help="Limit of the latency on --device, in milliseconds; repeatable.")
+    ] = None,
+    device: Annotated[
+        list[str] | None, typer.Option(help="A device; several, each with its own limit; alone: show its latency.")
+    ] = None,
     search_id: Annotated[str | None, typer.Option("--search-id", "--search", help="Default: the latest.")] = None,
     round_index: RoundIndex = None,
     scope: Annotated[str, typer.Option(help="table: a round's; space: all architectures of the space.")] = "table",
@@ -31,6 +37,8 @@ def lookup(
             "/lookup",
             max_madds=max_madds,
             max_params=max_params,
+            max_latency_ms=max_latency_ms,
+            device=device,
             search_id=search_id,
             round_index=round_index,
             scope=scope,

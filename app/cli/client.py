@@ -1,6 +1,8 @@
 """The API as the command line sees it: JSON in, JSON out, and problems as command errors."""
 
+import contextlib
 from http import HTTPStatus
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -63,11 +65,54 @@ class ApiClient:
         """Return the answer to a POST."""
         return self._request("POST", path, json=body)
 
+    def put(self, path: str, body: Any) -> Any:
+        """Return the answer to a PUT."""
+        return self._request("PUT", path, json=body)
+
+    def delete(self, path: str) -> None:
+        """Delete something."""
+        self._request("DELETE", path)
+
+    def download(self, path: str, target: Path, **query: Any) -> dict[str, Any] | None:
+        """Write the answer to a GET into a file, whole or not at all.
+
+        Returns:
+            None if it is written; where it is still being made (202): the job that makes it.
+
+        Raises:
+            CommandError: If the service says no, or the file cannot be written.
+        """
+        params = {key: value for key, value in query.items() if value is not None}
+        partial = target.with_name(f".{target.name}.part")
+        try:
+            with self._client.stream("GET", path, params=params) as response:
+                if response.status_code != httpx2.codes.OK:
+                    response.read()
+                    job: dict[str, Any] = self._answer(response)
+                    return job
+                with partial.open("wb") as file:
+                    for chunk in response.iter_bytes():
+                        file.write(chunk)
+            partial.replace(target)
+        except httpx2.TransportError as error:
+            raise UnreachableError(self.url, str(error) or type(error).__name__) from error
+        except OSError as error:
+            raise CommandError(FAILED, f"{target} cannot be written: {error.strerror or error}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+        return None
+
     def _request(self, method: str, path: str, **options: Any) -> Any:
         try:
             response = self._client.request(method, path, **options)
         except httpx2.TransportError as error:
             raise UnreachableError(self.url, str(error) or type(error).__name__) from error
+        return self._answer(response)
+
+    def _answer(self, response: httpx2.Response) -> Any:
+        if response.status_code == HTTPStatus.NO_CONTENT:
+            return None
         try:
             answer = response.json()
         except ValueError as error:

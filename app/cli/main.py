@@ -13,7 +13,7 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from app.cli import architectures, demo, keys, searches, services
+from app.cli import architectures, demo, devices, keys, networks, searches, services
 from app.cli.console import Notices, print_json
 from app.cli.errors import INTERRUPTED, OK, USAGE, CommandError
 from app.cli.options import AsJson
@@ -37,9 +37,12 @@ for command in (
     searches.cancel,
     searches.resume,
     architectures.count,
+    networks.retrain,
+    networks.export,
     demo.demo,
 ):
     app.command()(command)
+app.add_typer(devices.commands, name="devices")
 app.add_typer(keys.commands, name="keys")
 
 

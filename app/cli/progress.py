@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from app.cli.console import Notices
 
 PLAIN_INTERVAL_S = 5.0
+_JOBS = {"retraining": "training the network", "export": "exporting the network", "measurement": "measuring"}
 _STAGES = ("evaluating_subnetworks", "fitting_gcn", "reevaluating")
 
 
@@ -61,6 +62,9 @@ class Bars:
 
     def show(self, search: dict[str, Any]) -> None:
         """Move the bars."""
+        if search["kind"] != "search":
+            self._move("job", _JOBS[search["kind"]], search["progress"], _detail(search, None))
+            return
         self._move("training", "training the supernet", search["training_progress"], _detail(search, None))
         for current in search["rounds"]:
             if current["state"] != "pending":
@@ -109,6 +113,8 @@ def duration(seconds: float) -> str:
 def _doing(search: dict[str, Any]) -> str:
     if search["state"] != "running":
         return str(search["state"])
+    if search["kind"] != "search":
+        return _JOBS[search["kind"]]
     current = next((r for r in search["rounds"] if r["state"] not in ("pending", "done")), None)
     if current is None:
         return "training the supernet"

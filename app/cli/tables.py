@@ -18,6 +18,42 @@ def percent(accuracy: float | None) -> str:
     return "-" if accuracy is None else f"{accuracy:.2%}"
 
 
+def milliseconds(latency_ms: float) -> str:
+    """Return a latency with three significant digits."""
+    return f"{latency_ms:.3g}"
+
+
+def print_devices(console: Console, devices: list[dict[str, Any]]) -> None:
+    """Print a list of devices."""
+    if not devices:
+        console.print("there are no devices yet; register one with: nasatlas devices add NAME FILE.csv")
+        return
+    table = Table("device", "search space", "origin", "fastest", "slowest", "error of the sum", "since")
+    for device in devices:
+        report = device["report"] or {}
+        error = report.get("mean_relative_error")
+        table.add_row(
+            device["name"],
+            device["search_space"],
+            device["origin"],
+            f"{milliseconds(device['min_ms'])} ms",
+            f"{milliseconds(device['max_ms'])} ms",
+            "-" if error is None else f"{error:.1%}",
+            device["created_at"][:16].replace("T", " "),
+        )
+    console.print(table)
+
+
+def print_latencies(console: Console, device: dict[str, Any]) -> None:
+    """Print a device's latencies, a row per cell."""
+    widest = max(map(len, device["cells_ms"]))
+    title = f"{device['name']}, {device['search_space']}: stem and head {milliseconds(device['base_ms'])} ms"
+    table = Table("cell", *(f"choice {choice}" for choice in range(widest)), title=title)
+    for cell_index, cell in enumerate(device["cells_ms"]):
+        table.add_row(str(cell_index), *map(milliseconds, cell))
+    console.print(table)
+
+
 def print_searches(console: Console, searches: list[dict[str, Any]]) -> None:
     """Print a list of searches."""
     if not searches:
@@ -39,8 +75,39 @@ def print_searches(console: Console, searches: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
+def print_job(console: Console, job: dict[str, Any]) -> None:
+    """Print where a job about an architecture of a search stands."""
+    eta = "" if job["eta_s"] is None else f", about {duration(job['eta_s'])} left"
+    of_search = f" of search {job['origin_id']}" if job["origin_id"] else ""
+    console.print(f"{job['kind']} {job['id']}{of_search}")
+    console.print(f"{job['state']}, {job['progress']:.0%}{eta}")
+    if job["error"]:
+        console.print(f"error: {job['error']}", markup=False)
+    if job["final"]:
+        console.print(f"{job['final']['code']}: {percent(job['final']['accuracy'])} after training by itself")
+
+
+def print_architecture(console: Console, architecture: dict[str, Any]) -> None:
+    """Print what is predicted, sampled and true of an architecture."""
+    console.print(f"{architecture['code']}  {architecture['readable']}")
+    console.print(f"{millions(architecture['multi_adds'])} multi-adds, {millions(architecture['params'])} parameters")
+    table = Table("accuracy", "how it is known")
+    for prediction in architecture["predictions"]:
+        table.add_row(percent(prediction["predicted_accuracy"]), f"predicted in round {prediction['round_index'] + 1}")
+    for pair in architecture["pairs"]:
+        table.add_row(percent(pair["accuracy"]), f"{pair['source']} in round {pair['round_index'] + 1}")
+    for trained in architecture["standalone"]:
+        start = "from the supernet's weights" if trained["from_supernet"] else "from scratch"
+        how = f"trained {start}: {trained['recipe']} recipe, {trained['epochs']} epochs, seed {trained['seed']}"
+        table.add_row(percent(trained["accuracy"]), f"{how}, {trained['network']} network")
+    console.print(table)
+
+
 def print_search(console: Console, search: dict[str, Any]) -> None:
     """Print where a search stands and what it has found."""
+    if search["kind"] != "search":
+        print_job(console, search)
+        return
     eta = "" if search["eta_s"] is None else f", about {duration(search['eta_s'])} left"
     console.print(f"search {search['id']} on {search['dataset']}, {search['search_space']}, preset {search['preset']}")
     console.print(f"{search['state']}, {search['phase'].replace('_', ' ')}, {search['progress']:.0%}{eta}")
@@ -74,6 +141,12 @@ def print_search(console: Console, search: dict[str, Any]) -> None:
             f"best: {percent(final['accuracy'])} at {millions(final['multi_adds'])} multi-adds, "
             f"{millions(final['params'])} parameters: {final['code']}  {final['readable']}"
         )
+    if (known := search["standalone"]) and known["tau_predicted"] is not None:
+        sampled = "" if known["tau_sampled"] is None else f" (of the sampled accuracy: {known['tau_sampled']:.3f})"
+        console.print(
+            f"tau of the prediction against {known['num_predicted']} networks trained by themselves: "
+            f"{known['tau_predicted']:.3f}{sampled}"
+        )
 
 
 def print_lookup(console: Console, answer: dict[str, Any], title: str | None = None) -> None:
@@ -81,7 +154,10 @@ def print_lookup(console: Console, answer: dict[str, Any], title: str | None = N
     if not answer["items"]:
         console.print(answer["message"], markup=False)
         return
-    table = Table("rank", "predicted", "sampled", "re-evaluated", "multi-adds", "parameters", "code", title=title)
+    devices = list(answer["items"][0]["latency_ms"])
+    table = Table("rank", "predicted", "sampled", "re-evaluated", "multi-adds", "parameters", title=title)
+    for column in (*(f"ms on {device}" for device in devices), "code"):
+        table.add_column(column)
     for item in answer["items"]:
         table.add_row(
             str(item["rank"]),
@@ -90,6 +166,7 @@ def print_lookup(console: Console, answer: dict[str, Any], title: str | None = N
             percent(item["reevaluated_accuracy"]),
             millions(item["multi_adds"]),
             millions(item["params"]),
+            *(milliseconds(item["latency_ms"][device]) for device in devices),
             item["code"],
         )
     console.print(table)

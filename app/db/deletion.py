@@ -1,9 +1,10 @@
 """Deleting searches: rows now, artifacts soon after, and nothing orphaned by a crash in between.
 
-The rows of a search (itself, its steps, rounds, pairs, tables and their lookup rows) go in one transaction, and the
-same transaction leaves a tombstone. Whoever can reach the artifacts (the reaper) removes those of each tombstone, and
-only then the tombstone. A crash before the commit leaves the search whole; a crash at any later moment leaves the
-tombstone, and the artifacts are removed by the next sweep, or once more, which does no harm.
+The rows of a search (itself, its steps, rounds, pairs, tables and their lookup rows, and the jobs about it with all
+that is theirs) go in one transaction, and the same transaction leaves a tombstone for each. Whoever can reach the
+artifacts (the reaper) removes those of each tombstone, and only then the tombstone. A crash before the commit leaves
+the search whole; a crash at any later moment leaves the tombstone, and the artifacts are removed by the next sweep, or
+once more, which does no harm.
 
 A worker that was silent beyond its lease may still write a checkpoint of a search that is gone. So the artifacts are
 removed a second time, ``GRACE_S`` later, before the tombstone is forgotten.
@@ -13,9 +14,9 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy import Select, and_, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from app.db.models import DeletedSearchRow, LookupRow, LookupTableRow, SearchRow, StepRow
 
@@ -30,28 +31,58 @@ def _seconds(seconds: float) -> Any:
     return func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
 
+def busy_jobs(session: Session, search_id: uuid.UUID) -> list[uuid.UUID]:
+    """Lock the jobs about a search; return those that are not over, or that somebody else is changing right now.
+
+    Nobody is waited for: a worker that stores a job's result holds the job and asks for its search.
+    """
+    job_ids = session.scalars(select(SearchRow.id).where(SearchRow.origin_id == search_id).order_by(SearchRow.id)).all()
+    over = select(SearchRow.id).where(
+        SearchRow.origin_id == search_id, SearchRow.state.in_(ENDED_STATES), ~_at_work().exists()
+    )
+    free = set(session.scalars(over.with_for_update(skip_locked=True)))
+    return [job_id for job_id in job_ids if job_id not in free]
+
+
+def _at_work() -> Select[int]:
+    return select(StepRow.id).where(
+        StepRow.search_id == SearchRow.id, StepRow.state == "leased", StepRow.lease_expires_at > func.now()
+    )
+
+
 def delete_search(session: Session, search_id: uuid.UUID) -> None:
-    """Delete all rows of a search that the caller has locked, and leave a tombstone."""
+    """Delete all rows of a search and of the jobs about it, which the caller has locked, and leave tombstones."""
+    jobs = select(SearchRow.id).where(SearchRow.origin_id == search_id)
+    gone = [search_id, *session.scalars(jobs)]
     tables = select(LookupTableRow.id).where(LookupTableRow.search_id == search_id)
     # lookup rows have no foreign key: it would double the time of a load
     session.execute(
         delete(LookupRow).where(LookupRow.table_id.in_(tables)).execution_options(synchronize_session=False)
     )
     session.execute(delete(SearchRow).where(SearchRow.id == search_id).execution_options(synchronize_session=False))
-    session.execute(insert(DeletedSearchRow).values(search_id=search_id).on_conflict_do_nothing())
+    tombstones = [{"search_id": gone_id} for gone_id in gone]
+    session.execute(insert(DeletedSearchRow).on_conflict_do_nothing(), tombstones)
 
 
 def lock_next_outdated(session: Session, retention_days: float) -> uuid.UUID | None:
-    """Lock a search that ended longer ago than that, and on which no worker is still at it; None if there is none."""
-    at_work = select(StepRow.id).where(
-        StepRow.search_id == SearchRow.id, StepRow.state == "leased", StepRow.lease_expires_at > func.now()
+    """Lock a search that ended longer ago than that, and on which no worker is still at it; None if there is none.
+
+    A search is as young as the last job about it: whoever retrains or exports its architectures still uses it. Jobs go
+    with their search.
+    """
+    before = func.now() - _seconds(retention_days * 86400)
+    job = aliased(SearchRow)
+    young_job = select(job.id).where(
+        job.origin_id == SearchRow.id, or_(job.state.not_in(ENDED_STATES), job.finished_at >= before)
     )
     return session.scalar(
         select(SearchRow.id)
         .where(
+            SearchRow.kind == "search",
             SearchRow.state.in_(ENDED_STATES),
-            SearchRow.finished_at < func.now() - _seconds(retention_days * 86400),
-            ~at_work.exists(),
+            SearchRow.finished_at < before,
+            ~_at_work().exists(),
+            ~young_job.exists(),
         )
         .order_by(SearchRow.finished_at, SearchRow.id)
         .limit(1)

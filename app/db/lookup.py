@@ -10,7 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from sqlalchemy import Connection, Engine, text
+
+from app.db import binary_copy
 
 MAX_BIGINT = 2**63 - 1
 """Stands for no limit."""
@@ -68,6 +72,7 @@ class FoundSpace:
     state: str
     space: dict[str, Any]
     config: dict[str, Any]
+    num_rounds: int
     model_id: int | None
 
 
@@ -82,11 +87,13 @@ _FIND = """
     where s.id = {search} and (cast(:owner as text) is null or s.owner = :owner)
 """
 _LATEST = """(
-    select id from searches where state = 'succeeded' and (cast(:owner as text) is null or owner = :owner)
+    select id from searches where state = 'succeeded' and kind = 'search'
+        and (cast(:owner as text) is null or owner = :owner)
     order by finished_at desc, id limit 1
 )"""
 _FIND_SPACE = """
-    select s.id, s.state, s.search_space, s.config, m.id from searches s left join space_models m on m.search_id = s.id
+    select s.id, s.state, s.search_space, s.config, s.num_rounds, m.id
+    from searches s left join space_models m on m.search_id = s.id
     where s.id = {search} and (cast(:owner as text) is null or s.owner = :owner)
 """
 _FIND_SPACE_GIVEN = text(_FIND_SPACE.format(search=":search_id"))
@@ -100,6 +107,15 @@ _TOP = text(f"""
         and multi_adds <= :max_multi_adds and params <= :max_params
     order by predicted_accuracy desc, subspace_index
     limit :num_rows
+""")  # noqa: S608 - constants only
+_PREDICTIONS = """
+    COPY (select predicted_accuracy from lookup_rows where table_id = %s order by subspace_index)
+    TO STDOUT (FORMAT BINARY)
+"""
+_BETWEEN = text(f"""
+    select {_COLUMNS} from lookup_rows
+    where table_id = :table_id and subspace_index >= :start and subspace_index < :stop
+    order by subspace_index
 """)  # noqa: S608 - constants only
 # a row of the front is beaten by none in accuracy and this cost, so by none in everything: its band is 0
 _FRONT = """
@@ -168,6 +184,21 @@ def top_rows(
         "max_params": MAX_BIGINT if max_params is None else min(max_params, MAX_BIGINT),
     }
     return [TableRow(*row) for row in connection.execute(_TOP, parameters)]
+
+
+def read_predictions(connection: Connection, table_id: int) -> npt.NDArray[np.float32]:
+    """Return the predicted accuracies of a whole table in the order of its subspace: float32 [num_rows]."""
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    with driver.cursor() as cursor, cursor.copy(_PREDICTIONS, (table_id,)) as copy:
+        data = b"".join(copy)
+    return binary_copy.column(data, ">f4").astype(np.float32)
+
+
+def rows_between(connection: Connection, table_id: int, start: int, stop: int) -> list[TableRow]:
+    """Return the rows of a table from one index to before another, in order."""
+    parameters = {"table_id": table_id, "start": start, "stop": stop}
+    return [TableRow(*row) for row in connection.execute(_BETWEEN, parameters)]
 
 
 def pareto_front(connection: Connection, table_id: int, cost: Literal["multi_adds", "params"]) -> list[TableRow]:

@@ -25,10 +25,22 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL, UUID
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 SEARCH_STATES = ("queued", "running", "cancelling", "cancelled", "failed", "succeeded")
-STEP_KINDS = ("train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard", "fit_space", "advance")
+JOB_KINDS = ("search", "retraining", "export", "measurement")
+STEP_KINDS = (
+    "train_supernet",
+    "evaluate_shard",
+    "fit_gcn",
+    "reevaluate_shard",
+    "fit_space",
+    "advance",
+    "train_standalone",
+    "export",
+    "measure_device",
+)
 STEP_STATES = ("ready", "leased", "done", "failed")
 PAIR_SOURCES = ("sampled", "reevaluated")
 SCOPES = ("read", "submit", "admin")
+DEVICE_ORIGINS = ("measured", "uploaded")
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
@@ -42,11 +54,16 @@ class Base(DeclarativeBase):
 
 
 class SearchRow(Base):
-    """One search: what was asked, where it stands, what it found."""
+    """One search, or a job about one's architecture or a device: what was asked, where it stands, what it found.
+
+    A job has steps, leases and states as a search has; it holds a copy of its search's space and configuration.
+    """
 
     __tablename__ = "searches"
     __table_args__ = (
         _one_of("state", SEARCH_STATES),
+        CheckConstraint(f"kind in ({', '.join(map(repr, JOB_KINDS))})", name="job_kind_known"),
+        CheckConstraint("(kind in ('search', 'measurement')) = (origin_id is null)", name="jobs_have_an_origin"),
         Index("searches_by_age", "created_at", "id"),
         Index("searches_by_owner", "owner", "created_at", "id"),
         Index(
@@ -61,6 +78,10 @@ class SearchRow(Base):
     )
 
     id: Mapped[uuid.UUID] = mapped_column(UUID(as_uuid=True), primary_key=True, default=uuid.uuid4)
+    kind: Mapped[str] = mapped_column(Text, server_default="search")
+    origin_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("searches.id", ondelete="CASCADE"), index=True, comment="The search that a job is about."
+    )
     owner: Mapped[str | None] = mapped_column(Text, comment="Whose it is; null: made without keys.")
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[dt.datetime | None]
@@ -219,6 +240,25 @@ class SpaceModelRow(Base):
     report: Mapped[dict[str, Any]]
 
 
+class StandaloneAccuracyRow(Base):
+    """The accuracy z* of one architecture of a search, trained by itself."""
+
+    __tablename__ = "standalone_accuracies"
+
+    job_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("searches.id", ondelete="CASCADE"), primary_key=True)
+    code: Mapped[str] = mapped_column(Text, primary_key=True)
+    search_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("searches.id", ondelete="CASCADE"), index=True)
+    accuracy: Mapped[float] = mapped_column(Float, comment="z*, a fraction of D_val")
+    recipe: Mapped[str] = mapped_column(Text)
+    network: Mapped[str] = mapped_column(Text, comment="proxy or target")
+    from_supernet: Mapped[bool] = mapped_column(Boolean)
+    seed: Mapped[int] = mapped_column(Integer)
+    epochs: Mapped[int] = mapped_column(Integer)
+    retraining: Mapped[dict[str, Any]] = mapped_column(comment="How it was trained, in full.")
+    artifact: Mapped[str] = mapped_column(Text, comment="Its weights, below the artifact URL.")
+    finished_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+
+
 class LookupTableRow(Base):
     """The header of a published lookup table; its rows are in ``lookup_rows``."""
 
@@ -263,3 +303,23 @@ class LookupRow(Base):
     multi_adds: Mapped[int] = mapped_column(BigInteger)
     params: Mapped[int] = mapped_column(BigInteger)
     band: Mapped[int | None] = mapped_column(SmallInteger)
+
+
+class DeviceRow(Base):
+    """The latencies of one search space's choices on one device; new ones of the same device have a new id."""
+
+    __tablename__ = "devices"
+    __table_args__ = (
+        _one_of("origin", DEVICE_ORIGINS),
+        Index("devices_once", "owner", "name", "layout_digest", unique=True, postgresql_nulls_not_distinct=True),
+    )
+
+    id: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)
+    owner: Mapped[str | None] = mapped_column(Text, comment="Whose it is; null: everybody's.")
+    name: Mapped[str] = mapped_column(Text)
+    layout_digest: Mapped[str] = mapped_column(Text, comment="Which networks it is of, see app.domain.latency.")
+    search_space: Mapped[str] = mapped_column(Text, comment="The space's name when it was given.")
+    latencies: Mapped[dict[str, Any]] = mapped_column(comment="base_ms and cells_ms")
+    origin: Mapped[str] = mapped_column(Text)
+    report: Mapped[dict[str, Any] | None] = mapped_column(comment="How it was measured, and how well latencies add up.")
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())

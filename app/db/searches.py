@@ -2,10 +2,10 @@
 
 import datetime as dt
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -27,8 +27,10 @@ class PairCount(NamedTuple):
     num_pairs: int
 
 
-def insert_search(session: Session, values: dict[str, Any]) -> tuple[uuid.UUID, int] | None:
-    """Insert a search with its first step, the training of the supernet.
+def insert_search(
+    session: Session, values: dict[str, Any], kind: str = "train_supernet", payload: Mapping[str, Any] | None = None
+) -> tuple[uuid.UUID, int] | None:
+    """Insert a search with its first step, by default the training of the supernet, or a job with its only step.
 
     Returns:
         The ids of the search and of the step; None if another search of the owner has the same idempotency key.
@@ -45,7 +47,7 @@ def insert_search(session: Session, values: dict[str, Any]) -> tuple[uuid.UUID, 
     if search_id is None:
         return None
     step_id = session.scalar(
-        insert(StepRow).values(search_id=search_id, kind="train_supernet", payload={}).returning(StepRow.id)
+        insert(StepRow).values(search_id=search_id, kind=kind, payload=dict(payload or {})).returning(StepRow.id)
     )
     assert step_id is not None
     return search_id, step_id
@@ -57,6 +59,12 @@ def get_search(session: Session, search_id: uuid.UUID, *, lock: bool = False) ->
     return session.scalar(query.with_for_update() if lock else query)
 
 
+def keep(session: Session, search_id: uuid.UUID) -> bool:
+    """Have a deletion of a search wait until the transaction ends; False where it is deleted already."""
+    query = select(SearchRow.id).where(SearchRow.id == search_id)
+    return session.scalar(query.with_for_update(read=True, key_share=True)) is not None
+
+
 def find_by_idempotency_key(session: Session, owner: str | None, key: str) -> SearchRow | None:
     """Return the search that an owner submitted with an idempotency key."""
     return session.scalar(
@@ -64,11 +72,19 @@ def find_by_idempotency_key(session: Session, owner: str | None, key: str) -> Se
     )
 
 
-def searches_newest_first(state: str | None, owner: str | None) -> Select[SearchRow]:
-    """Return the query of all searches, or of those in a state or of an owner; by :data:`SEARCH_KEY`, descending."""
+def searches_newest_first(state: str | None, owner: str | None, kind: str | None = "search") -> Select[SearchRow]:
+    """Return the query of all searches, or of those in a state or of an owner; by :data:`SEARCH_KEY`, descending.
+
+    Args:
+        state: Only those in this state.
+        owner: Only those of this owner; None: of all.
+        kind: Which kind of job; None: all, searches and jobs about their architectures.
+    """
     query = select(SearchRow).order_by(SearchRow.created_at.desc(), SearchRow.id.desc())
     if owner is not None:
         query = query.where(SearchRow.owner == owner)
+    if kind is not None:
+        query = query.where(SearchRow.kind == kind)
     return query if state is None else query.where(SearchRow.state == state)
 
 
@@ -80,6 +96,21 @@ def pairs_in_order(search_id: uuid.UUID, round_index: int | None, source: str | 
     if source is not None:
         query = query.where(PairRow.source == source)
     return query.order_by(PairRow.round_index, PairRow.source, PairRow.code)
+
+
+def pairs_after(
+    session: Session,
+    search_id: uuid.UUID,
+    round_index: int | None,
+    source: str | None,
+    last: tuple[int, str, str] | None,
+    limit: int,
+) -> Sequence[PairRow]:
+    """Return the pairs of a search that come after one with a given :data:`PAIR_KEY`, or the first ones; in order."""
+    query = pairs_in_order(search_id, round_index, source).limit(limit)
+    if last is not None:
+        query = query.where(tuple_(PairRow.round_index, PairRow.source, PairRow.code) > tuple_(*last))
+    return session.scalars(query).all()
 
 
 def rounds_of(session: Session, search_ids: Sequence[uuid.UUID]) -> Sequence[RoundRow]:
@@ -112,12 +143,26 @@ def pairs_of_architecture(session: Session, search_id: uuid.UUID, code: str) -> 
     return session.scalars(query.order_by(PairRow.round_index, PairRow.source)).all()
 
 
+def pairs_of_architectures(session: Session, search_id: uuid.UUID, codes: Sequence[str]) -> Sequence[PairRow]:
+    """Return the pairs of some architectures, sampled before re-evaluated and the latest round last."""
+    query = select(PairRow).where(PairRow.search_id == search_id, PairRow.code.in_(codes))
+    return session.scalars(query.order_by(PairRow.round_index, PairRow.source.desc(), PairRow.code)).all()
+
+
 def prediction(session: Session, table_id: int, subspace_index: int) -> float:
     """Return the predicted accuracy of one row of a published table."""
     query = select(LookupRow.predicted_accuracy)
     return session.scalars(
         query.where(LookupRow.table_id == table_id, LookupRow.subspace_index == subspace_index)
     ).one()
+
+
+def supernet_is_trained(session: Session, search_id: uuid.UUID) -> bool:
+    """Whether a search's supernet is there to take weights from."""
+    query = select(StepRow.id).where(
+        StepRow.search_id == search_id, StepRow.kind == "train_supernet", StepRow.state == "done"
+    )
+    return session.scalar(query) is not None
 
 
 def has_leased_steps(session: Session, search_id: uuid.UUID) -> bool:

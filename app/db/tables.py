@@ -1,6 +1,5 @@
 """Publishing lookup tables: a header, and its rows by binary COPY from a numpy buffer."""
 
-import struct
 import uuid
 from typing import Any
 
@@ -11,11 +10,10 @@ from sqlalchemy import Engine, Row, delete, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from app.db import binary_copy
 from app.db.models import LookupRow, LookupTableRow
 from app.domain.lookup_table import LookupTable
 
-_HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
-_TRAILER = struct.pack(">h", -1)
 _COLUMNS: tuple[tuple[str, str], ...] = (
     ("table_id", ">i4"),
     ("subspace_index", ">i4"),
@@ -76,25 +74,18 @@ def _copy(
     values: dict[str, npt.NDArray[Any]],
     chosen_N: npt.NDArray[np.bool_],
 ) -> None:
-    """Load the chosen rows with COPY ... BINARY: per row a field count, per field its length and big-endian bytes."""
-    fields: list[tuple[str, str]] = [("num_fields", ">i2")]
-    for name, dtype in columns:
-        fields += [(f"{name}_bytes", ">i4"), (name, dtype)]
-    buffer = np.empty(int(chosen_N.sum()), dtype=np.dtype(fields))
-    buffer["num_fields"] = len(columns)
-    for name, dtype in columns:
-        buffer[f"{name}_bytes"] = np.dtype(dtype).itemsize
-        buffer[name] = values[name][chosen_N]
+    """Load the chosen rows with COPY ... BINARY."""
+    buffer = binary_copy.rows(columns, {name: values[name][chosen_N] for name, _ in columns})
     connection = session.connection().connection.driver_connection
     assert connection is not None
     statement = f"COPY lookup_rows ({', '.join(name for name, _ in columns)}) FROM STDIN (FORMAT BINARY)"
     try:
         with connection.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.write(_HEADER)
+            copy.write(binary_copy.HEADER)
             data = buffer.view(np.uint8).data if buffer.size else memoryview(b"")
             for start in range(0, len(data), _CHUNK_BYTES):
                 copy.write(data[start : start + _CHUNK_BYTES])
-            copy.write(_TRAILER)
+            copy.write(binary_copy.TRAILER)
     except psycopg.OperationalError as error:
         # as any other statement's: whoever waits for a database that restarts need not know that this one was COPY
         raise OperationalError(statement, None, error) from error

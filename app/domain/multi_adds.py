@@ -7,7 +7,10 @@ BN's scale and shift and the biases. A cell's costs depend on its own choice onl
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from app.domain.search_space import Choice, SearchSpace
+from app.domain.whole_space.additive_function import AdditiveFunction
 
 
 @dataclass(frozen=True)
@@ -110,3 +113,15 @@ def feasible_range(space: SearchSpace) -> tuple[Cost, Cost]:
             total += Cost(extreme(c.multi_adds for c in costs), extreme(c.params for c in costs))
         ends.append(total)
     return ends[0], ends[1]
+
+
+def cost_functions(space: SearchSpace) -> dict[str, AdditiveFunction]:
+    """Return multi-adds and parameters as functions of an architecture, by name."""
+    fixed, per_cell = fixed_cost(space), cell_costs(space)
+    return {
+        name: AdditiveFunction(
+            getattr(fixed, name),
+            tuple(np.array([getattr(c, name) for c in cell], dtype=np.float64) for cell in per_cell),
+        )
+        for name in ("multi_adds", "params")
+    }

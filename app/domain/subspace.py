@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from app.domain.gray_code import num_bits, placed_bit_tables
 from app.domain.hamming_graph import FactorFeatures
-from app.domain.multi_adds import Cost, cell_costs, fixed_cost
+from app.domain.multi_adds import cost_functions
 from app.domain.search_space import Architecture, SearchSpace
+from app.domain.whole_space.additive_function import AdditiveFunction
 
 MAX_SUBSPACE_SIZE = 2**24
 """Largest subspace whose table is stored, in rows (6^9 = 10,077,696 fits)."""
@@ -176,22 +177,21 @@ class Subspace:
 
     def costs(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return multi-adds and parameters of the target network of every node: two int64 [size]."""
-        per_cell = cell_costs(self.space)
+        functions = cost_functions(self.space)
+        multi_adds, params = (self.sums(functions[name]).astype(np.int64) for name in ("multi_adds", "params"))
+        return multi_adds, params
+
+    def sums(self, function: AdditiveFunction) -> npt.NDArray[np.float64]:
+        """Return the value of a function that is a sum over cells at every node: float64 [size], exact."""
         varied = {cell_index for cells, _ in self._factors for cell_index in cells}
-        fixed = fixed_cost(self.space)
+        total = np.array(function.constant)
         for cell_index, choice in enumerate(self.base):
             if cell_index not in varied:
-                fixed += per_cell[cell_index][choice]
-        columns = []
-        for name in ("multi_adds", "params"):
-            total = np.array(getattr(fixed, name), dtype=np.int64)
-            for cells, choices in self._factors:
-                sums = [
-                    sum((per_cell[i][c] for i, c in zip(cells, choice, strict=True)), Cost(0, 0)) for choice in choices
-                ]
-                total = np.add.outer(total, np.array([getattr(cost, name) for cost in sums], dtype=np.int64))
-            columns.append(total.ravel())
-        return columns[0], columns[1]
+                total = total + function.tables[cell_index][choice]
+        for cells, choices in self._factors:
+            per_choice = [sum(function.tables[i][c] for i, c in zip(cells, choice, strict=True)) for choice in choices]
+            total = np.add.outer(total, np.array(per_choice))
+        return total.ravel()
 
     def factor_features(self) -> FactorFeatures:
         """Return the nodes' Gray bits as a sum over factors: a constant and one table per factor."""

@@ -19,6 +19,16 @@ class LookupItem(BaseModel):
     reevaluated_accuracy: float | None = Field(description="z of the re-evaluation, if it was among the round's top.")
     multi_adds: int = Field(description="Of the target network, per image.")
     params: int = Field(description="Of the target network.")
+    latency_ms: dict[str, float] = Field(
+        default_factory=dict, description="On the devices that were asked for, by name."
+    )
+
+
+class MillisecondRange(BaseModel):
+    """The fastest and the slowest architecture, in milliseconds."""
+
+    min: float
+    max: float
 
 
 class CostRanges(BaseModel):
@@ -26,6 +36,9 @@ class CostRanges(BaseModel):
 
     multi_adds: Range
     params: Range
+    latency_ms: dict[str, MillisecondRange] = Field(
+        default_factory=dict, description="On the devices that were asked for, by name."
+    )
 
 
 class TableView(BaseModel):

@@ -7,10 +7,22 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from app.domain.search_config import SearchConfig
+from app.domain.standalone_recipe import Retraining
+from app.schemas.retraining import StandaloneAgreement, StandaloneView
 
 Phase = Literal[
-    "queued", "training_supernet", "evaluating_subnetworks", "fitting_gcn", "reevaluating", "fitting_space", "done"
+    "queued",
+    "training_supernet",
+    "evaluating_subnetworks",
+    "fitting_gcn",
+    "reevaluating",
+    "fitting_space",
+    "retraining",
+    "exporting",
+    "measuring",
+    "done",
 ]
+JobKind = Literal["search", "retraining", "export", "measurement"]
 SearchState = Literal["queued", "running", "cancelling", "cancelled", "failed", "succeeded"]
 
 
@@ -91,9 +103,11 @@ class RoundView(BaseModel):
 
 
 class SearchSummary(BaseModel):
-    """A search in a list."""
+    """A search, or a job about an architecture of one, in a list."""
 
     id: uuid.UUID
+    kind: JobKind = Field(description="`search`, or a job about an architecture of one, or about a device.")
+    origin_id: uuid.UUID | None = Field(description="The search that a job is about.")
     state: SearchState
     phase: Phase
     progress: float = Field(ge=0, le=1)
@@ -106,7 +120,9 @@ class SearchSummary(BaseModel):
     created_at: dt.datetime
     started_at: dt.datetime | None
     finished_at: dt.datetime | None
-    final: FoundArchitecture | None = Field(description="The best re-evaluated architecture of the whole search.")
+    final: FoundArchitecture | None = Field(
+        description="The best re-evaluated architecture of the whole search; of a retraining, what it trained, with z*."
+    )
 
 
 class SearchView(SearchSummary):
@@ -114,7 +130,13 @@ class SearchView(SearchSummary):
 
     config: SearchConfig = Field(description="The whole configuration, defaults filled in.")
     networks: Networks
-    training_progress: float = Field(description="How much of the supernet's training is done, in [0, 1].")
+    training_progress: float = Field(
+        description="How much of the training is done, in [0, 1]: the supernet's, or that of a retraining."
+    )
+    retraining: Retraining | None = Field(description="What a retraining trains, and how.")
+    standalone: StandaloneAgreement | None = Field(
+        description="Agreement with networks trained by themselves; null with fewer than 3 of them."
+    )
     steps: list[StepView] = Field(description="What is being worked on now.")
     rounds: list[RoundView]
 
@@ -149,3 +171,4 @@ class ArchitectureView(BaseModel):
     proxy_params: int
     pairs: list[PairView]
     predictions: list[PredictionView]
+    standalone: list[StandaloneView] = Field(description="Its accuracies after training by itself, the latest first.")

@@ -63,13 +63,13 @@ def _pictures(engine: Engine) -> _Pictures:
     return _Pictures(engine)
 
 
-def density(engine: Engine, caller: Caller, search_id: uuid.UUID, round_index: int | None) -> Density:
-    """Return the picture of a table, by default of the search's last one.
+def density(engine: Engine, caller: Caller, search_id: uuid.UUID, round_index: int) -> Density:
+    """Return the picture of a round's table.
 
     Raises:
         SearchNotFoundError, RoundNotFoundError, TableNotReadyError: If there is no such table (yet).
     """
-    header = lookup.table_header(engine, caller, search_id=search_id, round_index=round_index)
+    header, _ = lookup.open_table(engine, caller, search_id, round_index)
     return _pictures(engine).density(header)
 
 
@@ -80,17 +80,17 @@ def code_of_row(engine: Engine, caller: Caller, search_id: uuid.UUID, round_inde
         SearchNotFoundError, RoundNotFoundError, TableNotReadyError: If there is no such table (yet).
         UnknownPathError: If the table has no such row.
     """
-    header = lookup.table_header(engine, caller, search_id=search_id, round_index=round_index)
+    header, subspace = lookup.open_table(engine, caller, search_id, round_index)
     if not 0 <= subspace_index < header.num_rows:
         raise UnknownPathError(detail=f"this table has the rows 0 to {header.num_rows - 1}, not {subspace_index}")
-    return lookup.table_subspace(engine, header).codes([subspace_index])[0]
+    return subspace.codes([subspace_index])[0]
 
 
 def num_within(
     engine: Engine,
     caller: Caller,
     search_id: uuid.UUID,
-    round_index: int | None,
+    round_index: int,
     *,
     max_madds: float | None,
     max_params: float | None,
@@ -100,7 +100,7 @@ def num_within(
     Raises:
         SearchNotFoundError, RoundNotFoundError, TableNotReadyError: If there is no such table (yet).
     """
-    header = lookup.table_header(engine, caller, search_id=search_id, round_index=round_index)
+    header, _ = lookup.open_table(engine, caller, search_id, round_index)
     limits = [lookup_db.MAX_BIGINT if (n := in_units(m)) is None else n for m in (max_madds, max_params)]
     with lookup_db.reading(engine) as connection:
         within = atlas_db.num_rows_within(connection, header.table_id, max_multi_adds=limits[0], max_params=limits[1])

@@ -20,7 +20,30 @@ def require(session: Session, search_id: uuid.UUID, caller: Caller, *, lock: boo
     """
     search = searches.get_search(session, search_id, lock=lock)
     if search is None or not caller.sees(search.owner):
-        raise SearchNotFoundError(detail=f"there is no search {search_id}; GET /search lists those there are")
+        raise _not_found(search_id)
+    return search
+
+
+def require_search(session: Session, search_id: uuid.UUID, caller: Caller, *, keep: bool = False) -> SearchRow:
+    """Return a search proper, not a job about one of its architectures.
+
+    Args:
+        session: The database.
+        search_id: The search.
+        caller: Who asks.
+        keep: Whether it must not be deleted before the transaction ends, because a job about it is stored.
+
+    Raises:
+        SearchNotFoundError: If there is none of that id.
+    """
+    search = require(session, search_id, caller)
+    if keep and not searches.keep(session, search_id):
+        raise _not_found(search_id)
+    if search.kind != "search":
+        raise SearchNotFoundError(
+            detail=f"{search_id} is no search but a job ({search.kind}); use "
+            + (f"the id of its search, {search.origin_id}" if search.origin_id else "the id of a search")
+        )
     return search
 
 
@@ -58,7 +81,9 @@ def resume(session: Session, search_id: uuid.UUID, caller: Caller, quotas: Quota
     search = require(session, search_id, caller, lock=True)
     if search.state == "succeeded":
         raise SearchStateError(
-            detail=f"search {search_id} has succeeded already; ask its tables with GET /lookup?search_id={search_id}",
+            detail=f"search {search_id} has succeeded already; ask its tables with GET /lookup?search_id={search_id}"
+            if search.kind == "search"
+            else f"the job {search_id} ({search.kind}) has succeeded already; there is nothing left to do",
             state=search.state,
         )
     if search.state in ("failed", "cancelled", "cancelling"):
@@ -72,11 +97,11 @@ def resume(session: Session, search_id: uuid.UUID, caller: Caller, quotas: Quota
 
 
 def delete(session: Session, search_id: uuid.UUID, caller: Caller) -> None:
-    """Delete a search that is over, with its pairs and tables; its artifacts follow within a minute.
+    """Delete a search that is over, with its pairs, tables and the jobs about it; artifacts follow within a minute.
 
     Raises:
         SearchNotFoundError: If there is none of that id.
-        SearchStateError: If it is not over, or a worker has not let go of it yet.
+        SearchStateError: If it or a job about it is not over, or a worker has not let go of one of them yet.
     """
     search = require(session, search_id, caller, lock=True)
     if search.state not in deletion.ENDED_STATES:
@@ -90,4 +115,15 @@ def delete(session: Session, search_id: uuid.UUID, caller: Caller) -> None:
             "in a moment",
             state=search.state,
         )
+    busy = deletion.busy_jobs(session, search_id)
+    if busy:
+        raise SearchStateError(
+            detail=f"search {search_id} is {search.state}, but a job about it is not over: {busy[0]}; cancel it with "
+            f"POST /search/{busy[0]}/cancel first, and try again in a moment",
+            state=search.state,
+        )
     deletion.delete_search(session, search_id)
+
+
+def _not_found(search_id: uuid.UUID) -> SearchNotFoundError:
+    return SearchNotFoundError(detail=f"there is no search {search_id}; GET /search lists those there are")

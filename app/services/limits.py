@@ -1,9 +1,10 @@
-"""Limits as people give them, in millions, and why nothing meets some."""
+"""Limits as people give them, in millions and milliseconds, and why nothing meets some."""
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 
-from app.domain.multi_adds import Cost
 from app.schemas.lookup import CostRanges
 
 MILLION = 1_000_000
@@ -14,31 +15,79 @@ def in_units(millions: float | None) -> int | None:
     return None if millions is None else math.floor(Decimal(repr(millions)) * MILLION)
 
 
-def infeasible(
-    where: str, feasible: CostRanges, smallest: Cost, max_madds: float | None, max_params: float | None
-) -> str:
+@dataclass(frozen=True)
+class AskedLimits:
+    """The limits of a lookup, as people give them.
+
+    Attributes:
+        max_madds: In millions; None: no limit.
+        max_params: In millions; None: no limit.
+        latencies: The devices whose latency is asked for, with its limit in milliseconds; None: no limit.
+    """
+
+    max_madds: float | None = None
+    max_params: float | None = None
+    latencies: tuple[tuple[str, float | None], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """One limit that was given, with the range of what it limits.
+
+    Attributes:
+        given: What was asked, e.g. ``max_madds=400``.
+        is_below: Whether no architecture of the table, or space, meets it.
+        range: The range there, readable.
+        elsewhere: What is to be had in the whole space, if that is more; readable.
+    """
+
+    given: str
+    is_below: bool
+    range: str
+    elsewhere: str
+
+
+def infeasible(where: str, feasible: CostRanges, whole: CostRanges, asked: AskedLimits) -> str:
     """Say why nothing meets the limits, and from where on something would.
 
     Args:
         where: What was asked: the table, or the search space.
         feasible: Its ranges.
-        smallest: Smallest costs of the whole search space.
-        max_madds: The limits that were given, in millions.
-        max_params: The same.
+        whole: Those of the whole search space.
+        asked: The limits.
     """
-    limits = (
-        ("max_madds", "multi-adds", max_madds, feasible.multi_adds, smallest.multi_adds),
-        ("max_params", "parameters", max_params, feasible.params, smallest.params),
-    )
-    reasons = []
-    for name, what, value, has, least in limits:
-        if value is not None and (in_units(value) or 0) < has.min:
-            reason = f"{name}={value:g} is below the cheapest architecture of this {where}, which go from "
-            reason += f"{has.min / MILLION:.2f}M to {has.max / MILLION:.2f}M {what}"
-            if least < has.min:
-                reason += f" (the whole search space: from {least / MILLION:.2f}M; ask it with scope=space)"
-            reasons.append(reason)
-    if reasons:
+    limits = list(_given(feasible, whole, asked))
+    if reasons := [
+        f"{limit.given} is below the cheapest architecture of this {where}, which go from {limit.range}"
+        + (f" (the whole search space: from {limit.elsewhere}; ask it with scope=space)" if limit.elsewhere else "")
+        for limit in limits
+        if limit.is_below
+    ]:
         return "; ".join(reasons)
-    given = " and ".join(f"{name}={value:g}" for name, _, value, *_ in limits if value is not None)
+    given = " and ".join(limit.given for limit in limits)
     return f"each limit can be met by itself, but no architecture of this {where} meets {given}; raise one of them"
+
+
+def _given(feasible: CostRanges, whole: CostRanges, asked: AskedLimits) -> Iterator[_Limit]:
+    """The limits that were given, one by one."""
+    counts = (
+        ("max_madds", "multi-adds", asked.max_madds, feasible.multi_adds, whole.multi_adds.min),
+        ("max_params", "parameters", asked.max_params, feasible.params, whole.params.min),
+    )
+    for name, what, value, has, least in counts:
+        if value is not None:
+            yield _Limit(
+                f"{name}={value:g}",
+                (in_units(value) or 0) < has.min,
+                f"{has.min / MILLION:.2f}M to {has.max / MILLION:.2f}M {what}",
+                f"{least / MILLION:.2f}M" if least < has.min else "",
+            )
+    for device, max_ms in asked.latencies:
+        if max_ms is not None:
+            range_ms, least_ms = feasible.latency_ms[device], whole.latency_ms[device].min
+            yield _Limit(
+                f"max_latency_ms={max_ms:g} on {device}",
+                max_ms < range_ms.min,
+                f"{range_ms.min:.4g} to {range_ms.max:.4g} ms",
+                f"{least_ms:.4g} ms" if least_ms < range_ms.min else "",
+            )

@@ -10,14 +10,16 @@ from sqlalchemy import Connection, Engine
 from app.db import lookup as lookup_db
 from app.db.lookup import TableHeader, TableRow
 from app.domain.multi_adds import Cost
+from app.domain.ranked_table import RankedTable
 from app.domain.subspace import Subspace, codes_of
 from app.errors import RoundNotFoundError
-from app.schemas.lookup import CostRanges, LookupAnswer, LookupItem, ParetoAnswer
-from app.schemas.search import Range
+from app.schemas.lookup import LookupAnswer, LookupItem, ParetoAnswer
+from app.services import devices
 from app.services.callers import Caller
-from app.services.limits import in_units, infeasible
-from app.services.lookup_errors import not_ready, nothing_to_ask
-from app.services.lookup_items import lookup_items
+from app.services.devices import DeviceLatency
+from app.services.limits import AskedLimits, in_units, infeasible
+from app.services.lookup_errors import not_ready, nothing_to_ask, only_a_job
+from app.services.lookup_items import cost_ranges, latency_of_space, lookup_items
 from app.services.space_cache import searched_space
 
 
@@ -29,6 +31,8 @@ class _Tables:
         self.subspace = lru_cache(maxsize=256)(self._read_subspace)
         self.finished = lru_cache(maxsize=1024)(self._find_finished)
         self._known = lru_cache(maxsize=256)(self._read_known)
+        # 2 MB each for 279,936 rows
+        self.table = lru_cache(maxsize=64)(self._read_table)
 
     def _read_subspace(self, header: TableHeader) -> tuple[Subspace, tuple[Cost, Cost]]:
         with lookup_db.reading(self._engine) as connection:
@@ -38,6 +42,14 @@ class _Tables:
         space, config, subspace = found
         searched = searched_space(header.search_id, space, config)
         return Subspace.from_dict(searched.space, subspace), searched.target_costs
+
+    def _read_table(self, header: TableHeader) -> RankedTable:
+        subspace, _ = self.subspace(header)
+        with lookup_db.reading(self._engine) as connection:
+            predicted_N = lookup_db.read_predictions(connection, header.table_id)
+        if predicted_N.size != subspace.size:  # deleted since its header was read
+            raise nothing_to_ask(header.search_id)
+        return RankedTable.from_predictions(subspace, predicted_N)
 
     def _find_finished(self, search_id: uuid.UUID, round_index: int | None, owner: str | None) -> TableHeader:
         with lookup_db.reading(self._engine) as connection:
@@ -76,30 +88,76 @@ def look_up(
     *,
     search_id: uuid.UUID | None,
     round_index: int | None,
-    max_madds: float | None,
-    max_params: float | None,
+    asked: AskedLimits,
     limit: int,
 ) -> LookupAnswer:
-    """Return the best architectures of a table under limits given in millions.
+    """Return the best architectures of a table under limits.
+
+    Without a device the band's index answers. A latency is no column of the database: it is a sum over cells of a
+    device's latencies, added up for the whole table at the moment of the question, so any device will do, also one
+    that came after the search, and several at once.
 
     Raises:
         SearchNotFoundError, NoTableError, RoundNotFoundError, TableNotReadyError: If there is no such table (yet).
+        DeviceNotFoundError: If there is no such device, or it is not known for these networks.
     """
     with lookup_db.reading(engine) as connection:
-        header = _kept_header(engine, caller, search_id, round_index) or _table(
-            engine, connection, caller, search_id, round_index
-        )
-        limits = {"max_multi_adds": in_units(max_madds), "max_params": in_units(max_params)}
-        rows = lookup_db.top_rows(connection, header.table_id, limit, **limits)
-        if not rows:
-            # nothing meets the limits, or the table is gone and its header was kept
+        if asked.latencies:
             header = _table(engine, connection, caller, search_id, round_index)
-            rows = lookup_db.top_rows(connection, header.table_id, limit, **limits)
+            table = _tables(engine).table(header)
+            latency = devices.latencies_on(
+                connection, caller, [name for name, _ in asked.latencies], table.subspace.space
+            )
+            rows, ranges = _rows_with_latency(table, latency, asked, limit)
+        else:
+            header, rows = _banded_rows(engine, connection, caller, search_id, round_index, asked, limit)
+            latency, ranges = (), {}
         subspace, space_costs = _tables(engine).subspace(header)
-        items = _items(engine, connection, header, subspace, rows)
-    fields = _header_fields(header)
-    message = None if items else infeasible("table", fields["feasible"], space_costs[0], max_madds, max_params)
+        items = _items(engine, connection, header, subspace, rows, latency)
+    fields = _header_fields(header, ranges)
+    message = None
+    if not items:
+        message = infeasible("table", fields["feasible"], cost_ranges(space_costs, latency_of_space(latency)), asked)
     return LookupAnswer(**fields, scope="table", is_exact=True, items=items, message=message)
+
+
+def _banded_rows(
+    engine: Engine,
+    connection: Connection,
+    caller: Caller,
+    search_id: uuid.UUID | None,
+    round_index: int | None,
+    asked: AskedLimits,
+    limit: int,
+) -> tuple[TableHeader, list[TableRow]]:
+    """The best rows of a table under limits on multi-adds and parameters, from the band."""
+    kept = _kept_header(engine, caller, search_id, round_index)
+    header = kept or _table(engine, connection, caller, search_id, round_index)
+    limits = {"max_multi_adds": in_units(asked.max_madds), "max_params": in_units(asked.max_params)}
+    rows = lookup_db.top_rows(connection, header.table_id, limit, **limits)
+    if not rows:
+        # nothing meets the limits, or the table is gone and its header was kept
+        header = _table(engine, connection, caller, search_id, round_index)
+        rows = lookup_db.top_rows(connection, header.table_id, limit, **limits)
+    return header, rows
+
+
+def _rows_with_latency(
+    table: RankedTable, latency: Sequence[DeviceLatency], asked: AskedLimits, limit: int
+) -> tuple[list[TableRow], dict[str, tuple[float, float]]]:
+    """The best rows of a table under limits that include latencies, and the range of each latency there."""
+    own = table.costs
+    wanted = (
+        (own["multi_adds"], in_units(asked.max_madds)),
+        (own["params"], in_units(asked.max_params)),
+        *((device.function, max_ms) for device, (_, max_ms) in zip(latency, asked.latencies, strict=True)),
+    )
+    best = table.top(limit, [(cost, float(value)) for cost, value in wanted if value is not None])
+    choices_NL = table.subspace.architectures(best)
+    multi_adds, params = (own[name].of(choices_NL).astype(int).tolist() for name in ("multi_adds", "params"))
+    accuracies = table.predicted_accuracy[best].tolist()
+    rows = [TableRow(*row) for row in zip(best, accuracies, multi_adds, params, strict=True)]
+    return rows, {device.name: table.range(device.function) for device in latency}
 
 
 def pareto(
@@ -123,23 +181,15 @@ def pareto(
     return ParetoAnswer(**_header_fields(header), items=items[::-1])
 
 
-def table_header(
-    engine: Engine, caller: Caller, *, search_id: uuid.UUID | None, round_index: int | None
-) -> TableHeader:
-    """Return the header of a table.
+def open_table(engine: Engine, caller: Caller, search_id: uuid.UUID, round_index: int) -> tuple[TableHeader, Subspace]:
+    """Return the header and the subspace of a round's published table.
 
     Raises:
         SearchNotFoundError, NoTableError, RoundNotFoundError, TableNotReadyError: If there is no such table (yet).
     """
     with lookup_db.reading(engine) as connection:
-        return _kept_header(engine, caller, search_id, round_index) or _table(
-            engine, connection, caller, search_id, round_index
-        )
-
-
-def table_subspace(engine: Engine, header: TableHeader) -> Subspace:
-    """Return the subspace whose architectures a table holds."""
-    return _tables(engine).subspace(header)[0]
+        header = _table(engine, connection, caller, search_id, round_index)
+    return header, _tables(engine).subspace(header)[0]
 
 
 def _kept_header(
@@ -158,6 +208,8 @@ def _table(
     found = lookup_db.find_table(connection, search_id, round_index, caller.visible_owner)
     if found is None:
         raise nothing_to_ask(search_id)
+    if not found.num_rounds:
+        raise only_a_job(found.search_id)
     if round_index is not None and round_index >= found.num_rounds:
         raise RoundNotFoundError(
             detail=f"search {found.search_id} has the rounds 0 to {found.num_rounds - 1}, not {round_index}"
@@ -168,24 +220,27 @@ def _table(
 
 
 def _items(
-    engine: Engine, connection: Connection, header: TableHeader, subspace: Subspace, rows: Sequence[TableRow]
+    engine: Engine,
+    connection: Connection,
+    header: TableHeader,
+    subspace: Subspace,
+    rows: Sequence[TableRow],
+    latency: Sequence[DeviceLatency] = (),
 ) -> list[LookupItem]:
     if not rows:
         return []
     choices_NL = subspace.architectures([row.subspace_index for row in rows])
     known = _tables(engine).known(header, connection, codes_of(choices_NL))
     costs = [(row.multi_adds, row.params) for row in rows]
-    return lookup_items(subspace.space, choices_NL, [row.predicted_accuracy for row in rows], costs, known)
+    return lookup_items(subspace.space, choices_NL, [row.predicted_accuracy for row in rows], costs, known, latency)
 
 
-def _header_fields(header: TableHeader) -> dict[str, Any]:
+def _header_fields(header: TableHeader, latency: Mapping[str, tuple[float, float]] | None = None) -> dict[str, Any]:
+    smallest = Cost(header.min_multi_adds, header.min_params)
     return {
         "search_id": header.search_id,
         "round_index": header.round_index,
         "num_rows": header.num_rows,
         "table_digest": header.digest,
-        "feasible": CostRanges(
-            multi_adds=Range(min=header.min_multi_adds, max=header.max_multi_adds),
-            params=Range(min=header.min_params, max=header.max_params),
-        ),
+        "feasible": cost_ranges((smallest, Cost(header.max_multi_adds, header.max_params)), latency or {}),
     }

@@ -21,6 +21,11 @@ def nothing_to_ask(search_id: uuid.UUID | None) -> Problem:
     )
 
 
+def only_a_job(job_id: uuid.UUID) -> NoTableError:
+    """Return the error of a job about an architecture or a device, asked as if it were a search."""
+    return NoTableError(detail=f"{job_id} is no search but a job beside searches; GET /search lists the searches")
+
+
 def not_ready(engine: Engine, caller: Caller, search_id: uuid.UUID, missing: str) -> TableNotReadyError:
     """Return the error of a search that has not got what was asked.
 

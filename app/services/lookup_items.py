@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.multi_adds import Cost
 from app.domain.search_space import SearchSpace
 from app.domain.subspace import codes_of
-from app.schemas.lookup import LookupItem
+from app.schemas.lookup import CostRanges, LookupItem, MillisecondRange
+from app.schemas.search import Range
+from app.services.devices import DeviceLatency
 
 
 def lookup_items(
@@ -16,6 +19,7 @@ def lookup_items(
     predicted: Sequence[float],
     costs: Sequence[tuple[int, int]],
     known: Mapping[tuple[str, str], float],
+    latency: Sequence[DeviceLatency] = (),
 ) -> list[LookupItem]:
     """Return the items of an answer, best first.
 
@@ -25,7 +29,9 @@ def lookup_items(
         predicted: Their predicted accuracies.
         costs: Their multi-adds and parameters.
         known: Accuracies of evaluated architectures by (source, code).
+        latency: Of the devices that were asked for.
     """
+    milliseconds = {device.name: device.function.of(choices_NL).tolist() for device in latency}
     rows = zip(codes_of(choices_NL), choices_NL.tolist(), predicted, costs, strict=True)
     return [
         LookupItem(
@@ -37,6 +43,22 @@ def lookup_items(
             reevaluated_accuracy=known.get(("reevaluated", code)),
             multi_adds=multi_adds,
             params=params,
+            latency_ms={name: ms[rank - 1] for name, ms in milliseconds.items()},
         )
         for rank, (code, architecture, accuracy, (multi_adds, params)) in enumerate(rows, start=1)
     ]
+
+
+def cost_ranges(costs: tuple[Cost, Cost], latency: Mapping[str, tuple[float, float]]) -> CostRanges:
+    """Return ranges of costs: smallest and largest multi-adds and parameters, and latencies by device."""
+    smallest, largest = costs
+    return CostRanges(
+        multi_adds=Range(min=smallest.multi_adds, max=largest.multi_adds),
+        params=Range(min=smallest.params, max=largest.params),
+        latency_ms={name: MillisecondRange(min=least, max=most) for name, (least, most) in latency.items()},
+    )
+
+
+def latency_of_space(latency: Sequence[DeviceLatency]) -> dict[str, tuple[float, float]]:
+    """Return the fastest and the slowest network of a whole space, by device."""
+    return {device.name: (device.function.minimum, device.function.maximum) for device in latency}

@@ -58,8 +58,8 @@ class Quotas:
         usage = usage_db.of_owner(session, owner)
         if self.max_open is not None and usage.num_open >= self.max_open:
             raise TooManyRequestsError(
-                detail=f"{usage.num_open} of your searches are queued or running, and you may have {self.max_open}; "
-                "wait until one has ended, or cancel one with POST /search/{id}/cancel",
+                detail=f"{usage.num_open} of your searches and jobs about them are queued or running, and you may have "
+                f"{self.max_open}; wait until one has ended, or cancel one with POST /search/{{id}}/cancel",
                 limit=f"{self.max_open} open searches",
                 retry_after_s=_RETRY_OPEN_S,
             )

@@ -21,6 +21,9 @@ _PHASE_OF_KIND: dict[str, Phase] = {
     "reevaluate_shard": "reevaluating",
     "fit_space": "fitting_space",
     "advance": "reevaluating",
+    "train_standalone": "retraining",
+    "export": "exporting",
+    "measure_device": "measuring",
 }
 
 
@@ -64,9 +67,14 @@ def phase(search_state: str, steps: Sequence[StepProgress]) -> Phase:
 
 
 def progress(search_state: str, num_rounds: int, steps: Sequence[StepProgress]) -> float:
-    """Return how much of a search is done, in [0, 1]; 1 exactly when it has succeeded."""
+    """Return how much of a search is done, in [0, 1]; 1 exactly when it has succeeded.
+
+    A job about one architecture has no rounds: it is as far as its steps.
+    """
     if search_state == "succeeded":
         return 1.0
+    if not num_rounds:
+        return min(sum(step.fraction for step in steps) / max(len(steps), 1), 0.999)
     total = TRAINING_WEIGHT * stage_progress(steps, "train_supernet", None)
     for round_index in range(num_rounds):
         total += (1.0 - TRAINING_WEIGHT) / num_rounds * round_progress(round_index, steps)

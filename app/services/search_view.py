@@ -13,9 +13,11 @@ from app.db.models import LookupTableRow, PairRow, RoundRow, SearchRow, StepRow
 from app.domain.multi_adds import Cost, count
 from app.domain.rounds import round_segments
 from app.domain.search_config import SearchConfig
-from app.domain.search_space import InvalidArchitectureError, SearchSpace
+from app.domain.search_space import Architecture, InvalidArchitectureError, SearchSpace
+from app.domain.standalone_recipe import Retraining
 from app.domain.subspace import Subspace
 from app.errors import FieldError, InvalidRequestError, RoundNotFoundError
+from app.schemas.retraining import StandaloneAgreement
 from app.schemas.search import (
     ArchitectureView,
     FoundArchitecture,
@@ -29,9 +31,9 @@ from app.schemas.search import (
     SearchView,
     StepView,
 )
-from app.services import search_progress
+from app.services import search_progress, standalone_view
 from app.services.callers import Caller
-from app.services.lifecycle import require
+from app.services.lifecycle import require, require_search
 from app.services.search_progress import StepProgress
 from app.services.space_cache import SearchedSpace, searched_space
 
@@ -45,6 +47,7 @@ class SearchRecord:
     rounds: Sequence[RoundRow]
     tables: Sequence[LookupTableRow]
     num_pairs: dict[tuple[int, str], int]
+    standalone: StandaloneAgreement | None = None
 
 
 def read_one(session: Session, search_id: uuid.UUID, caller: Caller) -> SearchView:
@@ -60,6 +63,7 @@ def read_one(session: Session, search_id: uuid.UUID, caller: Caller) -> SearchVi
         searches.rounds_of(session, [search_id]),
         searches.tables_of(session, [search_id]),
         {(c.round_index, c.source): c.num_pairs for c in searches.pair_counts(session, [search_id])},
+        standalone_view.agreement(session, search_id, _searched(search).space) if search.kind == "search" else None,
     )
     return _view(record, dt.datetime.now(dt.UTC))
 
@@ -72,6 +76,11 @@ def read_round(session: Session, search_id: uuid.UUID, round_index: int, caller:
         RoundNotFoundError: If the search has no such round.
     """
     view = read_one(session, search_id, caller)
+    if not view.rounds:
+        raise RoundNotFoundError(
+            detail=f"{search_id} is no search but a job ({view.kind}), without rounds; use "
+            + (f"the id of its search, {view.origin_id}" if view.origin_id else "the id of a search")
+        )
     if not 0 <= round_index < len(view.rounds):
         raise RoundNotFoundError(
             detail=f"search {search_id} has the rounds 0 to {len(view.rounds) - 1}, not {round_index}"
@@ -113,14 +122,9 @@ def read_architecture(session: Session, search_id: uuid.UUID, code: str, caller:
         SearchNotFoundError: If there is no search of that id.
         InvalidRequestError: If the code names no architecture of its space.
     """
-    search = require(session, search_id, caller)
+    search = require_search(session, search_id, caller)
     searched = _searched(search)
-    try:
-        architecture = searched.space.parse_code(code)
-    except InvalidArchitectureError as error:
-        raise InvalidRequestError(
-            detail=str(error), errors=[FieldError(loc=["path", "code"], msg=str(error))]
-        ) from error
+    architecture = check_code(searched, code)
     target, proxy = count(searched.space, architecture), count(searched.proxy, architecture)
     return ArchitectureView(
         code=code,
@@ -131,7 +135,22 @@ def read_architecture(session: Session, search_id: uuid.UUID, code: str, caller:
         proxy_params=proxy.params,
         pairs=pair_views(search, searches.pairs_of_architecture(session, search_id, code)),
         predictions=_predictions(session, search_id, searched.space, architecture),
+        standalone=standalone_view.of_architecture(session, search_id, code),
     )
+
+
+def check_code(searched: SearchedSpace, code: str) -> Architecture:
+    """Return the architecture of a code in a path.
+
+    Raises:
+        InvalidRequestError: If it names none of the space.
+    """
+    try:
+        return searched.space.parse_code(code)
+    except InvalidArchitectureError as error:
+        raise InvalidRequestError(
+            detail=str(error), errors=[FieldError(loc=["path", "code"], msg=str(error))]
+        ) from error
 
 
 def _predictions(
@@ -166,6 +185,8 @@ def _summary(search: SearchRow, steps: Sequence[StepRow], now: dt.datetime) -> S
     return SearchSummary.model_validate(
         {
             "id": search.id,
+            "kind": search.kind,
+            "origin_id": search.origin_id,
             "state": search.state,
             "phase": search_progress.phase(search.state, progress_of_steps),
             "progress": fraction,
@@ -194,7 +215,11 @@ def _view(record: SearchRecord, now: dt.datetime) -> SearchView:
             target=_network(searched.space, 1.0, searched.target_costs),
             proxy=_network(searched.proxy, config.proxy_width, searched.proxy_costs),
         ),
-        training_progress=search_progress.stage_progress(steps, "train_supernet", None),
+        training_progress=search_progress.stage_progress(
+            steps, "train_standalone" if search.kind == "retraining" else "train_supernet", None
+        ),
+        retraining=_retraining(record),
+        standalone=record.standalone,
         steps=[
             StepView(
                 kind=step.kind,
@@ -207,8 +232,18 @@ def _view(record: SearchRecord, now: dt.datetime) -> SearchView:
             for step in record.steps
             if step.state == "leased"
         ],
-        rounds=[_round(record, round_index, segment) for round_index, segment in enumerate(round_segments(config))],
+        rounds=[
+            _round(record, round_index, segment)
+            for round_index, segment in enumerate(round_segments(config) if search.kind == "search" else ())
+        ],
     )
+
+
+def _retraining(record: SearchRecord) -> Retraining | None:
+    """What the only step of a retraining trains."""
+    if record.search.kind != "retraining":
+        return None
+    return Retraining.model_validate(record.steps[0].payload["retraining"])
 
 
 def _network(space: SearchSpace, width: float, costs: tuple[Cost, Cost]) -> Network:

@@ -1,6 +1,8 @@
 """The best architectures of a whole search space under limits, from the predictor fitted on all rounds' pairs."""
 
 import uuid
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from sqlalchemy import Connection, Engine
@@ -10,12 +12,13 @@ from app.domain.subspace import codes_of
 from app.domain.whole_space import model_bytes
 from app.domain.whole_space.model import SpaceAnswer, WholeSpaceModel
 from app.errors import SearchNotFoundError
-from app.schemas.lookup import CostRanges, LookupAnswer, LookupItem
-from app.schemas.search import Range
+from app.schemas.lookup import LookupAnswer, LookupItem
+from app.services import devices
 from app.services.callers import Caller
-from app.services.limits import in_units, infeasible
-from app.services.lookup_errors import not_ready, nothing_to_ask
-from app.services.lookup_items import lookup_items
+from app.services.devices import DeviceLatency
+from app.services.limits import AskedLimits, in_units, infeasible
+from app.services.lookup_errors import not_ready, nothing_to_ask, only_a_job
+from app.services.lookup_items import cost_ranges, latency_of_space, lookup_items
 from app.services.space_cache import SearchedSpace, searched_space
 
 
@@ -25,6 +28,7 @@ class _Models:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.model = lru_cache(maxsize=32)(self._read)
+        self.with_latency = lru_cache(maxsize=32)(self._with_latency)
 
     def _read(self, model_id: int) -> WholeSpaceModel:
         with lookup_db.reading(self._engine) as connection:
@@ -32,9 +36,22 @@ class _Models:
         if stored is None:
             raise SearchNotFoundError(detail="the search was deleted just now; GET /search lists those there are")
         model = model_bytes.from_bytes(stored)
-        # what only the first question of a model would have to wait for
-        model.best({}, 1)
-        return model
+        return _warmed_up(model)
+
+    def _with_latency(self, model_id: int, latency: tuple[DeviceLatency, ...]) -> WholeSpaceModel:
+        model = self.model(model_id)
+        costs = {**model.costs, **{_cost_name(device.name): device.function for device in latency}}
+        return _warmed_up(replace(model, costs=costs))
+
+
+def _warmed_up(model: WholeSpaceModel) -> WholeSpaceModel:
+    """Do what only the first question of a model would have to wait for."""
+    model.best({}, 1)
+    return model
+
+
+def _cost_name(device: str) -> str:
+    return f"latency_ms on {device}"
 
 
 @lru_cache(maxsize=8)
@@ -43,37 +60,28 @@ def _models(engine: Engine) -> _Models:
 
 
 def look_up_space(
-    engine: Engine,
-    caller: Caller,
-    *,
-    search_id: uuid.UUID | None,
-    max_madds: float | None,
-    max_params: float | None,
-    limit: int,
+    engine: Engine, caller: Caller, *, search_id: uuid.UUID | None, asked: AskedLimits, limit: int
 ) -> LookupAnswer:
-    """Return the best architectures of the whole space under limits given in millions.
+    """Return the best architectures of the whole space under limits.
 
     Raises:
         SearchNotFoundError, NoTableError, TableNotReadyError: If there is no such search, or it has not got that far.
+        DeviceNotFoundError: If there is no such device, or it is not known for these networks.
     """
     with lookup_db.reading(engine) as connection:
         found = lookup_db.find_space(connection, search_id, caller.visible_owner)
         if found is None:
             raise nothing_to_ask(search_id)
+        if not found.num_rounds:
+            raise only_a_job(found.search_id)
         if found.model_id is None:
-            raise not_ready(
-                engine, caller, found.search_id, "a predictor of the whole space, which its last round fits"
-            )
-        asked = {"multi_adds": in_units(max_madds), "params": in_units(max_params)}
-        model = _models(engine).model(found.model_id)
-        best = model.best({name: float(value) for name, value in asked.items() if value is not None}, limit)
+            missing = "a predictor of the whole space, which its last round fits"
+            raise not_ready(engine, caller, found.search_id, missing)
         searched = searched_space(found.search_id, found.space, found.config)
-        items = _items(connection, found.search_id, searched, best)
-    smallest, largest = searched.target_costs
-    feasible = CostRanges(
-        multi_adds=Range(min=smallest.multi_adds, max=largest.multi_adds),
-        params=Range(min=smallest.params, max=largest.params),
-    )
+        latency = devices.latencies_on(connection, caller, [name for name, _ in asked.latencies], searched.space)
+        best = _models(engine).with_latency(found.model_id, latency).best(_bounds(asked), limit)
+        items = _items(connection, found.search_id, searched, best, latency)
+    feasible = cost_ranges(searched.target_costs, latency_of_space(latency))
     return LookupAnswer(
         scope="space",
         search_id=found.search_id,
@@ -83,15 +91,29 @@ def look_up_space(
         feasible=feasible,
         is_exact=best.is_exact,
         items=items,
-        message=None if items else infeasible("search space", feasible, smallest, max_madds, max_params),
+        message=None if items else infeasible("search space", feasible, feasible, asked),
     )
 
 
+def _bounds(asked: AskedLimits) -> dict[str, float]:
+    """The limits by the names of the model's costs."""
+    bounds: dict[str, float | None] = {
+        "multi_adds": in_units(asked.max_madds),
+        "params": in_units(asked.max_params),
+        **{_cost_name(device): max_ms for device, max_ms in asked.latencies},
+    }
+    return {name: float(value) for name, value in bounds.items() if value is not None}
+
+
 def _items(
-    connection: Connection, search_id: uuid.UUID, searched: SearchedSpace, best: SpaceAnswer
+    connection: Connection,
+    search_id: uuid.UUID,
+    searched: SearchedSpace,
+    best: SpaceAnswer,
+    latency: Sequence[DeviceLatency],
 ) -> list[LookupItem]:
     if not len(best.predicted_N):
         return []
     known = lookup_db.accuracies(connection, search_id, None, codes_of(best.choices_NL))
     costs = [(int(m), int(p)) for m, p in zip(best.costs["multi_adds"], best.costs["params"], strict=True)]
-    return lookup_items(searched.space, best.choices_NL, best.predicted_N.tolist(), costs, known)
+    return lookup_items(searched.space, best.choices_NL, best.predicted_N.tolist(), costs, known, latency)

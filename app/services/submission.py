@@ -3,6 +3,7 @@
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -50,48 +51,71 @@ def submit(
         InvalidRequestError: If the data set, the search space or the configuration will not do.
         IdempotencyConflictError: If the key was used before with another body.
     """
-    if (earlier := _earlier(session, request, caller, idempotency_key)) is not None:
+    asked = request.as_json()
+    if (earlier := submitted_before(session, caller.owner, idempotency_key, asked)) is not None:
         return earlier
     space, config = _checked(request, data_root)
-    num_rows = max_table_rows(space, config)
-    quotas.lock(session, caller.owner)
+    values = {
+        "owner": caller.owner,
+        "dataset": request.dataset,
+        "preset": request.preset,
+        "search_space": space.model_dump(mode="json"),
+        "config": config.model_dump(mode="json"),
+        "num_rounds": config.num_rounds,
+        "expected_rows": max_table_rows(space, config),
+    }
+    return store(session, values, "train_supernet", {}, request=asked, idempotency_key=idempotency_key, quotas=quotas)
+
+
+def submitted_before(
+    session: Session, owner: str | None, idempotency_key: str | None, request: dict[str, Any]
+) -> Submitted | None:
+    """Return what an owner's idempotency key gave before, if anything.
+
+    Raises:
+        IdempotencyConflictError: If that was another request.
+    """
+    if idempotency_key is None:
+        return None
+    earlier = searches.find_by_idempotency_key(session, owner, idempotency_key)
+    return None if earlier is None else _same_again(earlier, request)
+
+
+def store(
+    session: Session,
+    values: dict[str, Any],
+    step_kind: str,
+    payload: dict[str, Any],
+    *,
+    request: dict[str, Any],
+    idempotency_key: str | None,
+    quotas: Quotas,
+) -> Submitted:
+    """Store a search or a job with its first step, unless another request with the same key was faster.
+
+    Raises:
+        TooManyRequestsError: If the owner has as much as one may have.
+        IdempotencyConflictError: If the key was used before with another body.
+    """
+    owner = values["owner"]
+    quotas.lock(session, owner)
     # whoever waited for the same request must get its search, not hear that the search is one too many
-    if (earlier := _earlier(session, request, caller, idempotency_key)) is not None:
+    if (earlier := submitted_before(session, owner, idempotency_key, request)) is not None:
         return earlier
-    quotas.check(session, caller.owner, num_new_rows=num_rows)
-    inserted = searches.insert_search(
-        session,
-        {
-            "owner": caller.owner,
-            "dataset": request.dataset,
-            "preset": request.preset,
-            "search_space": space.model_dump(mode="json"),
-            "config": config.model_dump(mode="json"),
-            "num_rounds": config.num_rounds,
-            "expected_rows": num_rows,
-            "request": request.as_json(),
-            "idempotency_key": idempotency_key,
-        },
-    )
+    quotas.check(session, owner, num_new_rows=values.get("expected_rows", 0))
+    row = {**values, "request": request, "idempotency_key": idempotency_key}
+    inserted = searches.insert_search(session, row, step_kind, payload)
     if inserted is None:
         # another request with the same key was faster
-        earlier = _earlier(session, request, caller, idempotency_key)
+        earlier = submitted_before(session, owner, idempotency_key, request)
         assert earlier is not None
         return earlier
     search_id, step_id = inserted
     return Submitted(search_id, is_new=True, step_ids=(step_id,))
 
 
-def _earlier(session: Session, request: SearchRequest, caller: Caller, idempotency_key: str | None) -> Submitted | None:
-    """The search that the caller's owner submitted with the key before, if any."""
-    if idempotency_key is None:
-        return None
-    earlier = searches.find_by_idempotency_key(session, caller.owner, idempotency_key)
-    return None if earlier is None else _same_again(earlier, request)
-
-
-def _same_again(earlier: SearchRow, request: SearchRequest) -> Submitted:
-    if earlier.request != request.as_json():
+def _same_again(earlier: SearchRow, request: dict[str, Any]) -> Submitted:
+    if earlier.request != request:
         raise IdempotencyConflictError(
             detail=f"this idempotency key belongs to search {earlier.id}, which was asked for with another body; "
             "send that body again to get that search, or a new key to start a new one",
@@ -132,6 +156,15 @@ def _checked(request: SearchRequest, data_root: Path | None) -> tuple[SearchSpac
     return space, config
 
 
+def num_train_images(config: SearchConfig, info: DataSetInfo) -> int:
+    """Return how many images of a data set are left to train on (of a random class subset: at least)."""
+    num_classes = config.num_classes or info.num_classes
+    # of a random class subset only the smallest possible number of images is known beforehand
+    smallest = sum(sorted(info.class_counts)[:num_classes])
+    num_images = min(smallest, config.num_images or smallest)
+    return num_images - max(num_classes, round(config.validation_fraction * num_images))
+
+
 def _misfits(config: SearchConfig, info: DataSetInfo) -> list[FieldError]:
     """What the configuration asks of the data set that it cannot give."""
     num_classes = config.num_classes or info.num_classes
@@ -143,9 +176,6 @@ def _misfits(config: SearchConfig, info: DataSetInfo) -> list[FieldError]:
             )
         ]
     errors = []
-    # of a random class subset only the smallest possible number of images is known beforehand
-    smallest = sum(sorted(info.class_counts)[:num_classes])
-    num_images = min(smallest, config.num_images or smallest)
     if config.num_images is not None and config.num_images < 2 * num_classes:
         errors.append(
             FieldError(
@@ -154,13 +184,17 @@ def _misfits(config: SearchConfig, info: DataSetInfo) -> list[FieldError]:
                 f"{config.num_images} is too few",
             )
         )
-    num_train = num_images - max(num_classes, round(config.validation_fraction * num_images))
-    if config.batch_size > max(num_train, 1):
-        errors.append(
-            FieldError(
-                loc=["body", "batch_size"],
-                msg=f"batch_size is {config.batch_size}, but some {max(num_train, 0)} images are left to train on; "
-                "give a smaller batch_size or more images",
-            )
+    return errors + batch_misfits(config.batch_size, num_train_images(config, info))
+
+
+def batch_misfits(batch_size: int, num_train: int) -> list[FieldError]:
+    """Return what is wrong with a batch size, given some number of images to train on."""
+    if batch_size <= max(num_train, 1):
+        return []
+    return [
+        FieldError(
+            loc=["body", "batch_size"],
+            msg=f"batch_size is {batch_size}, but some {max(num_train, 0)} images are left to train on; "
+            "give a smaller batch_size or more images",
         )
-    return errors
+    ]

@@ -11,9 +11,20 @@ import torch
 from sqlalchemy import func, select, text, update
 
 from app.db import deletion as deletion_db
+from app.db import standalone as standalone_db
 from app.db import tables as tables_db
 from app.db.engine import transaction
-from app.db.models import Base, DeletedSearchRow, LookupRow, LookupTableRow, PairRow, RoundRow, SearchRow, StepRow
+from app.db.models import (
+    Base,
+    DeletedSearchRow,
+    LookupRow,
+    LookupTableRow,
+    PairRow,
+    RoundRow,
+    SearchRow,
+    StandaloneAccuracyRow,
+    StepRow,
+)
 from worker import retention as retention_module
 from worker.nas.checkpoint import CheckpointStore
 from worker.pipeline.ports import Outcome
@@ -113,6 +124,57 @@ class TestOutdated:
             session.get_one(SearchRow, search_id, with_for_update=True)
             retention.sweep()
         assert world.count(SearchRow) == 1
+
+    def with_job(self, world: "World", store: Path, state: str, **values: Any) -> tuple[uuid.UUID, uuid.UUID]:
+        """An outdated search, and a retraining of one of its architectures with all that is its."""
+        search_id = with_everything(world, store, finished_at=days_ago(31))
+        job_id = world.search(state, kind="retraining", origin_id=search_id, num_rounds=0, **values)
+        world.step(job_id, "train_standalone", state="done")
+        checkpoint(store, job_id)
+        with transaction(world.engine) as session:
+            standalone_db.add(
+                session,
+                {
+                    "job_id": job_id,
+                    "search_id": search_id,
+                    "code": "0" * 8,
+                    "accuracy": 0.5,
+                    "recipe": "small",
+                    "network": "proxy",
+                    "from_supernet": False,
+                    "seed": 0,
+                    "epochs": 1,
+                    "retraining": {},
+                    "artifact": f"{job_id}/standalone",
+                },
+            )
+        return search_id, job_id
+
+    def test_jobs_go_with_their_search(self, world: "World", store: Path, retention: Retention) -> None:
+        search_id, job_id = self.with_job(world, store, "succeeded", finished_at=days_ago(31))
+        retention.sweep()
+        assert [world.count(table) for table in (*OF_SEARCHES, StandaloneAccuracyRow)] == [0] * 7
+        assert (directories(store), set(tombstones(world))) == (set(), {search_id, job_id})
+
+    @pytest.mark.parametrize("state", ["succeeded", "queued", "running", "cancelling"])
+    def test_a_search_is_as_young_as_the_last_job_about_it(
+        self, world: "World", store: Path, retention: Retention, state: str
+    ) -> None:
+        finished_at = days_ago(29) if state == "succeeded" else None
+        both = {str(each) for each in self.with_job(world, store, state, finished_at=finished_at)}
+        retention.sweep()
+        assert directories(store) == both
+
+    def test_nor_one_with_a_job_that_somebody_is_changing(
+        self, world: "World", store: Path, retention: Retention
+    ) -> None:
+        _, job_id = self.with_job(world, store, "succeeded", finished_at=days_ago(31))
+        with world.session() as session, session.begin():
+            session.get_one(SearchRow, job_id, with_for_update=True)
+            retention.sweep()
+        assert world.count(SearchRow) == 2
+        retention.sweep()
+        assert world.count(SearchRow) == 0
 
     def test_without_a_retention_nothing_goes(self, world: "World", store: Path) -> None:
         with_everything(world, store, finished_at=days_ago(10_000))

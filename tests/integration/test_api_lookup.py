@@ -13,10 +13,10 @@ from app.db.engine import get_engine, transaction
 from app.db.models import LookupRow, LookupTableRow, PairRow, SearchRow, SpaceModelRow
 from app.db.tables import publish
 from app.domain.lookup_table import Limits, LookupTable
-from app.domain.multi_adds import count
+from app.domain.multi_adds import cost_functions, count
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.domain.whole_space.archive import prepared_model
-from app.domain.whole_space.model import BlendedPredictor, cost_functions
+from app.domain.whole_space.model import BlendedPredictor
 from app.domain.whole_space.model_bytes import to_bytes
 
 
@@ -66,6 +66,7 @@ def test_an_answer_says_all_that_is_known(client_with: tuple[TestClient, Any]) -
         "reevaluated_accuracy": 0.625,
         "multi_adds": int(table.multi_adds[row]),
         "params": int(table.params[row]),
+        "latency_ms": {},
     }
     known = [(i["sampled_accuracy"], i["reevaluated_accuracy"]) for i in answer["items"]]
     assert known == [(0.5, 0.625)] * 10 + [(0.5, None)] * 20 + [(None, None)] * 10
@@ -102,7 +103,7 @@ def test_limits_that_are_no_limits(client: TestClient, name: str, value: str) ->
     response = client.get("/lookup", params={name: value})
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/problem+json"
-    assert response.json()["errors"][0]["loc"] == ["query", name]
+    assert response.json()["errors"][0]["loc"][:2] == ["query", name]
 
 
 @pytest.mark.parametrize("limit", ["0", "101", "-3", "x"])
@@ -153,14 +154,6 @@ def test_an_unknown_search(client: TestClient) -> None:
     response = client.get("/lookup", params={"search_id": str(uuid.uuid4())})
     assert response.status_code == 404
     assert "GET /search" in response.json()["detail"]
-
-
-def test_no_device_is_registered(client_with: tuple[TestClient, Any]) -> None:
-    client, _ = client_with
-    response = client.get("/lookup", params={"max_latency_ms": 3, "device": "pixel"})
-    assert response.status_code == 404
-    assert "none is registered" in response.json()["detail"]
-    assert client.get("/lookup", params={"max_latency_ms": 3}).status_code == 422
 
 
 @pytest.mark.parametrize("cost", ["multi_adds", "params"])

@@ -6,14 +6,17 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 import uvicorn
 
 from app.cli.main import run
 from app.domain.lookup_table import Limits
 from app.main import create_app
+from app.services.artifacts import Artifact
 from app.settings import Settings, get_settings
 
 
@@ -152,3 +155,75 @@ def test_the_demo_ends_with_lookups(
     answer = answer_of(capsys, "demo")
     assert [len(lookup["answer"]["items"]) for lookup in answer["lookups"]] == [1, 1, 0]
     assert answer["search"]["id"] == str(search.id)
+
+
+@pytest.mark.usefixtures("served")
+class TestNetworks:
+    CODE = "01201201"
+
+    def test_a_retraining_is_submitted_with_what_is_given(
+        self, factory: Any, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        search = factory.search()
+        arguments = ["--recipe", "paper", "--epochs", "9", "--batch-size", "64", "--set", "dropout=0.5", "--detach"]
+        answer = answer_of(capsys, "retrain", str(search.id), self.CODE, *arguments)
+        retraining = answer["job"]["retraining"]
+        assert (retraining["recipe_name"], retraining["recipe"]["epochs"]) == ("paper", 9)
+        assert (retraining["recipe"]["batch_size"], retraining["recipe"]["dropout"]) == (64, 0.5)
+        assert answer["architecture"]["code"] == self.CODE
+
+    def test_a_retraining_is_followed_to_its_end(self, factory: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        search = factory.search()
+        ending = threading.Thread(target=self.end_jobs, args=(factory,))
+        ending.start()
+        assert run(["retrain", str(search.id), self.CODE, "--from-supernet"]) == 2, "there is no supernet"
+        assert "not trained yet" in capsys.readouterr().err
+        assert run(["retrain", str(search.id), self.CODE]) == 0
+        ending.join()
+        printed = capsys.readouterr()
+        assert "predicted in round 1" in printed.out
+        assert "retraining" in printed.err
+
+    def end_jobs(self, factory: Any) -> None:
+        """A worker that ends the first job it finds."""
+        statement = "update searches set state = 'succeeded' where kind <> 'search' returning id"
+        for _ in range(600):
+            with factory.engine.begin() as connection:
+                if connection.exec_driver_sql(statement).all():
+                    return
+            time.sleep(0.05)
+
+    def test_what_is_wrong_with_a_retraining(self, factory: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        search = factory.search()
+        assert run(["retrain", str(search.id), self.CODE, "--recipe", "paper"]) == 2
+        assert "give a smaller batch_size" in capsys.readouterr().err
+
+    def test_an_export_waits_for_the_file(
+        self, factory: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        search = factory.search()
+        factory.step(search.id, "train_supernet", state="done")
+        monkeypatch.setattr(
+            "app.services.artifacts.find", lambda *_: Artifact(3, str(tmp_path / "stored"), fsspec.filesystem("file"))
+        )
+        (tmp_path / "stored").write_bytes(b"abc")
+        ending = threading.Thread(target=self.end_jobs, args=(factory,))
+        ending.start()
+        target = tmp_path / "network.onnx"
+        answer = answer_of(capsys, "export", str(search.id), self.CODE, "--output", str(target))
+        ending.join()
+        assert answer == {"files": [{"path": str(target), "num_bytes": 3}]}
+        assert target.read_bytes() == b"abc"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["network.onnx", "stored"]
+
+    def test_what_is_wrong_with_an_export(
+        self, factory: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        search = factory.search()
+        arguments = ["export", str(search.id), self.CODE]
+        assert run([*arguments, "--output", str(tmp_path / "none" / "network.onnx")]) == 2
+        assert "create it first" in capsys.readouterr().err
+        assert run([*arguments, "--output", str(tmp_path / "n"), "--weights", "retrained"]) == 2
+        assert "start one with POST" in capsys.readouterr().err
+        assert run([*arguments, "--output", str(tmp_path / "n"), "--format", "tflite"]) == 2
+        assert list(tmp_path.iterdir()) == []

@@ -81,7 +81,20 @@ class CheckpointStore:
         stored = {key: tensor.detach().to("cpu").contiguous() for key, tensor in tensors.items()}
         _check_finite(stored, name)
         payload = save_safetensors(stored, {**metadata, _DIGEST_KEY: _digest(stored)})
-        path = self._path(name)
+        self._write(self._path(name), payload)
+
+    def save_bytes(self, file_name: str, payload: bytes) -> None:
+        """Write a file of another kind beside the checkpoints, whole or not at all, replacing what was there.
+
+        Raises:
+            CheckpointError: If the name is none of a file here.
+            OSError: If the store cannot be written.
+        """
+        if not _NAME.fullmatch(file_name):
+            raise CheckpointError(f"{file_name!r} is no file name: use letters, digits, '-', '_' and '.'")
+        self._write(f"{self._directory}/{file_name}", payload)
+
+    def _write(self, path: str, payload: bytes) -> None:
         if isinstance(self._fs, LocalFileSystem):
             _write_file(Path(path), payload)
         else:

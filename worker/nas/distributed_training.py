@@ -34,7 +34,6 @@ from torch import Tensor, nn
 from app.domain.search_space import SearchSpace
 from worker.nas.checkpoint import CheckpointError, CheckpointStore
 from worker.nas.data import SearchData
-from worker.nas.supernet import Supernet
 from worker.nas.supernet_training import train_supernet
 from worker.nas.training_config import (
     OnTrainingProgress,
@@ -209,7 +208,7 @@ class _AccelerateReplica(SingleReplica):
         self.rank = accelerator.process_index
         self.num_replicas = accelerator.num_processes
 
-    def wrap(self, network: Supernet) -> nn.Module:
+    def wrap(self, network: nn.Module) -> nn.Module:
         """Return the network in DDP."""
         wrapped: nn.Module = self.accelerator.prepare_model(network, device_placement=False)
         return wrapped

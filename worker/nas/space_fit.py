@@ -12,13 +12,14 @@ import torch
 
 from app.domain.gray_code import bit_tables, num_bits, placed_bit_tables
 from app.domain.hamming_graph import FactorFeatures, Float64Array, HammingGraph, Int64Array
+from app.domain.multi_adds import cost_functions
 from app.domain.rank_correlation import kendall_tau
 from app.domain.search_space import SearchSpace
 from app.domain.seeds import derive_seed, generator
 from app.domain.whole_space.additive_ridge import fit_additive
 from app.domain.whole_space.archive import prepared_model
 from app.domain.whole_space.hamming_gcn import HammingGCN
-from app.domain.whole_space.model import BlendedPredictor, WholeSpaceModel, cost_functions
+from app.domain.whole_space.model import BlendedPredictor, WholeSpaceModel
 from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn
 
 MAX_GCN_WEIGHT = 0.5

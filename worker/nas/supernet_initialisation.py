@@ -38,7 +38,7 @@ def initialise_supernet(network: Supernet, initialisation: Initialisation, gener
         return
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            _draw(module.weight, generator)
+            draw_by_fan_in(module.weight, generator)
     for cell in network.cells:
         assert isinstance(cell, nn.ModuleList)
         blocks = [block for block in cell if isinstance(block, InvertedResidual)]
@@ -49,7 +49,8 @@ def initialise_supernet(network: Supernet, initialisation: Initialisation, gener
                 nn.init.zeros_(block.project.bn.weight)
 
 
-def _draw(weight: Tensor, generator: torch.Generator) -> None:
+def draw_by_fan_in(weight: Tensor, generator: torch.Generator) -> None:
+    """Draw a convolution's weights with a variance of 2 over the inputs of an output."""
     nn.init.kaiming_normal_(weight, mode="fan_in", nonlinearity="relu", generator=generator)
 
 

@@ -4,13 +4,13 @@ In every iteration one mini-batch trains one sub-network, whose choice in each c
 """
 
 import dataclasses
-import hashlib
 
 import torch
 
 from app.domain.search_space import SearchSpace
 from worker.nas.checkpoint import CheckpointError, CheckpointStore
 from worker.nas.data import SearchData
+from worker.nas.single_path import SinglePathLoop
 from worker.nas.supernet import Supernet
 from worker.nas.training_config import (
     OnTrainingProgress,
@@ -19,8 +19,15 @@ from worker.nas.training_config import (
     TrainingProgress,
     TrainingReport,
 )
-from worker.nas.training_loop import SingleReplica, TrainingLoop, sampled_path
-from worker.nas.training_state import SUPERNET, EpochResult, check_digest, load_latest_epoch, parse_results
+from worker.nas.training_loop import SingleReplica, check_fit
+from worker.nas.training_state import (
+    SUPERNET,
+    EpochResult,
+    check_digest,
+    digest_of,
+    load_latest_epoch,
+    parse_results,
+)
 
 __all__ = [
     "SUPERNET",
@@ -31,7 +38,6 @@ __all__ = [
     "TrainingProgress",
     "TrainingReport",
     "load_supernet",
-    "sampled_path",
     "train_supernet",
     "training_digest",
 ]
@@ -66,14 +72,14 @@ def train_supernet(
         CheckpointError: If the checkpoints belong to another training, or all are damaged.
     """
     replica = replica or SingleReplica()
-    _check_fit(space, data, config, replica)
+    check_fit(space, data, config.batch_size, replica.num_replicas)
     digest = training_digest(space, data, config, seed)
     if checkpoints.exists(SUPERNET):
         finished = checkpoints.load_tensors(SUPERNET)
         check_digest(finished, digest)
         results = parse_results(finished)
         return TrainingReport(tuple(results), len(results), 0, 0.0, 0.0)
-    loop = TrainingLoop(space, data.to(device), config, seed=seed, digest=digest, replica=replica)
+    loop = SinglePathLoop(space, data.to(device), config, seed=seed, digest=digest, replica=replica)
     checkpoint, warnings = load_latest_epoch(checkpoints)
     if checkpoint is not None:
         loop.state.restore(checkpoint)
@@ -98,24 +104,5 @@ def load_supernet(space: SearchSpace, checkpoints: CheckpointStore, device: torc
 
 def training_digest(space: SearchSpace, data: SearchData, config: SupernetTrainingConfig, seed: int) -> str:
     """Return a digest of everything that decides the trained weights."""
-    digest = hashlib.blake2b(digest_size=16)
     parts = (space.model_dump_json(), repr(config), seed, tuple(data.train_images_NCHW.shape), data.num_classes)
-    digest.update(repr(parts).encode())
-    for tensor in (data.train_labels_N, data.mean_C, data.std_C):
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _check_fit(space: SearchSpace, data: SearchData, config: SupernetTrainingConfig, replica: SingleReplica) -> None:
-    if data.resolution != space.input_resolution or data.num_classes != space.num_classes:
-        raise ValueError(
-            f"the space wants {space.num_classes} classes at {space.input_resolution} px, the data has "
-            f"{data.num_classes} at {data.resolution} px"
-        )
-    if config.batch_size % replica.num_replicas:
-        raise ValueError(f"batch_size {config.batch_size} cannot be split evenly over {replica.num_replicas} processes")
-    if min(config.batch_size, len(data.train_labels_N)) // replica.num_replicas < 2:
-        raise ValueError(
-            f"every process needs at least 2 images per iteration, for BN; there are {len(data.train_labels_N)} "
-            f"training images, a batch_size of {config.batch_size} and {replica.num_replicas} process(es)"
-        )
+    return digest_of(parts, (data.train_labels_N, data.mean_C, data.std_C))

@@ -1,7 +1,8 @@
-"""The loop of single-path training: one mini-batch, one sampled sub-network per iteration (section 3.3, step 0).
+"""The loop that trains a network, whichever: batches, mixed precision, checkpoints, progress.
 
-All randomness is derived from (seed, epoch, iteration), so that a training continued from a checkpoint equals one that
-was never interrupted, and every replica draws the same.
+What an iteration trains is up to the subclass: a sampled path of a supernet (``single_path``) or a whole network
+(``standalone_training``). All randomness is derived from (seed, epoch, iteration), so that a training continued from a
+checkpoint equals one that was never interrupted, and every replica draws the same.
 
 Tensors: N images of a batch, K classes, C channels, H x W pixels.
 """
@@ -9,26 +10,22 @@ Tensors: N images of a batch, K classes, C channels, H x W pixels.
 import contextlib
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everyone knows
 from torch import Tensor, nn
 
-from app.domain.multi_adds import feasible_range
-from app.domain.search_space import Architecture, SearchSpace
-from app.domain.seeds import derive_seed, generator
-from worker.nas.augmentation import augment
+from app.domain.search_space import SearchSpace
+from app.domain.seeds import derive_seed
+from worker.nas.augmentation import Augmentation, augment
 from worker.nas.checkpoint import CheckpointError, CheckpointStore
 from worker.nas.cpu_convolution import use_cpu_convolutions
 from worker.nas.data import SearchData
-from worker.nas.device import autocast_dtype
-from worker.nas.supernet import Supernet
-from worker.nas.supernet_initialisation import initialise_supernet
 from worker.nas.training_config import (
     OnTrainingProgress,
-    SupernetTrainingConfig,
     TrainingDivergedError,
     TrainingProgress,
     TrainingReport,
@@ -41,13 +38,37 @@ _MIN_THREADED_MULTI_ADDS = 5_000_000
 """Of one layer and batch; below, threads wait for each other longer than they compute."""
 
 
+class LoopConfig(Protocol):
+    """What the loop itself needs to know of how a network is trained; see ``SupernetTrainingConfig``."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training images."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images per iteration, over all replicas."""
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What happens to a batch's images."""
+
+    @property
+    def label_smoothing(self) -> float:
+        """Share of the target spread evenly over the classes."""
+
+    @property
+    def max_gradient_norm(self) -> float | None:
+        """Longer gradients are scaled down to this length."""
+
+
 class SingleReplica:
     """The whole batch on one device. A replica of several overrides these (see ``distributed_training``)."""
 
     rank = 0
     num_replicas = 1
 
-    def wrap(self, network: Supernet) -> nn.Module:
+    def wrap(self, network: nn.Module) -> nn.Module:
         """Return what is called in place of the network, so that gradients are averaged over the replicas."""
         return network
 
@@ -56,77 +77,102 @@ class SingleReplica:
         return values
 
 
-def sampled_path(space: SearchSpace, seed: int, epoch: int, iteration: int) -> Architecture:
-    """Return the sub-network that an iteration trains: each cell's choice uniform and independent (section 3.3)."""
-    rng = generator(seed, None, f"path {epoch} {iteration}")
-    return tuple(int(choice) for choice in rng.integers(0, np.array(space.num_choices)))
+class Iteration(NamedTuple):
+    """What one iteration trains.
+
+    Attributes:
+        parameters: Those that get a gradient.
+        arguments: What the network takes besides the images.
+    """
+
+    parameters: list[nn.Parameter]
+    arguments: tuple[Any, ...] = ()
 
 
-def learning_rate_at(config: SupernetTrainingConfig, step: int, num_steps: int) -> float:
-    """Return the learning rate of a step of all: a cosine from the initial rate to 0, after a linear rise if any."""
-    num_rising = config.warmup_fraction * num_steps
-    rise = min(1.0, (step + 1) / num_rising) if num_rising else 1.0
-    return rise * config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / num_steps))
-
-
-def initial_supernet(space: SearchSpace, config: SupernetTrainingConfig, seed: int) -> Supernet:
-    """Return the supernet that a training starts from."""
-    network = Supernet(space)
-    weights = torch.Generator().manual_seed(derive_seed(seed, None, "supernet weights"))
-    initialise_supernet(network, config.initialisation, weights)
+def trainable(network: nn.Module, device: torch.device) -> nn.Module:
+    """Bring a network into the form that trains fast on a device: channels_last, and on CPUs our convolutions."""
+    network.train()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's own stub lacks it
+    network.to(device)
+    if device.type == "cpu":
+        use_cpu_convolutions(network)
     return network
 
 
-class TrainingLoop:
-    """One supernet, its optimiser and its images on one device."""
+def check_fit(space: SearchSpace, data: SearchData, batch_size: int, num_replicas: int = 1) -> None:
+    """Check that networks of a space can be trained on data.
+
+    Raises:
+        ValueError: If classes or resolution differ, or a process would get fewer images than BN needs.
+    """
+    if data.resolution != space.input_resolution or data.num_classes != space.num_classes:
+        raise ValueError(
+            f"the space wants {space.num_classes} classes at {space.input_resolution} px, the data has "
+            f"{data.num_classes} at {data.resolution} px"
+        )
+    if batch_size % num_replicas:
+        raise ValueError(f"batch_size {batch_size} cannot be split evenly over {num_replicas} processes")
+    if min(batch_size, len(data.train_labels_N)) // num_replicas < 2:
+        raise ValueError(
+            f"every process needs at least 2 images per iteration, for BN; there are {len(data.train_labels_N)} "
+            f"training images, a batch_size of {batch_size} and {num_replicas} process(es)"
+        )
+
+
+class TrainingLoop(ABC):
+    """One network, its optimiser and its images on one device."""
 
     def __init__(
         self,
-        space: SearchSpace,
+        state: TrainingState,
         data: SearchData,
-        config: SupernetTrainingConfig,
+        config: LoopConfig,
         *,
         seed: int,
-        digest: str,
         replica: SingleReplica,
+        dtype: torch.dtype | None,
+        multi_adds_per_layer: int,
     ) -> None:
-        self.space, self.data, self.config, self.seed, self.replica = space, data, config, seed, replica
-        self.device = data.device
-        self.network = initial_supernet(space, config, seed).train()
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's own stub lacks it
-        self.network.to(self.device)
-        if self.device.type == "cpu":
-            use_cpu_convolutions(self.network)
+        """Prepare a training from a state's beginning; restore the state to go on with another.
+
+        Args:
+            state: The network, as :func:`trainable` makes it, and its optimiser.
+            data: Its images, on the network's device.
+            config: How to train.
+            seed: Of all draws.
+            replica: This process's part in a training by several.
+            dtype: Type of mixed precision; None: none.
+            multi_adds_per_layer: Of a typical layer, per image; decides how many threads are worth it.
+        """
+        self.state, self.data, self.config, self.seed, self.replica = state, data, config, seed, replica
+        self.device, self.dtype = data.device, dtype
         # nn.Dropout draws from torch's global generator, whose state no checkpoint holds.
-        self.dropout = _SeededDropout(space.head.dropout, self.device) if space.head.dropout else None
-        if self.dropout is not None:
-            setattr(self.network.head, "dropout", self.dropout)  # noqa: B010 - mypy knows it as nn.Dropout
-        self.active = _PathParameters(self.network)
-        optimizer = torch.optim.SGD(
-            self.network.parameters(),
-            lr=config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
-        for parameter in self.network.parameters():
-            # From zero, momentum's first step is the gradient, as torch has it; and a checkpoint can list them all.
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        self.dtype = autocast_dtype(self.device)
-        scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        self.state = TrainingState(self.network, optimizer, scaler, digest)
+        self.dropout = _seed_dropout(state.network, self.device)
         self.iterations = max(1, len(data.train_labels_N) // config.batch_size)
+        self.multi_adds_per_layer = multi_adds_per_layer
         self.input_s = 0.0
         self.last_progress = -math.inf
+
+    @abstractmethod
+    def plan(self, epoch: int, iteration: int) -> Iteration:
+        """Return what an iteration trains."""
+
+    @abstractmethod
+    def learning_rate(self, step: int, num_steps: int) -> float:
+        """Return the learning rate of a step of all."""
+
+    def after_step(self, step: int) -> None:
+        """Called when the optimiser has made a step; by default nothing is left to do."""
+        del step
 
     def run(self, checkpoints: CheckpointStore, on_progress: OnTrainingProgress | None) -> TrainingReport:
         """Train the epochs that are left, saving after each."""
         started = time.monotonic()
         first_epoch = len(self.state.results)
-        model = self.replica.wrap(self.network)
+        model = self.replica.wrap(self.state.network)
         # Deterministic kernels: the same seed has to give the same weights.
         deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-        with deterministic, _limited_threads(self.space, self._images_per_batch() // self.replica.num_replicas):
+        with deterministic, self._limited_threads():
             for epoch in range(first_epoch, self.config.epochs):
                 self.state.results.append(self._epoch(model, epoch, on_progress))
                 if self.replica.rank == 0 and epoch + 1 < self.config.epochs:
@@ -174,19 +220,18 @@ class TrainingLoop:
     def _step(
         self, model: nn.Module, images_NCHW: Tensor, labels_N: Tensor, epoch: int, iteration: int
     ) -> tuple[Tensor, Tensor]:
-        path = sampled_path(self.space, self.seed, epoch, iteration)
+        plan = self.plan(epoch, iteration)
         if self.dropout is not None:
             draws = derive_seed(self.seed, None, f"dropout {epoch} {iteration} {self.replica.rank}")
             self.dropout.generator.manual_seed(draws)
         optimizer, scaler = self.state.optimizer, self.state.scaler
         group = optimizer.param_groups[0]
-        # Only the path's parameters: the others get no gradient, so neither momentum nor weight decay moves them.
-        group["params"] = self.active.of(path)
-        group["lr"] = learning_rate_at(
-            self.config, epoch * self.iterations + iteration, self.config.epochs * self.iterations
-        )
+        # Only what gets a gradient: neither momentum nor weight decay moves the others.
+        group["params"] = plan.parameters
+        step = epoch * self.iterations + iteration
+        group["lr"] = self.learning_rate(step, self.config.epochs * self.iterations)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-            logits_NK = model(images_NCHW, path)
+            logits_NK = model(images_NCHW, *plan.arguments)
             loss = F.cross_entropy(logits_NK, labels_N, label_smoothing=self.config.label_smoothing)
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if self.config.max_gradient_norm is not None:
@@ -195,6 +240,7 @@ class TrainingLoop:
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
+        self.after_step(step)
         return loss, (logits_NK.detach().argmax(1) == labels_N).sum()
 
     def _report(self, epoch: int, iteration: int, loss: Tensor, on_progress: OnTrainingProgress | None) -> None:
@@ -211,18 +257,16 @@ class TrainingLoop:
             curve = training_curve(self.state.results)
             on_progress(TrainingProgress(epoch, iteration + 1, done / num_steps, value, curve))
 
-
-@contextlib.contextmanager
-def _limited_threads(space: SearchSpace, batch_size: int) -> Iterator[None]:
-    """Compute with one thread while layers are small; which it is depends on the space and the batch only."""
-    before = torch.get_num_threads()
-    smallest, largest = feasible_range(space)
-    per_layer = batch_size * (smallest.multi_adds + largest.multi_adds) // 2 // (3 * space.num_cells)
-    try:
-        torch.set_num_threads(before if per_layer >= _MIN_THREADED_MULTI_ADDS else 1)
-        yield
-    finally:
-        torch.set_num_threads(before)
+    @contextlib.contextmanager
+    def _limited_threads(self) -> Iterator[None]:
+        """Compute with one thread while layers are small; which it is depends on the network and the batch only."""
+        before = torch.get_num_threads()
+        per_layer = self.multi_adds_per_layer * (self._images_per_batch() // self.replica.num_replicas)
+        try:
+            torch.set_num_threads(before if per_layer >= _MIN_THREADED_MULTI_ADDS else 1)
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 class _SeededDropout(nn.Module):
@@ -239,20 +283,15 @@ class _SeededDropout(nn.Module):
         return x_NF * torch.empty_like(x_NF).bernoulli_(kept, generator=self.generator).div_(kept)
 
 
-class _PathParameters:
-    """The parameters of any path, listed without walking the modules in every iteration."""
-
-    def __init__(self, network: Supernet) -> None:
-        self.fixed = [*network.stem.parameters(), *network.head.parameters()]
-        self.blocks = [
-            [list(network.block(cell_index, choice).parameters()) for choice in range(num_choices)]
-            for cell_index, num_choices in enumerate(network.space.num_choices)
-        ]
-
-    def of(self, path: Architecture) -> list[nn.Parameter]:
-        """Return the parameters that an iteration with this path gives a gradient."""
-        chosen = (blocks[choice] for blocks, choice in zip(self.blocks, path, strict=True))
-        return [*self.fixed, *(parameter for block in chosen for parameter in block)]
+def _seed_dropout(network: nn.Module, device: torch.device) -> _SeededDropout | None:
+    """Replace a network's dropout by one that draws from its own generator; None where it has none to speak of."""
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.Dropout):
+            seeded = _SeededDropout(module.p, device) if module.p else None
+            if seeded is not None:
+                network.set_submodule(name, seeded)
+            return seeded
+    return None
 
 
 def _save(save: Callable[[CheckpointStore], None], checkpoints: CheckpointStore) -> None:

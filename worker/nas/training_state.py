@@ -1,6 +1,8 @@
-"""What it takes to continue a supernet's training exactly: weights, momentum, the epochs done, and whose they are."""
+"""What it takes to continue a training exactly: weights, momentum, the epochs done, and whose they are."""
 
+import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -17,10 +19,10 @@ _NUM_KEPT = 2
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch of supernet training.
+    """One epoch of training.
 
     Attributes:
-        loss: Mean training loss over the epoch's iterations, each with its own sampled path.
+        loss: Mean training loss over the epoch's iterations (of a supernet: each with its own sampled path).
         accuracy: Share of the training images classified rightly in passing, in [0, 1].
     """
 
@@ -30,20 +32,26 @@ class EpochResult:
 
 @dataclass
 class TrainingState:
-    """A supernet in training.
+    """A network in training.
 
     Attributes:
-        network: The supernet (not its replica wrapper).
-        optimizer: SGD with a momentum buffer for every parameter.
+        network: The network itself (not its replica wrapper).
+        optimizer: An optimiser that has every tensor of ``moments`` for every parameter.
         scaler: Gradient scaler of float16 training; does nothing otherwise.
         digest: Digest of everything that decides the result: space, data, configuration, seed.
+        name: Under which the finished network is saved.
+        moments: The optimiser's tensors per parameter.
+        average: Moving averages of the network's floating-point tensors, in their order; empty: none are kept.
         results: The epochs done so far.
     """
 
     network: nn.Module
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     digest: str
+    name: str = SUPERNET
+    moments: tuple[str, ...] = ("momentum_buffer",)
+    average: list[Tensor] = field(default_factory=list)
     results: list[EpochResult] = field(default_factory=list)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -51,17 +59,27 @@ class TrainingState:
 
         One vector, because a supernet has thousands of small tensors, and an epoch may be short.
         """
-        parts = self._parts()
+        parts = {name: tensors for name, tensors in self._parts().items() if tensors}
         return {name: torch.cat([tensor.detach().reshape(-1) for tensor in tensors]) for name, tensors in parts.items()}
 
     def _parts(self) -> dict[str, list[Tensor]]:
         state = list(self.network.state_dict().values())
-        momentum = [self.optimizer.state[parameter]["momentum_buffer"] for parameter in self.network.parameters()]
+        moments = {
+            moment: [self.optimizer.state[parameter][moment] for parameter in self.network.parameters()]
+            for moment in self.moments
+        }
         return {
             "weights": [tensor for tensor in state if tensor.is_floating_point()],
             "counters": [tensor for tensor in state if not tensor.is_floating_point()],
-            "momentum": momentum,
+            **moments,
+            "average": self.average,
         }
+
+    def finished_tensors(self) -> dict[str, Tensor]:
+        """Return the weights that are handed out by their names: the averaged ones where averages are kept."""
+        tensors: dict[str, Tensor] = dict(self.network.state_dict())
+        floating = [name for name, tensor in tensors.items() if tensor.is_floating_point()]
+        return tensors | dict(zip(floating, self.average, strict=True)) if self.average else tensors
 
     def metadata(self) -> dict[str, str]:
         """Return what else a checkpoint needs, as texts."""
@@ -79,8 +97,8 @@ class TrainingState:
             checkpoints.delete(name)
 
     def save_finished(self, checkpoints: CheckpointStore) -> None:
-        """Save the finished supernet, then drop the epochs' checkpoints."""
-        checkpoints.save_tensors(SUPERNET, self.network.state_dict(), self.metadata())
+        """Save the finished network, then drop the epochs' checkpoints."""
+        checkpoints.save_tensors(self.name, self.finished_tensors(), self.metadata())
         for name in epoch_checkpoints(checkpoints):
             checkpoints.delete(name)
 
@@ -92,6 +110,8 @@ class TrainingState:
         """
         check_digest(checkpoint, self.digest)
         for name, tensors in self._parts().items():
+            if not tensors:
+                continue
             saved = torch.split(checkpoint.tensors[name], [tensor.numel() for tensor in tensors])
             for tensor, values in zip(tensors, saved, strict=True):
                 tensor.copy_(values.view(tensor.shape))
@@ -133,9 +153,17 @@ def check_digest(checkpoint: Checkpoint, digest: str) -> None:
     """
     if checkpoint.metadata.get("digest") != digest:
         raise CheckpointError(
-            "the saved supernet was trained with another search space, data set, configuration or seed; "
+            "the saved network was trained with another search space, data set, configuration or seed; "
             "start a new search, or delete its checkpoints"
         )
+
+
+def digest_of(parts: object, tensors: Iterable[Tensor]) -> str:
+    """Return a digest of values, by their ``repr``, and of tensors' bytes."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=16)
+    for tensor in tensors:
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def parse_results(checkpoint: Checkpoint) -> list[EpochResult]:

@@ -11,13 +11,27 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from app.domain.architecture_export import Export
+from app.domain.device_measurement import DeviceMeasurement
+from app.domain.latency import LatencyTable
 from app.domain.lookup_table import LookupTable
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import Architecture, SearchSpace
+from app.domain.standalone_recipe import Retraining
 from app.domain.subspace import Subspace
 from app.domain.whole_space.model import WholeSpaceModel
 
-StepKind = Literal["train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard", "fit_space", "advance"]
+StepKind = Literal[
+    "train_supernet",
+    "evaluate_shard",
+    "fit_gcn",
+    "reevaluate_shard",
+    "fit_space",
+    "advance",
+    "train_standalone",
+    "export",
+    "measure_device",
+]
 PairSource = Literal["sampled", "reevaluated"]
 
 Report = Callable[[float, Mapping[str, Any] | None], None]
@@ -111,6 +125,38 @@ class FittedTable:
 
 
 @dataclass(frozen=True)
+class StandaloneAccuracy:
+    """The result of a retraining.
+
+    Attributes:
+        search_id: The search whose architecture it is.
+        retraining: What was trained and how.
+        accuracy: z*, a fraction of D_val.
+        artifact: Where the weights lie, below the artifact URL.
+    """
+
+    search_id: str
+    retraining: Retraining
+    accuracy: float
+    artifact: str
+
+
+@dataclass(frozen=True)
+class MeasuredDevice:
+    """The result of a measurement.
+
+    Attributes:
+        measurement: What was measured.
+        latencies: Milliseconds of the choices.
+        report: How it was measured, and how well latencies add up, as JSON data.
+    """
+
+    measurement: DeviceMeasurement
+    latencies: LatencyTable
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class OpenedRound:
     """A round that begins."""
 
@@ -153,7 +199,9 @@ class Outcome:
         fitted_space: The predictor of the whole space.
         next_steps: Steps that become ready now.
         when_stage_done: The step that becomes ready when all shards of this step's stage are done.
-        search_done: Whether this was the last step of the search; its result is that of the closed round.
+        standalone: The accuracy of an architecture trained by itself.
+        device: The latencies of a device.
+        search_done: Whether this was the last step of the search; its result is that of the closed round, or z*.
         result: Figures of the step itself, as JSON data.
     """
 
@@ -165,6 +213,8 @@ class Outcome:
     fitted_space: FittedSpace | None = None
     next_steps: tuple[NewStep, ...] = ()
     when_stage_done: NewStep | None = None
+    standalone: StandaloneAccuracy | None = None
+    device: MeasuredDevice | None = None
     search_done: bool = False
     result: Mapping[str, Any] = field(default_factory=dict)
 
@@ -180,6 +230,21 @@ class Fit:
 
     predicted_accuracy: npt.NDArray[np.float32]
     report: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """A network trained by itself.
+
+    Attributes:
+        accuracy: z*, a fraction of D_val.
+        artifact: Where the weights lie, below the artifact URL.
+        figures: Of the training, as JSON data.
+    """
+
+    accuracy: float
+    artifact: str
+    figures: Mapping[str, Any]
 
 
 class Networks(Protocol):
@@ -204,6 +269,15 @@ class Networks(Protocol):
 
     def fit_space(self, search: Search, accuracies: Mapping[Architecture, float], report: Report) -> FittedSpace:
         """Fit a predictor of the whole space to all pairs, and prepare it for questions under limits."""
+
+    def retrain(self, search: Search, job_id: str, retraining: Retraining, report: Report) -> Retrained:
+        """Train one architecture of a search by itself, or go on from the job's last checkpoint."""
+
+    def export(self, search: Search, job_id: str, export: Export, report: Report) -> Mapping[str, Any]:
+        """Write the network of one architecture of a search to the artifacts of a job; return figures of it."""
+
+    def measure_device(self, space: SearchSpace, wanted: DeviceMeasurement, report: Report) -> MeasuredDevice:
+        """Measure the latencies of a search space's choices on the worker's machine."""
 
 
 class Reader(Protocol):

@@ -2,9 +2,11 @@
 
 ``train_supernet`` -> per round: ``evaluate_shard`` ... -> ``fit_gcn`` -> ``reevaluate_shard`` ... -> ``advance``;
 in the last round ``fit_space`` comes before ``advance``.
+Jobs about one architecture of a search, and the measurement of a device, are a single step each.
 """
 
 from app.domain import rounds
+from worker.pipeline import jobs
 from worker.pipeline import round as one_round
 from worker.pipeline.ports import Networks, Outcome, Reader, Report, Search, Step
 
@@ -36,3 +38,5 @@ def run_step(
             return one_round.fit_space(search, step, networks, reader, report)
         case "advance":
             return one_round.advance(search, step, reader, shard_size)
+        case "train_standalone" | "export" | "measure_device":
+            return jobs.run_job(search, step, networks, report)

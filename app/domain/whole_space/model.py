@@ -24,8 +24,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from app.domain.multi_adds import cell_costs, fixed_cost
-from app.domain.search_space import SearchSpace
 from app.domain.whole_space.additive_function import AdditiveFunction, Float64Array
 from app.domain.whole_space.constrained_enumeration import ConstrainedEnumeration
 from app.domain.whole_space.hamming_gcn import HammingGCN, checked_choices
@@ -260,15 +258,3 @@ def with_each_choice(choices_NL: ChoiceArray, factor_sizes: Sequence[int]) -> Ch
     out_NKL = np.repeat(choices_NL[:, None, :], len(choice), axis=1)
     out_NKL[:, np.arange(len(choice)), cell_index] = choice
     return out_NKL.reshape(-1, choices_NL.shape[1])
-
-
-def cost_functions(space: SearchSpace) -> dict[str, AdditiveFunction]:
-    """Return what a query of the space can limit, as functions of an architecture."""
-    fixed, per_cell = fixed_cost(space), cell_costs(space)
-    return {
-        name: AdditiveFunction(
-            getattr(fixed, name),
-            tuple(np.array([getattr(c, name) for c in cell], dtype=np.float64) for cell in per_cell),
-        )
-        for name in ("multi_adds", "params")
-    }

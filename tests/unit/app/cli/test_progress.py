@@ -14,6 +14,7 @@ from app.cli.progress import Bars, PlainLines, duration
 def a_search(state: str = "running", **changes: Any) -> dict[str, Any]:
     stages = {"evaluating_subnetworks": 1.0, "fitting_gcn": 0.5, "reevaluating": 0.0}
     return {
+        "kind": "search",
         "state": state,
         "progress": 0.6,
         "eta_s": 187.2,

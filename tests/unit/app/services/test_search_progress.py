@@ -99,3 +99,13 @@ def test_time_in_which_nobody_worked_does_not_count() -> None:
 def test_the_remaining_time_is_unknown_at_first() -> None:
     assert eta_s(at(10), 0.0, [step("train_supernet", None, "leased")]) is None
     assert eta_s(at(10), 0.5, []) is None
+
+
+def test_a_job_is_as_far_as_its_step() -> None:
+    job = [step("train_standalone", None, "leased", 0.25)]
+    assert phase("running", job) == "retraining"
+    assert progress("running", 0, job) == 0.25
+    assert progress("running", 0, [step("export", None, "done")]) == 0.999
+    assert progress("succeeded", 0, [step("export", None, "done")]) == 1.0
+    assert progress("queued", 0, []) == 0.0
+    assert phase("running", [step("export", None, "leased")]) == "exporting"

@@ -12,15 +12,14 @@ from app.domain.search_space import Cell, Choice, Head, SearchSpace, Stem
 from app.domain.seeds import derive_seed
 from worker.nas.checkpoint import CheckpointError, CheckpointStore
 from worker.nas.data import load_search_data
+from worker.nas.single_path import initial_supernet, learning_rate_at, sampled_path
 from worker.nas.supernet_training import (
     SupernetTrainingConfig,
     TrainingDivergedError,
     TrainingProgress,
     load_supernet,
-    sampled_path,
     train_supernet,
 )
-from worker.nas.training_loop import initial_supernet, learning_rate_at
 
 CPU = torch.device("cpu")
 CHOICES = (Choice(kernel_size=3, expansion=2), Choice(kernel_size=5, expansion=3), Choice(kind="identity"))

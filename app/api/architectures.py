@@ -1,0 +1,161 @@
+"""Architectures of a search: what is known of one, its training by itself, and its network as a file."""
+
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Response, status
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from app import queue
+from app.api.authentication import Reader, Submitter
+from app.api.dependencies import AppSettings, Database, errors
+from app.api.search import IdempotencyKey
+from app.db.engine import transaction
+from app.domain.architecture_export import ExportFormat, WeightsSource
+from app.errors import (
+    ContentTooLargeError,
+    ExportStoppedError,
+    IdempotencyConflictError,
+    NotRetrainedError,
+    SearchNotFoundError,
+    SearchStateError,
+)
+from app.schemas.retraining import RetrainingRequest
+from app.schemas.search import ArchitectureView, SearchView
+from app.services import export as export_service
+from app.services import retraining, search_view
+from app.services.quotas import Quotas
+
+router = APIRouter(prefix="/search/{search_id}/architectures/{code}", tags=["architectures"])
+
+Code = Annotated[str, Path(max_length=64, description="One digit per cell.", examples=["3333333333333333333"])]
+
+
+@router.get("", summary="Read an architecture", responses=errors(SearchNotFoundError))
+def read_architecture(search_id: uuid.UUID, code: Code, engine: Database, caller: Reader) -> ArchitectureView:
+    """Return an architecture's costs, its pairs, each round's prediction, and its stand-alone accuracies."""
+    with transaction(engine) as session:
+        return search_view.read_architecture(session, search_id, code, caller)
+
+
+@router.post(
+    "/retraining",
+    status_code=status.HTTP_202_ACCEPTED,
+    summary="Train an architecture by itself",
+    responses={
+        200: {"model": SearchView, "description": "This idempotency key gave this job before."},
+        202: {"headers": {"Location": {"schema": {"type": "string"}, "description": "Where the job can be read."}}},
+        **errors(SearchNotFoundError, SearchStateError, IdempotencyConflictError, ContentTooLargeError),
+    },
+)
+def retrain(
+    search_id: uuid.UUID,
+    code: Code,
+    request: RetrainingRequest,
+    response: Response,
+    engine: Database,
+    settings: AppSettings,
+    caller: Submitter,
+    idempotency_key: IdempotencyKey = None,
+) -> SearchView:
+    """Queue a retraining, from scratch or from the supernet's weights.
+
+    It is a job as a search is: follow it with `GET /search/{job_id}` or its events, cancel and resume it there. The
+    accuracy it gives belongs to the search: `GET` of the architecture shows it beside the prediction.
+    """
+    with transaction(engine) as session:
+        submitted = retraining.submit(
+            session,
+            search_id,
+            code,
+            request,
+            caller,
+            idempotency_key=idempotency_key,
+            data_root=settings.data_root,
+            quotas=Quotas.of(settings),
+        )
+    queue.wake(submitted.step_ids)
+    if not submitted.is_new:
+        response.status_code = status.HTTP_200_OK
+    response.headers["Location"] = f"/search/{submitted.search_id}"
+    with transaction(engine) as session:
+        return search_view.read_one(session, submitted.search_id, caller)
+
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+@router.get(
+    "/export",
+    summary="Export an architecture's network",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The file.",
+            "content": {"application/octet-stream": _BINARY, "text/x-python": {"schema": {"type": "string"}}},
+        },
+        202: {
+            "model": SearchView,
+            "description": "The file is being made, by the job at `Location`; ask again when it has succeeded.",
+            "headers": {
+                "Location": {"schema": {"type": "string"}},
+                "Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."},
+            },
+        },
+        **errors(SearchNotFoundError, NotRetrainedError, SearchStateError, ExportStoppedError),
+    },
+)
+def export(
+    search_id: uuid.UUID,
+    code: Code,
+    engine: Database,
+    settings: AppSettings,
+    caller: Reader,
+    export_format: Annotated[
+        ExportFormat,
+        Query(
+            alias="format",
+            description="`onnx`, checked in onnxruntime, with a free batch dimension; `safetensors` with a JSON "
+            "description in its header; `python`: a module of nothing but torch that loads the safetensors file.",
+        ),
+    ],
+    weights: Annotated[
+        WeightsSource,
+        Query(description="The supernet's with BN statistics of the sub-network, or those of the latest retraining."),
+    ] = "supernet",
+) -> Response:
+    """Return the network as a file. What needs a worker is made at the first request and kept: 202 until it is there.
+
+    That first request needs a key with the scope `submit`, and counts as an open search of the search's owner.
+    Networks take normalised images, (image - mean) / std with the description's values, and give logits.
+    """
+    if export_format == "python":
+        with transaction(engine) as session:
+            file_name, text = export_service.source(session, search_id, code, caller, weights)
+        return Response(text, media_type="text/x-python", headers=_attachment(file_name))
+    with transaction(engine) as session:
+        exported = export_service.export(
+            session,
+            search_id,
+            code,
+            caller,
+            export_format=export_format,
+            weights=weights,
+            artifact_url=settings.artifacts(),
+            quotas=Quotas.of(settings),
+        )
+    if exported.artifact is not None:
+        headers = {**_attachment(exported.file_name), "Content-Length": str(exported.artifact.num_bytes)}
+        return StreamingResponse(exported.artifact.chunks(), media_type="application/octet-stream", headers=headers)
+    queue.wake(exported.step_ids)
+    with transaction(engine) as session:
+        view = search_view.read_one(session, exported.job_id, caller)
+    return JSONResponse(
+        view.model_dump(mode="json"),
+        status_code=status.HTTP_202_ACCEPTED,
+        headers={"Location": f"/search/{exported.job_id}", "Retry-After": "1"},
+    )
+
+
+def _attachment(file_name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{file_name}"'}

@@ -1,0 +1,111 @@
+"""Commands about one architecture's network: train it by itself, and export it to a file."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.cli import tables
+from app.cli.connection import Connection, connect
+from app.cli.console import Notices, answers, print_json
+from app.cli.errors import FAILED, USAGE, CommandError
+from app.cli.following import follow
+from app.cli.options import AsJson, SearchId, Url, read_settings_of
+from app.cli.searches import Detach
+from app.domain.architecture_export import DESCRIPTION_KEY
+from app.settings import get_settings
+
+Code = Annotated[str, typer.Argument(help="One digit per cell: the index of its choice.", show_default=False)]
+
+
+def retrain(
+    search_id: SearchId,
+    code: Code,
+    recipe: Annotated[str, typer.Option(help="small or paper.")] = "small",
+    network: Annotated[str, typer.Option(help="proxy (what the search trained) or target.")] = "proxy",
+    from_supernet: Annotated[bool, typer.Option(help="Begin with the supernet's weights: fine-tuning.")] = False,
+    epochs: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Default: the search's.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A field of the recipe; repeatable.")
+    ] = None,
+    detach: Detach = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train an architecture by itself, for the accuracy that the search only predicts."""
+    given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    request: dict[str, Any] = {
+        "recipe": recipe,
+        "network": network,
+        "from_supernet": from_supernet,
+        **{name: value for name, value in given.items() if value is not None},
+        **read_settings_of(settings or []),
+    }
+    notices, path = Notices(), f"/search/{search_id}/architectures/{code}"
+    with connect(get_settings(), url, notices, with_workers=True, may_start=not detach) as connection:
+        job = connection.api.post(f"{path}/retraining", request)
+        notices.say(f"retraining {job['id']} of {code} is queued")
+        last = job if detach else follow(connection, job["id"], notices)
+        architecture = connection.api.get(path)
+    if as_json:
+        print_json({"job": last, "architecture": architecture})
+    elif detach:
+        tables.print_search(answers(), last)
+    else:
+        tables.print_architecture(answers(), architecture)
+
+
+def export(
+    search_id: SearchId,
+    code: Code,
+    output: Annotated[Path, typer.Option(help="The file to write.")],
+    export_format: Annotated[str, typer.Option("--format", help="onnx, safetensors or python.")] = "onnx",
+    weights: Annotated[str, typer.Option(help="supernet (with BN statistics of its own) or retrained.")] = "supernet",
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write an architecture's network to a file.
+
+    A safetensors file gets its description beside it, as JSON; a Python module gets its weights, as safetensors.
+    """
+    if not output.absolute().parent.is_dir():
+        raise CommandError(USAGE, f"the directory of {output} does not exist; create it first")
+    notices = Notices()
+    with connect(get_settings(), url, notices, with_workers=True) as connection:
+        path = f"/search/{search_id}/architectures/{code}/export"
+        _download(connection, path, output, notices, format=export_format, weights=weights)
+        written = [output]
+        if export_format == "python":
+            written.append(output.with_suffix(".safetensors"))
+            _download(connection, path, written[-1], notices, format="safetensors", weights=weights)
+        if export_format in ("python", "safetensors"):
+            written.append(_describe(written[-1]))
+    if as_json:
+        print_json({"files": [{"path": str(file), "num_bytes": file.stat().st_size} for file in written]})
+    else:
+        for file in written:
+            answers().print(f"{file} ({file.stat().st_size:,} bytes)", markup=False)
+
+
+def _download(connection: Connection, path: str, target: Path, notices: Notices, **query: str) -> None:
+    """Download an export, following the job that makes it."""
+    job = connection.api.download(path, target, **query)
+    if job is None:
+        return
+    follow(connection, job["id"], notices)
+    if connection.api.download(path, target, **query) is not None:
+        raise CommandError(FAILED, f"the export {job['id']} has succeeded, but its file is gone; try again")
+
+
+def _describe(weights: Path) -> Path:
+    """Write the description in a safetensors file's header to a JSON file beside it."""
+    with weights.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    description = weights.with_suffix(".json")
+    content = json.loads(header["__metadata__"][DESCRIPTION_KEY])
+    description.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return description

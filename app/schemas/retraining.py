@@ -1,0 +1,80 @@
+"""The body of a retraining, and what the service says about architectures trained by themselves."""
+
+import datetime as dt
+import uuid
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from app.domain.standalone_recipe import RecipeName, StandaloneRecipe
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"recipe": "small"}, {"recipe": "paper", "network": "target", "epochs": 100}]},
+    )
+
+    recipe: RecipeName = Field(default="small", description="Whose values hold for every field that you do not give.")
+    network: Literal["proxy", "target"] = Field(
+        default="proxy", description="The network that the search trained, or the one that limits are about."
+    )
+    from_supernet: bool = Field(
+        default=False, description="Begin with the supernet's weights (fine-tuning) instead of fresh ones."
+    )
+    seed: int | None = Field(default=None, ge=0, lt=2**31, description="Null: the search's seed.")
+
+
+class RetrainingRequest(
+    create_model(  # type: ignore[misc]
+        "RetrainingRequest",
+        __base__=_Request,
+        **{name: (field.rebuild_annotation(), field) for name, field in StandaloneRecipe.model_fields.items()},
+    )
+):
+    """How an architecture is to be trained. Fields that you leave out take the recipe's value.
+
+    Documented are the paper's values. The augmentation is by default the search's.
+    """
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The recipe's fields that the request gives."""
+        return {name: getattr(self, name) for name in self.model_fields_set & StandaloneRecipe.model_fields.keys()}
+
+    def as_json(self) -> dict[str, Any]:
+        """The request as it was made, without what it left out."""
+        request: dict[str, Any] = self.model_dump(mode="json", exclude_unset=True)
+        return request
+
+
+class StandaloneView(BaseModel):
+    """An architecture's accuracy after training by itself."""
+
+    job_id: uuid.UUID = Field(description="The retraining; its progress, events and result are at `/search/{job_id}`.")
+    accuracy: float = Field(description="z* on D_val, a fraction in [0, 1].")
+    recipe: RecipeName
+    network: Literal["proxy", "target"]
+    from_supernet: bool
+    seed: int
+    epochs: int
+    finished_at: dt.datetime
+
+
+class StandaloneAgreement(BaseModel):
+    """How far a search agrees with the truth, as far as that is known: networks that were trained by themselves.
+
+    Only networks trained in one and the same way are compared; of several ways, that of most architectures.
+    """
+
+    num_architectures: int
+    recipe: RecipeName
+    network: Literal["proxy", "target"]
+    from_supernet: bool
+    epochs: int
+    num_predicted: int = Field(description="Of them, those that are in a published table.")
+    tau_predicted: float | None = Field(
+        description="Kendall's tau of the latest table's prediction against z*; null where undefined."
+    )
+    num_sampled: int = Field(description="Of them, those that were evaluated with the supernet's weights.")
+    tau_sampled: float | None = Field(description="Kendall's tau of z against z*; null where undefined.")

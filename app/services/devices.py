@@ -1,0 +1,208 @@
+"""Devices: registered by whoever submits, used by their owner, or by everybody if an administrator registered them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from app.db import devices as devices_db
+from app.db.models import DeviceRow
+from app.domain.device_measurement import DeviceMeasurement
+from app.domain.latency import LatencyTable, layout_digest
+from app.domain.search_config import from_preset
+from app.domain.search_space import SearchSpace, preset
+from app.domain.whole_space.additive_function import AdditiveFunction
+from app.errors import DeviceNotFoundError, InvalidRequestError
+from app.schemas.device import DeviceRequest, DeviceView, MeasurementRequest
+from app.services import submission
+from app.services.callers import Caller
+from app.services.field_errors import field_errors
+from app.services.quotas import Quotas
+from app.services.submission import Submitted
+
+
+@dataclass(frozen=True)
+class DeviceLatency:
+    """A device's latency as a function of an architecture of one search space.
+
+    Attributes:
+        row_id: Its key; latencies that are given anew have another.
+        name: The device.
+        function: Milliseconds.
+    """
+
+    row_id: int
+    name: str
+    function: AdditiveFunction = field(compare=False)
+
+
+def register(session: Session, caller: Caller, name: str, request: DeviceRequest) -> tuple[DeviceView, bool]:
+    """Store the latencies of a device; for the same networks they take the place of those it had.
+
+    Returns:
+        The device, and whether it is new.
+
+    Raises:
+        InvalidRequestError: If the latencies do not fit the search space.
+    """
+    space, table = _checked(request)
+    row, is_new = devices_db.put(
+        session,
+        owner=_owner_of_new(caller),
+        name=name,
+        layout_digest=layout_digest(space),
+        search_space=space.name,
+        latencies=table.to_dict(),
+        origin="uploaded",
+        report=request.report,
+    )
+    return _view(row), is_new
+
+
+def submit_measurement(
+    session: Session,
+    caller: Caller,
+    name: str,
+    request: MeasurementRequest,
+    *,
+    idempotency_key: str | None,
+    quotas: Quotas,
+) -> Submitted:
+    """Store a job that measures a device on the machine of a worker, in state ``queued``, with its step.
+
+    Raises:
+        InvalidRequestError: If there is no such search space.
+        TooManyRequestsError: If the owner has as much open as one may have.
+        IdempotencyConflictError: If the key was used before with another body.
+    """
+    given = request.search_space
+    try:
+        space = preset(given) if isinstance(given, str) else given
+    except ValueError as error:
+        errors = field_errors(error, "body", "search_space")
+        raise InvalidRequestError(detail=errors[0].msg, errors=errors) from None
+    measurement = DeviceMeasurement(
+        name=name, owner=_owner_of_new(caller), runtime=request.runtime, threads=request.threads
+    )
+    values = {
+        "kind": "measurement",
+        "owner": caller.owner,
+        # of a job only the space counts; the rest is what a search must have
+        "dataset": "-",
+        "preset": "quick",
+        "search_space": space.model_dump(mode="json"),
+        "config": from_preset("quick", {}).model_dump(mode="json"),
+        "num_rounds": 0,
+    }
+    return submission.store(
+        session,
+        values,
+        "measure_device",
+        {"measurement": measurement.model_dump(mode="json")},
+        request={"device": name, **request.model_dump(mode="json")},
+        idempotency_key=idempotency_key,
+        quotas=quotas,
+    )
+
+
+def _checked(request: DeviceRequest) -> tuple[SearchSpace, LatencyTable]:
+    given, field = request.search_space, "search_space"
+    try:
+        space = preset(given) if isinstance(given, str) else given
+        field = "csv" if request.csv is not None else "cells_ms"
+        if request.csv is not None:
+            return space, LatencyTable.from_csv(request.csv, space)
+        assert request.base_ms is not None
+        assert request.cells_ms is not None
+        table = LatencyTable(request.base_ms, tuple(map(tuple, request.cells_ms)))
+        table.check_fits(space)
+    except ValueError as error:
+        errors = field_errors(error, "body", field)
+        raise InvalidRequestError(detail=errors[0].msg, errors=errors) from None
+    return space, table
+
+
+def _owner_of_new(caller: Caller) -> str | None:
+    return None if "admin" in caller.scopes else caller.owner
+
+
+def list_devices(session: Session, caller: Caller) -> list[DeviceView]:
+    """Return all devices that the caller may use."""
+    return [_view(row) for row in devices_db.visible(session, caller.owner)]
+
+
+def read(session: Session, caller: Caller, name: str) -> list[DeviceView]:
+    """Return what is known of one device: an item per search space.
+
+    Raises:
+        DeviceNotFoundError: If there is none of that name.
+    """
+    rows = devices_db.visible(session, caller.owner, name)
+    if not rows:
+        raise _no_device(session, caller, name)
+    return [_view(row) for row in rows]
+
+
+def delete(session: Session, caller: Caller, name: str) -> None:
+    """Delete the caller's device of a name, for all search spaces.
+
+    Raises:
+        DeviceNotFoundError: If the caller has none of that name.
+    """
+    if not devices_db.remove(session, _owner_of_new(caller), name):
+        raise _no_device(session, caller, name)
+
+
+def latencies_on(
+    connection: Connection, caller: Caller, names: Sequence[str], space: SearchSpace
+) -> tuple[DeviceLatency, ...]:
+    """Return devices' latencies for the networks of a space; the caller's own device before everybody's.
+
+    Raises:
+        DeviceNotFoundError: If there is no such device, or it is not known for these networks.
+    """
+    if not names:
+        return ()
+    digest = layout_digest(space)
+    with Session(connection) as session:
+        return tuple(_latency_on(session, caller, name, space.name, digest) for name in names)
+
+
+def _latency_on(session: Session, caller: Caller, name: str, space_name: str, digest: str) -> DeviceLatency:
+    rows = devices_db.visible(session, caller.owner, name)
+    if not rows:
+        raise _no_device(session, caller, name)
+    row = next((row for row in rows if row.layout_digest == digest), None)
+    if row is None:
+        known = ", ".join(sorted({row.search_space for row in rows}))
+        raise DeviceNotFoundError(
+            detail=f"device {name} is known for the search space {known}, not for the networks of this search "
+            f"({space_name}); register its latencies for them with PUT /devices/{name}"
+        )
+    return DeviceLatency(row.id, name, LatencyTable.from_dict(row.latencies).function)
+
+
+def _no_device(session: Session, caller: Caller, name: str) -> DeviceNotFoundError:
+    names: Sequence[str] = sorted({row.name for row in devices_db.visible(session, caller.owner)})
+    there_are = f"there are {', '.join(names)}" if names else "none is registered yet"
+    return DeviceNotFoundError(
+        detail=f"there is no device {name!r} of yours; {there_are}. Register its latencies with PUT /devices/NAME"
+    )
+
+
+def _view(row: DeviceRow) -> DeviceView:
+    table = LatencyTable.from_dict(row.latencies)
+    function = table.function
+    return DeviceView(
+        name=row.name,
+        search_space=row.search_space,
+        is_shared=row.owner is None,
+        origin=row.origin,
+        created_at=row.created_at,
+        base_ms=table.base_ms,
+        cells_ms=[list(cell) for cell in table.cells_ms],
+        min_ms=function.minimum,
+        max_ms=function.maximum,
+        report=row.report,
+    )

@@ -1,0 +1,221 @@
+"""Devices: registered, listed, whose they are; and lookups under limits on their latency."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from app.db.engine import get_engine, transaction
+from app.db.models import SpaceModelRow
+from app.domain.latency import LatencyTable
+from app.domain.lookup_table import Limits, LookupTable
+from app.domain.multi_adds import cost_functions
+from app.domain.search_space import SearchSpace, preset
+from app.domain.whole_space.additive_function import AdditiveFunction
+from app.domain.whole_space.archive import prepared_model
+from app.domain.whole_space.model import BlendedPredictor
+from app.domain.whole_space.model_bytes import to_bytes
+
+
+def latencies(seed: int, space: SearchSpace | None = None) -> LatencyTable:
+    rng = np.random.default_rng(seed)
+    cells = tuple(tuple(rng.random(n).tolist()) for n in (space or preset("nas-bench-macro")).num_choices)
+    return LatencyTable(float(rng.random()), cells)
+
+
+def register(client: TestClient, name: str, table: LatencyTable, **options: Any) -> Any:
+    space = options.pop("space", "nas-bench-macro")
+    return client.put(f"/devices/{name}", json={"search_space": space, **table.to_dict()}, **options)
+
+
+def codes(response: Any) -> list[str]:
+    assert response.status_code == 200, response.text
+    return [item["code"] for item in response.json()["items"]]
+
+
+def brute_force(table: LookupTable, num: int, limits: Limits, *more: tuple[LatencyTable, float]) -> list[str]:
+    """Every architecture's costs one by one, as the database has them; latencies summed cell by cell."""
+    best = []
+    choices_NL = table.subspace.architectures(np.arange(table.num_rows))
+    milliseconds = [(device.function.of(choices_NL), max_ms) for device, max_ms in more]
+    for row in table.top(table.num_rows, limits).tolist():
+        if all(ms_N[row] <= max_ms for ms_N, max_ms in milliseconds):
+            best.append(row)
+    return table.subspace.codes(best[:num])
+
+
+def test_registered_read_listed_replaced_deleted(client: TestClient) -> None:
+    table, other = latencies(0), latencies(1)
+    response = register(client, "pixel", table)
+    assert response.status_code == 201
+    view = response.json()
+    assert (view["name"], view["origin"], view["is_shared"]) == ("pixel", "uploaded", True)
+    assert (view["base_ms"], view["cells_ms"]) == (table.base_ms, [list(cell) for cell in table.cells_ms])
+    assert view["min_ms"] == pytest.approx(table.base_ms + sum(map(min, table.cells_ms)))
+    assert client.get("/devices/pixel").json()["items"] == [view]
+    assert register(client, "pixel", other).status_code == 200
+    fairnas = latencies(2, preset("fairnas"))
+    assert register(client, "pixel", fairnas, space="fairnas").status_code == 201
+    assert register(client, "another", table).status_code == 201
+    items = client.get("/devices").json()["items"]
+    assert [(i["name"], i["search_space"]) for i in items] == [
+        ("another", "nas-bench-macro"),
+        ("pixel", "nas-bench-macro"),
+        ("pixel", "fairnas"),
+    ]
+    assert items[1]["base_ms"] == other.base_ms
+    assert client.delete("/devices/pixel").status_code == 204
+    assert client.get("/devices/pixel").status_code == 404
+    assert "there are another" in client.delete("/devices/pixel").json()["detail"]
+
+
+def test_registered_from_csv(client: TestClient) -> None:
+    table = latencies(0)
+    body = {"search_space": "nas-bench-macro", "csv": table.to_csv(), "report": {"runtime": "measured elsewhere"}}
+    view = client.put("/devices/pixel", json=body).json()
+    assert view["cells_ms"] == [list(cell) for cell in table.cells_ms]
+    assert view["report"] == {"runtime": "measured elsewhere"}
+
+
+@pytest.mark.parametrize(
+    ("body", "loc", "message"),
+    [
+        ({"search_space": "nas-bench-macro"}, ["body"], "give base_ms and cells_ms, or csv"),
+        ({"search_space": "nas-bench-macro", "base_ms": 1, "cells_ms": [[1]]}, ["body", "cells_ms"], "has 8 cells"),
+        ({"search_space": "no-space", "csv": "x"}, ["body", "search_space"], "there is no search space"),
+        ({"csv": "x"}, ["body", "csv"], "first line must be"),
+        ({"base_ms": -1, "cells_ms": []}, ["body", "base_ms"], "greater than or equal to 0"),
+        ({"base_ms": 1, "cells_ms": [[1]], "csv": "x"}, ["body"], "not both"),
+        ({"csv": "x", "report": {"a": "x" * 30_000}}, ["body"], "report is longer"),
+    ],
+)
+def test_latencies_that_will_not_do(client: TestClient, body: Any, loc: list[str], message: str) -> None:
+    response = client.put("/devices/pixel", json=body)
+    assert response.status_code == 422
+    error = response.json()["errors"][0]
+    assert error["loc"] == loc
+    assert message in error["msg"]
+    assert client.get("/devices").json() == {"items": []}
+
+
+@pytest.mark.parametrize("name", ["-x", "a b", "x" * 65, "%00"])
+def test_names_that_will_not_do(client: TestClient, name: str) -> None:
+    assert client.put(f"/devices/{name}", json={"csv": "x"}).status_code == 422
+
+
+def test_lookups_under_latency_are_what_a_scan_gives(client: TestClient, factory: Any) -> None:
+    search = factory.search()  # finished before the device exists
+    table, pixel, jetson = search.tables[0], latencies(0), latencies(1)
+    register(client, "pixel", pixel)
+    register(client, "jetson", jetson)
+    rng = np.random.default_rng(0)
+    ms_N, other_N = table.subspace.sums(pixel.function), table.subspace.sums(jetson.function)
+    for _ in range(10):
+        row, num = int(rng.integers(table.num_rows)), int(rng.choice([1, 10, 100]))
+        limits = Limits(int(table.multi_adds[rng.integers(table.num_rows)]), int(table.params[row]))
+        query = {"max_madds": limits.max_multi_adds / 1e6, "max_params": limits.max_params / 1e6, "limit": num}
+        one = {**query, "device": "pixel", "max_latency_ms": repr(float(ms_N[row]))}
+        assert codes(client.get("/lookup", params=one)) == brute_force(table, num, limits, (pixel, ms_N[row]))
+        two = {"device": ["pixel", "jetson"], "max_latency_ms": [repr(float(ms_N[row])), repr(float(other_N[row]))]}
+        expected = brute_force(table, num, Limits(), (pixel, ms_N[row]), (jetson, other_N[row]))
+        answer = client.get("/lookup", params={**two, "limit": num})
+        assert codes(answer) == expected
+        for item in answer.json()["items"]:
+            index = table.subspace.index(search.space.parse_code(item["code"]))
+            assert item["latency_ms"] == {"pixel": ms_N[index], "jetson": other_N[index]}
+    # new latencies of the same device hold at once
+    register(client, "pixel", jetson)
+    limit = float(np.median(other_N))
+    answer = client.get("/lookup", params={"device": "pixel", "max_latency_ms": limit})
+    assert codes(answer) == brute_force(table, 10, Limits(), (jetson, limit))
+
+
+def test_a_device_alone_shows_its_latency(client: TestClient, factory: Any) -> None:
+    table, pixel = factory.search().tables[0], latencies(0)
+    register(client, "pixel", pixel)
+    answer = client.get("/lookup", params={"device": "pixel"})
+    assert codes(answer) == brute_force(table, 10, Limits())
+    ms_N = table.subspace.sums(pixel.function)
+    assert answer.json()["feasible"]["latency_ms"] == {"pixel": {"min": ms_N.min(), "max": ms_N.max()}}
+
+
+def test_latencies_that_nothing_meets(client: TestClient, factory: Any) -> None:
+    table, pixel = factory.search().tables[0], latencies(0)
+    register(client, "pixel", pixel)
+    answer = client.get("/lookup", params={"device": "pixel", "max_latency_ms": 0.0001}).json()
+    assert answer["items"] == []
+    least = table.subspace.sums(pixel.function).min()
+    assert "max_latency_ms=0.0001 on pixel is below the cheapest architecture of this table" in answer["message"]
+    assert f"{least:.4g}" in answer["message"]
+
+
+def test_devices_that_are_not_there(client: TestClient, factory: Any) -> None:
+    factory.search()
+    query = {"device": "pixel", "max_latency_ms": 3}
+    response = client.get("/lookup", params=query)
+    assert response.status_code == 404
+    assert "none is registered yet" in response.json()["detail"]
+    register(client, "pixel", latencies(0, preset("fairnas")), space="fairnas")
+    response = client.get("/lookup", params=query)
+    assert response.status_code == 404
+    assert "known for the search space fairnas, not for the networks of this search" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "loc"),
+    [
+        ({"max_latency_ms": 3}, "device"),
+        ({"device": ["a", "b"], "max_latency_ms": 3}, "max_latency_ms"),
+        ({"device": ["a", "a"], "max_latency_ms": [3, 4]}, "device"),
+        ({"device": ["a"] * 9}, "device"),
+        ({"device": "no name"}, "device"),
+    ],
+)
+def test_limits_that_fit_no_device(client: TestClient, query: Any, loc: str) -> None:
+    response = client.get("/lookup", params=query)
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["loc"][:2] == ["query", loc]
+
+
+def test_the_whole_space_under_latency(client: TestClient, factory: Any) -> None:
+    search, pixel = factory.search(), latencies(0)
+    register(client, "pixel", pixel)
+    rng = np.random.default_rng(3)
+    score = AdditiveFunction(0.5, tuple(rng.normal(0, 0.02, n) for n in search.space.num_choices))
+    model = prepared_model(BlendedPredictor(score), cost_functions(search.space), seed=0)
+    with transaction(get_engine(client.app.state.settings.required_database_url())) as session:  # type: ignore[attr-defined]
+        session.add(SpaceModelRow(search_id=search.id, model=to_bytes(model), report={}))
+    subspace = search.tables[0].subspace  # which is the whole space here
+    ms_N, predicted_N = subspace.sums(pixel.function), subspace.sums(score)
+    for limit in np.quantile(ms_N, [0.001, 0.1, 0.7]):
+        query = {"scope": "space", "device": "pixel", "max_latency_ms": repr(float(limit)), "limit": 20}
+        answer = client.get("/lookup", params=query)
+        order = np.argsort(-predicted_N, kind="stable")
+        assert codes(answer) == subspace.codes(order[ms_N[order] <= limit][:20])
+        assert all(item["latency_ms"]["pixel"] <= limit for item in answer.json()["items"])
+    answer = client.get("/lookup", params={"scope": "space", "device": "pixel", "max_latency_ms": 0}).json()
+    assert "on pixel is below the cheapest architecture of this search space" in answer["message"]
+
+
+def test_whose_a_device_is(keyed_client: TestClient, keys: Any, factory: Any) -> None:
+    alice, bob, root = keys.of("alice"), keys.of("bob"), keys.of("root", "admin")
+    mine, shared = latencies(0), latencies(1)
+    table = factory.search(owner="alice").tables[0]
+    factory.search(owner="bob")
+    register(keyed_client, "pixel", mine, headers=alice)
+    asked = {"device": "pixel", "max_latency_ms": 3.5}
+    assert keyed_client.get("/devices/pixel", headers=bob).status_code == 404
+    assert keyed_client.get("/lookup", params=asked, headers=bob).status_code == 404
+    assert register(keyed_client, "pixel", shared, headers=root).json()["is_shared"]
+    # her own comes first; he has only everybody's
+    assert codes(keyed_client.get("/lookup", params=asked, headers=alice)) == brute_force(
+        table, 10, Limits(), (mine, 3.5)
+    )
+    assert codes(keyed_client.get("/lookup", params=asked, headers=bob)) == brute_force(
+        table, 10, Limits(), (shared, 3.5)
+    )
+    assert keyed_client.delete("/devices/pixel", headers=bob).status_code == 404
+    assert keyed_client.delete("/devices/pixel", headers=keys.of("alice", "read")).status_code == 403
+    assert keyed_client.delete("/devices/pixel", headers=alice).status_code == 204
+    assert [d["is_shared"] for d in keyed_client.get("/devices", headers=alice).json()["items"]] == [True]

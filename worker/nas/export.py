@@ -1,0 +1,157 @@
+"""Networks as files for other programs: ONNX, checked before it is handed out, and safetensors with a description."""
+
+import copy
+import json
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from app.domain.architecture_export import DESCRIPTION_KEY, Export, artifact_name
+from app.domain.multi_adds import count
+from worker.nas.checkpoint import CheckpointStore
+from worker.nas.data import SearchData
+from worker.nas.subnetwork import Subnetwork, num_correct
+
+TOLERANCE = 1e-4
+"""Largest difference of a logit between onnxruntime and torch; relative where logits are larger than one."""
+
+_ROUNDINGS = 4.0
+"""An ill-conditioned network (hardly trained, BN over little spread) may differ by so many of torch's own errors."""
+
+_CHECKED_BATCH_SIZES = (1, 2, 5)
+_TRACED_BATCH_SIZE = 2
+
+
+class ExportError(ValueError):
+    """The exported file does not compute what the network computes."""
+
+
+def describe(network: Subnetwork, data: SearchData, export: Export) -> dict[str, Any]:
+    """Return what a user of the network's file has to know, as JSON data.
+
+    ``mean`` and ``std`` are those of the training images' channels, in units of [0, 1]: the network takes
+    (image - mean) / std. ``accuracy`` is on D_val.
+    """
+    space, architecture = network.space, network.architecture
+    cost = count(space, architecture)
+    return {
+        "search_space": space.name,
+        "code": space.code(architecture),
+        "readable": space.readable(architecture),
+        "weights": export.weights,
+        "retraining": None if export.retraining is None else export.retraining.model_dump(mode="json"),
+        "input": {"name": "images", "shape": ["batch", 3, space.input_resolution, space.input_resolution]},
+        "output": {"name": "logits", "shape": ["batch", space.num_classes]},
+        "mean": data.mean_C.tolist(),
+        "std": data.std_C.tolist(),
+        "class_names": list(data.class_names),
+        "accuracy": num_correct(network, data) / len(data.validation_labels_N),
+        "num_validation_images": len(data.validation_labels_N),
+        "multi_adds": cost.multi_adds,
+        "params": cost.params,
+        "space": space.model_dump(mode="json"),
+    }
+
+
+def write_export(
+    network: Subnetwork, data: SearchData, export: Export, checkpoints: CheckpointStore
+) -> Mapping[str, Any]:
+    """Write a network to the artifacts of its job; the file's name is that of ``artifact_name``.
+
+    Returns:
+        Figures of the export, as JSON data.
+
+    Raises:
+        ExportError: If the file does not compute what the network computes.
+    """
+    description = describe(network, data, export)
+    figures = {"format": export.format, "accuracy": description["accuracy"]}
+    if export.format == "safetensors":
+        texts = {DESCRIPTION_KEY: json.dumps(description)}
+        # the extension is the checkpoints' own
+        name = artifact_name("safetensors").removesuffix(".safetensors")
+        checkpoints.save_tensors(name, network.state_dict(), texts)
+        return figures
+    network = network.cpu()
+    images_NCHW = data.validation_images_NCHW[: max(_CHECKED_BATCH_SIZES)]
+    payload = to_onnx(network, description)
+    difference = check_onnx(payload, network, data.normalise(images_NCHW).cpu().contiguous())
+    checkpoints.save_bytes(artifact_name("onnx"), payload)
+    return {**figures, "largest_difference": difference}
+
+
+def to_onnx(network: Subnetwork, description: Mapping[str, Any]) -> bytes:
+    """Return a network in evaluation mode as an ONNX file with a free batch dimension."""
+    resolution = network.space.input_resolution
+    images_NCHW = torch.zeros(_TRACED_BATCH_SIZE, 3, resolution, resolution)
+    with warnings.catch_warnings():
+        # torch's exporter uses what torch itself deprecates
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        program = torch.onnx.export(
+            network.eval(),
+            (images_NCHW,),
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    _forget_the_exporter(model)
+    onnx.helper.set_model_props(model, {DESCRIPTION_KEY: json.dumps(description)})
+    payload: bytes = model.SerializeToString()
+    return payload
+
+
+def check_onnx(payload: bytes, network: nn.Module, images_NCHW: Tensor) -> float:
+    """Compare an ONNX file in onnxruntime with the network in torch, on batches of several sizes.
+
+    A difference of more than :data:`TOLERANCE` is an error, unless torch's own float32 results are as far from float64.
+
+    Args:
+        payload: The file.
+        network: The network, on the CPU, in evaluation mode.
+        images_NCHW: Normalised images, some of which each batch takes.
+
+    Returns:
+        The largest difference of a logit.
+
+    Raises:
+        ExportError: If it is too large.
+    """
+    session = onnxruntime.InferenceSession(payload, providers=["CPUExecutionProvider"])
+    largest = 0.0
+    for batch_size in _CHECKED_BATCH_SIZES:
+        batch_NCHW = images_NCHW[:batch_size]
+        (found,) = session.run(None, {"images": batch_NCHW.numpy()})
+        with torch.no_grad():
+            expected_NK = network(batch_NCHW)
+        difference = float((torch.from_numpy(found) - expected_NK).abs().max())
+        allowed = TOLERANCE * max(1.0, float(expected_NK.abs().max()))
+        # also where the difference is no number
+        if not difference <= allowed and not difference <= _ROUNDINGS * _rounding(network, batch_NCHW):
+            raise ExportError(f"in onnxruntime a logit differs by {difference:g} from torch's; {allowed:g} is allowed")
+        largest = max(largest, difference)
+    return largest
+
+
+@torch.no_grad()
+def _rounding(network: nn.Module, images_NCHW: Tensor) -> float:
+    """Largest error of a logit that torch's own float32 makes."""
+    exact_NK = copy.deepcopy(network).double()(images_NCHW.double())
+    return float((network(images_NCHW) - exact_NK).abs().max())
+
+
+def _forget_the_exporter(model: Any) -> None:
+    """Drop notes on how the file came about, which hold paths of this machine."""
+    graph = model.graph
+    for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, graph):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
