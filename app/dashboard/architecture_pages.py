@@ -36,7 +36,6 @@ def show_architecture(
         architecture=architecture,
         picture=draw(cells),
         cells=cells,
-        exports=[],
         other=None if search.final is None or search.final.code == code else search.final.code,
     )
 

@@ -47,6 +47,7 @@ def show_atlas(
         if search_id is None and offered:
             search_id = offered[0].id
         search = None if search_id is None else search_view.read_one(session, search_id, caller)
+        known = [] if search_id is None else atlas.devices_of(session, caller, search_id)
     tables = [] if search is None else _rounds_with_tables(search)
     if round_index not in tables:
         round_index = tables[-1] if tables else None
@@ -58,6 +59,7 @@ def show_atlas(
         search=search,
         tables=tables,
         round_index=round_index,
+        devices=known,
         scope=scope if search is not None and search.state == "succeeded" else "table",
     )
 

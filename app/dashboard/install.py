@@ -9,6 +9,7 @@ from app.api.authentication import Reader
 from app.dashboard import (
     architecture_pages,
     atlas_pages,
+    device_pages,
     documentation_page,
     key_pages,
     search_pages,
@@ -38,6 +39,14 @@ class _KeptFiles(StaticFiles):
 def install_pages(app: FastAPI) -> None:
     """Add the pages; the application's own documentation page must be off."""
     app.mount(STATIC_PREFIX, _KeptFiles(directory=STATIC), name="static")
-    for module in (search_pages, architecture_pages, atlas_pages, submission_pages, key_pages, documentation_page):
+    for module in (
+        search_pages,
+        architecture_pages,
+        atlas_pages,
+        submission_pages,
+        device_pages,
+        key_pages,
+        documentation_page,
+    ):
         app.include_router(module.router)
     app.include_router(_missing)

@@ -34,6 +34,8 @@ class ProgressStep:
 
 def progress_steps(search: SearchView) -> list[ProgressStep]:
     """Return the steps of a search, in order."""
+    if search.kind != "search":
+        return [ProgressStep(search.kind.capitalize(), "one step", search.progress, _state(search.progress, True))]
     training = search.training_progress
     steps = [ProgressStep("Training", "supernet", training, _state(training, search.state != "queued"))]
     for one in search.rounds:

@@ -91,10 +91,11 @@ def _shown(engine: Database, search_id: uuid.UUID, caller: Caller) -> dict[str, 
     """What the templates of a search need."""
     with transaction(engine) as session:
         search = search_view.read_one(session, search_id, caller)
-        best = _best_code(search)
+        best = None if search.kind in ("export", "measurement") else _best_code(search)
         picture = draw(architecture_cells.read_cells(session, search_id, best, caller)) if best else None
     return {
         "search": search,
+        "title": _title(search),
         "steps": progress_steps(search),
         "is_live": search.state not in TERMINAL_STATES,
         "best_code": best,
@@ -102,6 +103,17 @@ def _shown(engine: Database, search_id: uuid.UUID, caller: Caller) -> dict[str, 
         "candidates": _candidates(search),
         "tables": [one.round_index for one in search.rounds if one.table_digest is not None],
     }
+
+
+def _title(search: SearchView) -> str:
+    """What the page of a search or of another job is called."""
+    about = f"{search.dataset} on {search.search_space}"
+    return {
+        "search": about,
+        "retraining": f"Retraining for {about}",
+        "export": f"Export for {about}",
+        "measurement": f"Measuring networks of {search.search_space}",
+    }[search.kind]
 
 
 def _best_code(search: SearchView) -> str | None:

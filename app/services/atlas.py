@@ -4,16 +4,19 @@ import uuid
 from functools import lru_cache
 
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from app.db import atlas as atlas_db
 from app.db import lookup as lookup_db
 from app.db.lookup import TableHeader
 from app.errors import UnknownPathError
 from app.schemas.atlas import Density
-from app.services import lookup
+from app.services import devices, lookup
 from app.services.callers import Caller
+from app.services.lifecycle import require
 from app.services.limits import in_units
 from app.services.lookup_errors import nothing_to_ask
+from app.services.space_cache import searched_space
 
 COST_BINS, ACCURACY_BINS = 112, 72
 MAX_BAND_ROWS = 3000
@@ -84,6 +87,16 @@ def code_of_row(engine: Engine, caller: Caller, search_id: uuid.UUID, round_inde
     if not 0 <= subspace_index < header.num_rows:
         raise UnknownPathError(detail=f"this table has the rows 0 to {header.num_rows - 1}, not {subspace_index}")
     return subspace.codes([subspace_index])[0]
+
+
+def devices_of(session: Session, caller: Caller, search_id: uuid.UUID) -> list[str]:
+    """Return the names of the devices whose latency can be limited in a search's tables.
+
+    Raises:
+        SearchNotFoundError: If there is no search of that id.
+    """
+    search = require(session, search_id, caller)
+    return devices.names_for(session, caller, searched_space(search.id, search.search_space, search.config).space)
 
 
 def num_within(

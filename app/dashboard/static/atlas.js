@@ -60,6 +60,11 @@ class Slider {
   clear() { this.input.value = STEPS; this.show(); }
 }
 
+/** A latency's slider, in microseconds inside and in milliseconds outside. */
+class LatencySlider extends Slider {
+  text(count) { return `${(count / 1000).toFixed(Math.max(0, 3 - Math.round(Math.log10(this.unit))))} ms`; }
+}
+
 class Atlas {
   constructor(element) {
     const { search, round, scope } = element.dataset;
@@ -69,7 +74,15 @@ class Atlas {
     const changed = () => this.limitsChanged();
     this.madds = new Slider("madds", 1, changed);
     this.params = new Slider("params", 2, changed);
-    document.getElementById("clear-limits").addEventListener("click", () => { this.madds.clear(); this.params.clear(); changed(); });
+    this.device = document.getElementById("device");
+    if (this.device) {
+      this.latency = new LatencySlider("latency", 3, changed);
+      this.device.addEventListener("change", () => this.deviceChosen().catch((error) => nasatlas.notice(error.message, "bad")));
+    }
+    document.getElementById("clear-limits").addEventListener("click", () => {
+      for (const slider of [this.madds, this.params, this.latency]) slider?.clear();
+      changed();
+    });
   }
 
   async begin() {
@@ -100,6 +113,19 @@ class Atlas {
       }
     }
   }
+
+  /** The range of a device's slider comes with the first answer that names it. */
+  async deviceChosen() {
+    document.getElementById("latency-slider").hidden = !this.device.value;
+    document.getElementById("last-column").textContent = this.device.value ? "Latency" : "Params";
+    this.latency.clear();
+    const { feasible } = await this.ask();
+    const range = feasible.latency_ms[this.device.value];
+    if (range) this.latency.setRange(Math.floor(range.min * 1000), Math.ceil(range.max * 1000));
+    this.draw();
+  }
+
+  get latencyLimit() { return this.device?.value ? this.latency.units : null; }
 
   /** Bins as rectangles, once. */
   prepare() {
@@ -135,10 +161,12 @@ class Atlas {
     this.aborter = new AbortController();
     const { signal } = this.aborter;
     const query = this.limits();
-    const within = this.isSpace ? null : nasatlas.json(`${this.base}/rounds/${this.round}/within.json?${query}`, { signal });
+    const within = this.isSpace || this.latencyLimit !== null ? null : nasatlas.json(`${this.base}/rounds/${this.round}/within.json?${query}`, { signal });
     within?.catch(() => {});
     query.set("search_id", this.search);
     query.set("limit", "10");
+    if (this.device?.value) query.set("device", this.device.value);
+    if (this.latencyLimit !== null) query.set("max_latency_ms", this.latencyLimit / 1000);
     if (this.isSpace) query.set("scope", "space"); else query.set("round_index", this.round);
     const began = performance.now();
     const answer = await nasatlas.json(`/lookup?${query}`, { signal });
@@ -148,6 +176,8 @@ class Atlas {
     if (within) {
       const found = await within;
       document.getElementById("within").textContent = `${found.within.toLocaleString("en")} of ${found.num_rows.toLocaleString("en")} within the limits`;
+    } else if (!this.isSpace) {
+      document.getElementById("within").textContent = "";
     } else {
       document.getElementById("within").textContent = answer.is_exact ? "proven best" : "best found";
     }
@@ -164,7 +194,7 @@ class Atlas {
       link.className = "arch-code";
       link.textContent = item.code;
       link.title = item.readable;
-      const values = [`${item.rank}`, link, nasatlas.percent(item.predicted_accuracy, 2), nasatlas.millions(item.multi_adds), nasatlas.millions(item.params, 2)];
+      const values = [`${item.rank}`, link, nasatlas.percent(item.predicted_accuracy, 2), nasatlas.millions(item.multi_adds), this.lastColumn(item)];
       values.forEach((value, index) => {
         const cell = document.createElement("td");
         if (index !== 1) cell.className = "num";
@@ -184,8 +214,15 @@ class Atlas {
       : answer.message ?? "";
   }
 
+  lastColumn(item) {
+    const latency = item.latency_ms?.[this.device?.value];
+    return latency === undefined ? nasatlas.millions(item.params, 2) : `${latency.toFixed(2)} ms`;
+  }
+
   /** What no other within the limits beats, cheapest first; everything that can be there has a band of 0. */
   front() {
+    // the latency of single rows is not known here: under its limit the answers stand for themselves
+    if (this.latencyLimit !== null) return [];
     const href = (index) => `${this.base}/rounds/${this.round}/rows/${index}`;
     if (this.isSpace) {
       return this.data.points.map(([code, accuracy, madds, params]) => ({ value: [madds, accuracy, params], href: `${this.base}/architectures/${code}` }));
@@ -259,7 +296,7 @@ class Atlas {
   }
 
   bandSeries() {
-    const rows = this.data.band.filter((row) => this.isWithin(row[2], row[3]));
+    const rows = this.latencyLimit === null ? this.data.band.filter((row) => this.isWithin(row[2], row[3])) : [];
     return {
       name: "beaten by few", type: "scatter", symbolSize: 3.5, cursor: "pointer", z: 3, color: charts.colour("band"), itemStyle: { opacity: 0.75 },
       data: rows.map(([index, accuracy, madds, params, band]) => ({ value: [madds, accuracy, params], band, href: `${this.base}/rounds/${this.round}/rows/${index}` })),

@@ -8,6 +8,7 @@ const base = `/ui/searches/${searchId}`;
 function status() { return document.getElementById("search-live").dataset; }
 
 async function drawTraining() {
+  if (!document.getElementById("training-chart")) return;
   const curve = await nasatlas.json(`${base}/training.json`);
   const element = document.getElementById("training-chart");
   const summary = document.getElementById("training-summary");
@@ -95,7 +96,7 @@ async function renew() {
   const after = status();
   showActions();
   if (after.training !== before.training) drawTraining().catch(() => {});
-  if (after.rounds !== before.rounds) {
+  if (after.rounds !== before.rounds && document.getElementById("rounds")) {
     await htmx.ajax("GET", `${base}/rounds`, { target: "#rounds", swap: "innerHTML" });
     drawFits();
   }
