@@ -4,6 +4,7 @@ import re
 
 from playwright.sync_api import expect
 
+from tests.e2e.conftest import TINY_SEARCH
 from tests.pages.conftest import Followed, OpenTab, fill_form
 
 
@@ -101,6 +102,43 @@ def test_an_answer_opens_its_architecture_and_that_compares(followed: Followed) 
     page.get_by_label("Second", exact=True).fill("9999")
     page.get_by_role("button", name="Compare").click()
     expect(page.locator("#second-error")).to_contain_text("the choices 0 to 5, not 9")
+    assert not followed.tab.complaints
+
+
+def test_an_architecture_is_exported(followed: Followed) -> None:
+    code = asked(followed)[0]
+    page = followed.tab.go(f"/ui/searches/{followed.search_id}/architectures/{code}")
+    for button, ending, begins in (("Export model.py", ".py", b'"""'), ("Export ONNX", ".onnx", b"")):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=button).click()
+        assert download.value.suggested_filename.endswith(ending)
+        content = download.value.path().read_bytes()
+        assert len(content) > 1000
+        assert content.startswith(begins)
+    expect(page.locator("#use-status")).to_contain_text("is saved")
+    assert not followed.tab.complaints
+
+
+def test_the_latency_on_a_device_is_one_more_limit(followed: Followed) -> None:
+    request, url = followed.tab.page.request, followed.tab.url
+    cells_ms = [[1.0, 2.0, 3.0, 2.0, 4.0, 6.0]] * 4
+    body = {"search_space": TINY_SEARCH["search_space"], "base_ms": 0.5, "cells_ms": cells_ms}
+    assert request.put(f"{url}/devices/phone", data=body).ok
+    expect(followed.tab.go("/ui/devices").get_by_role("row").filter(has_text="phone")).to_contain_text("24.50 ms")
+    page = followed.tab.go(f"/ui/atlas?search_id={followed.search_id}")
+    expect(page.get_by_label("Multi-adds, at most")).to_be_enabled()
+    page.get_by_label("Device").select_option("phone")
+    slider = page.get_by_label("Latency, at most")
+    expect(slider).to_be_enabled()
+    slider.focus()
+    for _ in range(6):
+        page.keyboard.press("PageDown")
+    limit = float((page.locator("#max-latency-value").text_content() or "").removesuffix(" ms"))
+    under_limit = asked(followed, device="phone", max_latency_ms=limit)
+    assert under_limit != asked(followed)
+    expect(page.locator("#answer-rows a")).to_have_text(under_limit)
+    shown = page.locator("#answer-rows td:last-child").all_text_contents()
+    assert all(float(text.removesuffix(" ms")) <= limit for text in shown), (limit, shown)
     assert not followed.tab.complaints
 
 
