@@ -117,7 +117,6 @@ class Atlas {
   /** The range of a device's slider comes with the first answer that names it. */
   async deviceChosen() {
     document.getElementById("latency-slider").hidden = !this.device.value;
-    document.getElementById("last-column").textContent = this.device.value ? "Latency" : "Params";
     this.latency.clear();
     const { feasible } = await this.ask();
     const range = feasible.latency_ms[this.device.value];
@@ -204,6 +203,7 @@ class Atlas {
       return row;
     });
     body.replaceChildren(...rows);
+    document.getElementById("last-column").textContent = answer.items[0]?.latency_ms?.[this.device?.value] === undefined ? "Params" : "Latency";
     const none = document.getElementById("no-answer");
     none.hidden = answer.items.length > 0;
     none.textContent = answer.message ?? "";
