@@ -1,7 +1,7 @@
 """Pages of searches: the list, one search, and the parts of both that are asked for again while work goes on."""
 
 import uuid
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 from fastapi_pagination.api import set_page
@@ -26,12 +26,12 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 
 def _list_page(
-    request: Request, engine: Database, caller: Caller, params: SearchPageParams, state: str | None
+    engine: Database, caller: Caller, params: SearchPageParams, state: str | None, kind: str | None
 ) -> Page[SearchSummary]:
     with transaction(engine) as session, set_page(Page[SearchSummary]):
         found: Page[SearchSummary] = paginate(
             session,
-            searches.searches_newest_first(state, caller.visible_owner),
+            searches.searches_newest_first(state, caller.visible_owner, kind),
             params,
             transformer=lambda rows: search_view.summaries(session, rows),
         )
@@ -45,12 +45,18 @@ def list_searches(
     caller: Reader,
     params: Annotated[SearchPageParams, Depends()],
     state: SearchState | None = None,
+    kind: Literal["search", "all"] = "search",
 ) -> HTMLResponse:
-    """Show the searches, newest first, with what they are doing; while any is at work, the list renews itself."""
-    found = _list_page(request, engine, caller, params, state)
+    """Show the searches, newest first, with what they are doing; while any is at work, the list renews itself.
+
+    With ``kind=all`` also the jobs about their architectures and about devices.
+    """
+    found = _list_page(engine, caller, params, state, None if kind == "all" else kind)
     template = "parts/search_rows.html" if "hx-request" in request.headers else "searches.html"
     is_live = any(search.state not in TERMINAL_STATES for search in found.items)
-    return page(request, template, who=caller, found=found, state=state, is_live=is_live, query=request.url.query)
+    return page(
+        request, template, who=caller, found=found, state=state, kind=kind, is_live=is_live, query=request.url.query
+    )
 
 
 @router.get("/ui/searches/{search_id}")

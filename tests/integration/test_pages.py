@@ -37,6 +37,23 @@ def test_pages_of_the_list(client: TestClient, factory: SearchFactory) -> None:
     assert ids[0] in client.get(older[1].replace("&amp;", "&")).text
 
 
+def test_jobs_have_pages_and_are_listed_on_demand(client: TestClient, factory: SearchFactory) -> None:
+    search = factory.search()
+    factory.step(search.id, "train_supernet", state="done")
+    code = search.tables[0].subspace.codes([0])[0]
+    jobs = [
+        client.post("/devices/here/measurement", json={"search_space": "nas-bench-macro"}).json()["id"],
+        client.post(f"/search/{search.id}/architectures/{code}/retraining", json={}).json()["id"],
+    ]
+    for job_id, title in zip(jobs, ("Measuring networks of nas-bench-macro", "Retraining for digits"), strict=True):
+        page = client.get(f"/ui/searches/{job_id}")
+        assert page.status_code == 200
+        assert title in page.text
+        assert "Training of the supernet" not in page.text
+        assert job_id not in client.get("/").text
+        assert job_id in client.get("/?kind=all").text
+
+
 def test_what_people_write_is_shown_as_text(client: TestClient, factory: SearchFactory) -> None:
     search = factory.search(num_tables=0)
     factory.change(search.id, dataset="<script>alert(1)</script>", error='"><img src=x>')
@@ -53,7 +70,7 @@ def test_errors_are_pages(client: TestClient) -> None:
         assert response.status_code == 404
         assert response.headers["content-type"] == "text/html; charset=utf-8"
     part = client.get(f"/ui/searches/{uuid.uuid4()}/live", headers={"HX-Request": "true"}).text
-    assert "there is no search" in part
+    assert "There is no search" in part
     assert "<html" not in part
 
 

@@ -168,7 +168,8 @@ class Atlas {
     if (this.latencyLimit !== null) query.set("max_latency_ms", this.latencyLimit / 1000);
     if (this.isSpace) query.set("scope", "space"); else query.set("round_index", this.round);
     const began = performance.now();
-    const answer = await nasatlas.json(`/lookup?${query}`, { signal });
+    const waiting = setTimeout(() => { document.getElementById("answer-time").textContent = "asking…"; }, 400);
+    const answer = await nasatlas.json(`/lookup?${query}`, { signal }).finally(() => clearTimeout(waiting));
     document.getElementById("answer-time").textContent = `in ${Math.max(1, Math.round(performance.now() - began))} ms`;
     this.answers = answer.items;
     this.showAnswers(answer);
@@ -280,7 +281,7 @@ class Atlas {
     const colours = [0.12, 0.3, 0.5, 0.72, 1].map((share) => charts.colour(`density-${Math.round(share * 100)}`));
     const maxParams = this.params.units ?? Infinity;
     return {
-      name: "all", type: "custom", clip: true, data: this.cells, color: colours[2], encode: { x: [0, 1], y: [2, 3] }, z: 1,
+      name: "all", type: "custom", clip: true, progressive: 0, data: this.cells, color: colours[2], encode: { x: [0, 1], y: [2, 3] }, z: 1,
       renderItem: (_, api) => {
         const [x0, y0] = api.coord([api.value(0), api.value(2)]);
         const [x1, y1] = api.coord([api.value(1), api.value(3)]);
@@ -298,7 +299,7 @@ class Atlas {
   bandSeries() {
     const rows = this.latencyLimit === null ? this.data.band.filter((row) => this.isWithin(row[2], row[3])) : [];
     return {
-      name: "beaten by few", type: "scatter", symbolSize: 3.5, cursor: "pointer", z: 3, color: charts.colour("band"), itemStyle: { opacity: 0.75 },
+      name: "beaten by few", type: "scatter", progressive: 0, symbolSize: 3.5, cursor: "pointer", z: 3, color: charts.colour("band"), itemStyle: { opacity: 0.75 },
       data: rows.map(([index, accuracy, madds, params, band]) => ({ value: [madds, accuracy, params], band, href: `${this.base}/rounds/${this.round}/rows/${index}` })),
     };
   }
