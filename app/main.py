@@ -20,6 +20,7 @@ from app.api.events import NothingMoreToCome, ServerStop, end_of_events
 from app.api.metrics import install_metrics
 from app.api.problem_handlers import install_problem_handlers
 from app.api.security_headers import SecurityHeadersMiddleware
+from app.dashboard.install import install_pages
 from app.db.engine import get_engine
 from app.logging import configure_logging
 from app.services.access import UnsafeToStartError, check_may_start
@@ -59,6 +60,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=version("nasatlas"),
         description=_DESCRIPTION,
         lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
         telemetry=telemetry.of_requests(traces),
     )
     app.state.traces = traces
@@ -75,6 +78,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router, dependencies=[*security, Depends(log_what_is_asked), Depends(only_known_parameters)])
     app.include_router(login.router)
     app.include_router(operations.router)
+    install_pages(app)
     app.include_router(get_problem_docs_router(), prefix="/problems", include_in_schema=False)
     install_problem_handlers(app)
     app.add_exception_handler(NothingMoreToCome, end_of_events)

@@ -110,7 +110,8 @@ class TorchNetworks:
         )
 
         def on_progress(progress: TrainingProgress) -> None:
-            report(progress.fraction, {"epoch": progress.epoch, "epochs": config.epochs, "loss": progress.loss})
+            shown = {"epoch": progress.epoch, "epochs": config.epochs, "loss": progress.loss}
+            report(progress.fraction, {**shown, "curve": progress.curve})
 
         if self._num_processes > 1:
             result = train_supernet_distributed(

@@ -32,7 +32,9 @@ def serve(
             if as_json:
                 print_json({"url": stack.url, "state_dir": str(stack.state_dir)})
             else:
-                answers().print(f"{stack.url}/docs\ndata in {stack.state_dir}; Ctrl-C stops everything")
+                answers().print(
+                    f"{stack.url} (the API: {stack.url}/docs)\ndata in {stack.state_dir}; Ctrl-C stops everything"
+                )
             failures = stack.wait()
             raise CommandError(FAILED, "\n".join(map(str, failures)))
     except EmbeddedStackError as error:

@@ -9,6 +9,7 @@ import hashlib
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from sqlalchemy.orm import Session
 
@@ -130,6 +131,37 @@ def revoke(session: Session, given: str) -> ApiKeyRow:
     keys_db.revoke(session, [found[0].id])
     session.refresh(found[0])
     return found[0]
+
+
+@dataclass(frozen=True)
+class DescribedKey:
+    """What may be said of a key.
+
+    Attributes:
+        row: As it is stored.
+        state: ``valid``, ``expired`` or ``revoked``.
+    """
+
+    row: ApiKeyRow
+    state: Literal["valid", "expired", "revoked"]
+
+
+def list_all(session: Session) -> list[DescribedKey]:
+    """Return all keys, also those that are no longer valid, oldest first."""
+    return [_described(row) for row in keys_db.all_keys(session)]
+
+
+def key_of(session: Session, caller: Caller) -> DescribedKey | None:
+    """Return the key that a caller came with; None where the service needs no keys."""
+    row = None if caller.key_id is None else session.get(ApiKeyRow, caller.key_id)
+    return None if row is None else _described(row)
+
+
+def _described(row: ApiKeyRow) -> DescribedKey:
+    if row.revoked_at is not None:
+        return DescribedKey(row, "revoked")
+    is_over = row.expires_at is not None and row.expires_at <= dt.datetime.now(dt.UTC)
+    return DescribedKey(row, "expired" if is_over else "valid")
 
 
 def still_valid(session: Session, caller: Caller) -> bool:

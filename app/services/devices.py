@@ -159,6 +159,12 @@ def delete(session: Session, caller: Caller, name: str) -> None:
         raise _no_device(session, caller, name)
 
 
+def names_for(session: Session, caller: Caller, space: SearchSpace) -> list[str]:
+    """Return the names of the caller's and everybody's devices that are known for the networks of a space, sorted."""
+    digest = layout_digest(space)
+    return sorted({row.name for row in devices_db.visible(session, caller.owner) if row.layout_digest == digest})
+
+
 def latencies_on(
     connection: Connection, caller: Caller, names: Sequence[str], space: SearchSpace
 ) -> tuple[DeviceLatency, ...]:

@@ -197,7 +197,8 @@ def _view(record: SearchRecord, now: dt.datetime) -> SearchView:
                 round_index=step.round_index,
                 shard_index=step.shard_index,
                 progress=step.progress,
-                detail=step.detail,
+                # the whole curve would go out with every event
+                detail=step.detail and {name: value for name, value in step.detail.items() if name != "curve"},
             )
             for step in record.steps
             if step.state == "leased"

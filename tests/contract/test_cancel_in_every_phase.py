@@ -122,9 +122,7 @@ def content(world: "World", search_id: uuid.UUID) -> tuple[list[Any], list[str],
 KINDS = ["train_supernet", "evaluate_shard", "fit_gcn", "reevaluate_shard", "fit_space"]
 
 
-def test_cancelled_in_every_phase_and_resumed(
-    world: "World", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cancelled_in_every_phase_and_resumed(world: "World", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # else a training reports a few times a second
     monkeypatch.setattr("worker.nas.training_loop._PROGRESS_INTERVAL_S", 0.0)
     undisturbed, endings, first = run_to_the_end(world, tmp_path, cancels=False)

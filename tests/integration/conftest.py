@@ -162,6 +162,10 @@ class SearchFactory:
             session.flush()
             return row.id
 
+    def change_step(self, step_id: int, **values: Any) -> None:
+        with transaction(self.engine) as session:
+            session.execute(update(StepRow).where(StepRow.id == step_id).values(**values))
+
     def change(self, search_id: uuid.UUID, **values: Any) -> None:
         with transaction(self.engine) as session:
             session.execute(update(SearchRow).where(SearchRow.id == search_id).values(**values))

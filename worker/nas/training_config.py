@@ -1,13 +1,16 @@
 """How a supernet is trained, where a training is, and what it did (step 0; values of section 4.1)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.domain.search_config import Fairness
 from worker.nas.augmentation import AUGMENTATIONS, Augmentation
 from worker.nas.supernet_initialisation import INITIALISATIONS, Initialisation
 from worker.nas.training_state import EpochResult
+
+_MAX_CURVE = 100
+"""More epochs than this are no better to look at, and they are stored with every heartbeat."""
 
 
 class TrainingDivergedError(ValueError):
@@ -76,12 +79,21 @@ class TrainingProgress:
         iteration: Iterations of the current epoch that are done.
         fraction: Of the whole training, in [0, 1].
         loss: Latest loss; NaN before the first iteration.
+        curve: Number, loss and accuracy of epochs done, thinned out; see :func:`training_curve`.
     """
 
     epoch: int
     iteration: int
     fraction: float
     loss: float
+    curve: Sequence[tuple[int, float, float]] = ()
+
+
+def training_curve(results: Sequence[EpochResult]) -> list[tuple[int, float, float]]:
+    """Return number (from 1), loss and accuracy of epochs: of all, or of up to ``_MAX_CURVE`` evenly spaced ones."""
+    stride = -(-len(results) // _MAX_CURVE) or 1
+    chosen = range(len(results) - 1, -1, -stride)
+    return [(i + 1, round(results[i].loss, 5), round(results[i].accuracy, 5)) for i in reversed(chosen)]
 
 
 @dataclass(frozen=True)

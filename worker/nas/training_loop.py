@@ -29,6 +29,7 @@ from worker.nas.training_config import (
     TrainingDivergedError,
     TrainingProgress,
     TrainingReport,
+    training_curve,
 )
 from worker.nas.training_state import EpochResult, TrainingState
 
@@ -257,7 +258,8 @@ class TrainingLoop(ABC):
         value = float(loss.detach())
         _check_finite(value, epoch)
         if on_progress is not None:
-            on_progress(TrainingProgress(epoch, iteration + 1, done / num_steps, value))
+            curve = training_curve(self.state.results)
+            on_progress(TrainingProgress(epoch, iteration + 1, done / num_steps, value, curve))
 
     @contextlib.contextmanager
     def _limited_threads(self) -> Iterator[None]:

@@ -20,6 +20,8 @@ from worker.nas.supernet_training import (
     load_supernet,
     train_supernet,
 )
+from worker.nas.training_config import training_curve
+from worker.nas.training_state import EpochResult
 
 CPU = torch.device("cpu")
 CHOICES = (Choice(kernel_size=3, expansion=2), Choice(kernel_size=5, expansion=3), Choice(kind="identity"))
@@ -326,6 +328,24 @@ def test_progress_is_monotone_and_complete(tmp_path, data, monkeypatch):
     assert [(p.epoch, p.iteration) for p in seen] == [(epoch, i + 1) for epoch in range(3) for i in range(5)]
     assert [p.fraction for p in seen] == [(i + 1) / 15 for i in range(15)]
     assert all(math.isfinite(p.loss) for p in seen)
+
+
+def test_progress_tells_the_curve_so_far_also_after_an_interruption(tmp_path, data, monkeypatch):
+    checkpoints = store(tmp_path)
+    with pytest.raises(StoppedError):
+        train(checkpoints, data, on_progress=stop_at(12, monkeypatch))
+    seen: list[TrainingProgress] = []
+    results = train(checkpoints, data, on_progress=seen.append).results
+    curve = [(epoch, round(result.loss, 5), round(result.accuracy, 5)) for epoch, result in enumerate(results, start=1)]
+    assert list(seen[-1].curve) == curve[:-1]
+
+
+@pytest.mark.parametrize(("num_epochs", "num_points"), [(0, 0), (1, 1), (100, 100), (101, 51), (1000, 100)])
+def test_a_long_curve_is_thinned_out_and_keeps_its_end(num_epochs, num_points):
+    curve = training_curve([EpochResult(float(epoch), 0.5) for epoch in range(num_epochs)])
+    assert len(curve) == num_points
+    assert all(loss == epoch - 1 for epoch, loss, _ in curve)
+    assert [epoch for epoch, *_ in curve[-1:]] == [num_epochs][: num_points and 1]
 
 
 def test_a_batch_larger_than_the_data_is_the_data(tmp_path, data):

@@ -1,0 +1,328 @@
+// The atlas: a table's density, its best, and limits that answer while they move.
+"use strict";
+
+const atlas = document.getElementById("atlas");
+const choice = document.getElementById("atlas-choice");
+
+choice?.addEventListener("change", () => {
+  const search = document.getElementById("search_id").value;
+  const what = document.getElementById("what").value;
+  const sameSearch = search === atlas?.dataset.search;
+  const rest = !sameSearch ? "" : what === "space" ? "&scope=space" : `&round_index=${what}`;
+  location.href = `/ui/atlas?search_id=${search}${rest}`;
+});
+
+const STEPS = 400;
+const FRONT_STEPS = 12;
+
+/** A limit's slider: its last position is no limit. */
+class Slider {
+  constructor(name, digits, onInput) {
+    this.input = document.getElementById(`max-${name}`);
+    this.output = document.getElementById(`max-${name}-value`);
+    this.name = name;
+    this.digits = digits;
+    this.input.addEventListener("input", () => { this.show(); onInput(); });
+  }
+
+  setRange(min, max) {
+    this.min = min;
+    this.max = max;
+    // as fine as the slider's steps are, and no finer
+    this.unit = Math.max(1, Math.min(10 ** Math.floor(Math.log10((max - min || 1) / STEPS)), 10 ** (6 - this.digits)));
+    document.getElementById(`max-${this.name}-low`).textContent = this.text(min);
+    document.getElementById(`max-${this.name}-high`).textContent = this.text(max);
+    this.input.disabled = false;
+    this.show();
+  }
+
+  /** The limit in units; null: none. Rounded up to what is shown, so that what just meets it does. */
+  get units() {
+    const position = Number(this.input.value);
+    if (position >= STEPS) return null;
+    const exact = this.min + (this.max - this.min) * position / STEPS;
+    return Math.min(Math.ceil(exact / this.unit - 1e-9) * this.unit, this.max);
+  }
+
+  get millions() { return this.units === null ? null : Number((this.units / 1e6).toFixed(6)); }
+
+  text(count) {
+    const [base, letter] = this.max >= 1e6 ? [1e6, "M"] : this.max >= 1e3 ? [1e3, "k"] : [1, ""];
+    return `${(count / base).toFixed(Math.max(0, Math.round(Math.log10(base / this.unit))))}${letter}`;
+  }
+
+  show() {
+    const text = this.units === null ? "no limit" : this.text(this.units);
+    this.output.value = text;
+    this.input.setAttribute("aria-valuetext", text);
+  }
+
+  clear() { this.input.value = STEPS; this.show(); }
+}
+
+/** A latency's slider, in microseconds inside and in milliseconds outside. */
+class LatencySlider extends Slider {
+  text(count) { return `${(count / 1000).toFixed(Math.max(0, 3 - Math.round(Math.log10(this.unit))))} ms`; }
+}
+
+class Atlas {
+  constructor(element) {
+    const { search, round, scope } = element.dataset;
+    Object.assign(this, { search, round, isSpace: scope === "space", answers: [] });
+    this.base = `/ui/searches/${search}`;
+    this.chartElement = document.getElementById("atlas-chart");
+    const changed = () => this.limitsChanged();
+    this.madds = new Slider("madds", 1, changed);
+    this.params = new Slider("params", 2, changed);
+    this.device = document.getElementById("device");
+    if (this.device) {
+      this.latency = new LatencySlider("latency", 3, changed);
+      this.device.addEventListener("change", () => this.deviceChosen().catch((error) => nasatlas.notice(error.message, "bad")));
+    }
+    document.getElementById("clear-limits").addEventListener("click", () => {
+      for (const slider of [this.madds, this.params, this.latency]) slider?.clear();
+      changed();
+    });
+  }
+
+  async begin() {
+    const picture = this.isSpace ? null : nasatlas.json(`${this.base}/rounds/${this.round}/density.json`);
+    const [data, { feasible }] = await Promise.all([picture, this.ask()]);
+    this.data = data ?? {
+      min_multi_adds: feasible.multi_adds.min, max_multi_adds: feasible.multi_adds.max,
+      min_params: feasible.params.min, max_params: feasible.params.max, points: [],
+    };
+    const { data: d } = this;
+    this.madds.setRange(d.min_multi_adds, d.max_multi_adds);
+    this.params.setRange(d.min_params, d.max_params);
+    this.prepare();
+    this.draw();
+    this.chart.on("click", ({ data: item }) => { if (item?.href) location.href = item.href; });
+    if (this.isSpace) await this.findFront();
+  }
+
+  /** The best of the whole space at some limits, one question after the other: each takes the service some work. */
+  async findFront() {
+    const { points, min_multi_adds: low, max_multi_adds: high } = this.data;
+    for (let step = 0; step <= FRONT_STEPS; step += 1) {
+      const query = new URLSearchParams({ scope: "space", search_id: this.search, limit: "1", max_madds: Math.ceil(low + (high - low) * step / FRONT_STEPS) / 1e6 });
+      const [best] = (await nasatlas.json(`/lookup?${query}`)).items;
+      if (best && (!points.length || best.predicted_accuracy > points.at(-1)[1])) {
+        points.push([best.code, best.predicted_accuracy, best.multi_adds, best.params]);
+        this.draw();
+      }
+    }
+  }
+
+  /** The range of a device's slider comes with the first answer that names it. */
+  async deviceChosen() {
+    document.getElementById("latency-slider").hidden = !this.device.value;
+    this.latency.clear();
+    const { feasible } = await this.ask();
+    const range = feasible.latency_ms[this.device.value];
+    if (range) this.latency.setRange(Math.floor(range.min * 1000), Math.ceil(range.max * 1000));
+    this.draw();
+  }
+
+  get latencyLimit() { return this.device?.value ? this.latency.units : null; }
+
+  /** Bins as rectangles, once. */
+  prepare() {
+    if (this.isSpace) return;
+    const d = this.data;
+    const width = Math.max(d.max_multi_adds - d.min_multi_adds, 1) / d.cost_bins;
+    const height = Math.max(d.max_accuracy - d.min_accuracy, 1e-6) / d.accuracy_bins;
+    const most = Math.log1p(Math.max(...d.cells.map((cell) => cell[2])));
+    this.cells = d.cells.map(([x, y, n, params]) => [
+      d.min_multi_adds + x * width, d.min_multi_adds + (x + 1) * width,
+      d.min_accuracy + y * height, d.min_accuracy + (y + 1) * height, n, Math.log1p(n) / most, params,
+    ]);
+  }
+
+  limitsChanged() {
+    cancelAnimationFrame(this.frame);
+    this.frame = requestAnimationFrame(() => this.draw());
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.ask().then(() => this.draw()).catch((error) => {
+      if (error.name !== "AbortError") nasatlas.notice(error.message, "bad");
+    }), 60);
+  }
+
+  limits() {
+    const query = new URLSearchParams();
+    if (this.madds.units !== null && this.data) query.set("max_madds", this.madds.millions);
+    if (this.params.units !== null && this.data) query.set("max_params", this.params.millions);
+    return query;
+  }
+
+  async ask() {
+    this.aborter?.abort();
+    this.aborter = new AbortController();
+    const { signal } = this.aborter;
+    const query = this.limits();
+    const within = this.isSpace || this.latencyLimit !== null ? null : nasatlas.json(`${this.base}/rounds/${this.round}/within.json?${query}`, { signal });
+    within?.catch(() => {});
+    query.set("search_id", this.search);
+    query.set("limit", "10");
+    if (this.device?.value) query.set("device", this.device.value);
+    if (this.latencyLimit !== null) query.set("max_latency_ms", this.latencyLimit / 1000);
+    if (this.isSpace) query.set("scope", "space"); else query.set("round_index", this.round);
+    const began = performance.now();
+    const waiting = setTimeout(() => { document.getElementById("answer-time").textContent = "asking…"; }, 400);
+    const answer = await nasatlas.json(`/lookup?${query}`, { signal }).finally(() => clearTimeout(waiting));
+    document.getElementById("answer-time").textContent = `in ${Math.max(1, Math.round(performance.now() - began))} ms`;
+    this.answers = answer.items;
+    this.showAnswers(answer);
+    if (within) {
+      const found = await within;
+      document.getElementById("within").textContent = `${found.within.toLocaleString("en")} of ${found.num_rows.toLocaleString("en")} within the limits`;
+    } else if (!this.isSpace) {
+      document.getElementById("within").textContent = "";
+    } else {
+      document.getElementById("within").textContent = answer.is_exact ? "proven best" : "best found";
+    }
+    return answer;
+  }
+
+  showAnswers(answer) {
+    const body = document.getElementById("answer-rows");
+    const rows = answer.items.map((item) => {
+      const row = document.createElement("tr");
+      row.dataset.href = `${this.base}/architectures/${item.code}`;
+      const link = document.createElement("a");
+      link.href = row.dataset.href;
+      link.className = "arch-code";
+      link.textContent = item.code;
+      link.title = item.readable;
+      const values = [`${item.rank}`, link, nasatlas.percent(item.predicted_accuracy, 2), nasatlas.millions(item.multi_adds), this.lastColumn(item)];
+      values.forEach((value, index) => {
+        const cell = document.createElement("td");
+        if (index !== 1) cell.className = "num";
+        cell.append(value);
+        row.append(cell);
+      });
+      return row;
+    });
+    body.replaceChildren(...rows);
+    document.getElementById("last-column").textContent = answer.items[0]?.latency_ms?.[this.device?.value] === undefined ? "Params" : "Latency";
+    const none = document.getElementById("no-answer");
+    none.hidden = answer.items.length > 0;
+    none.textContent = answer.message ?? "";
+    body.parentElement.hidden = !answer.items.length;
+    const best = answer.items[0];
+    document.getElementById("answer-summary").textContent = best
+      ? `Best: ${nasatlas.percent(best.predicted_accuracy, 2)} predicted, ${nasatlas.millions(best.multi_adds)} multi-adds, ${nasatlas.millions(best.params, 2)} parameters`
+      : answer.message ?? "";
+  }
+
+  lastColumn(item) {
+    const latency = item.latency_ms?.[this.device?.value];
+    return latency === undefined ? nasatlas.millions(item.params, 2) : `${latency.toFixed(2)} ms`;
+  }
+
+  /** What no other within the limits beats, cheapest first; everything that can be there has a band of 0. */
+  front() {
+    // the latency of single rows is not known here: under its limit the answers stand for themselves
+    if (this.latencyLimit !== null) return [];
+    const href = (index) => `${this.base}/rounds/${this.round}/rows/${index}`;
+    if (this.isSpace) {
+      return this.data.points.map(([code, accuracy, madds, params]) => ({ value: [madds, accuracy, params], href: `${this.base}/architectures/${code}` }));
+    }
+    const inside = this.data.band.slice(0, this.data.num_front).filter((row) => this.isWithin(row[2], row[3]));
+    inside.sort((a, b) => a[2] - b[2] || b[1] - a[1]);
+    const front = [];
+    for (const [index, accuracy, madds, params] of inside) {
+      if (!front.length || accuracy > front.at(-1).value[1]) front.push({ value: [madds, accuracy, params], href: href(index) });
+    }
+    return front;
+  }
+
+  isWithin(madds, params) {
+    return madds <= (this.madds.units ?? Infinity) && params <= (this.params.units ?? Infinity);
+  }
+
+  draw() { if (this.data) this.chart = charts.draw(this.chartElement, () => this.option()); }
+
+  option() {
+    const limit = this.madds.units;
+    const d = this.data;
+    const padding = (d.max_multi_adds - d.min_multi_adds) * 0.02 || 1;
+    const front = this.front();
+    const top = this.isSpace ? undefined : d.max_accuracy + (d.max_accuracy - d.min_accuracy) * 0.06;
+    const bottom = this.isSpace ? undefined : d.min_accuracy - (d.max_accuracy - d.min_accuracy) * 0.03;
+    const narrow = this.chartElement.clientWidth < 500;
+    return {
+      ...charts.base(),
+      grid: { left: 54, right: 16, top: narrow ? 54 : 34, bottom: 44 },
+      legend: charts.legend({ data: this.isSpace ? ["best found", "answers"] : ["all", "beaten by few", "beaten by none", "answers"], itemGap: narrow ? 8 : 14 }),
+      tooltip: charts.tooltip((p) => this.tip(p)),
+      xAxis: charts.axis("multi-adds", { min: d.min_multi_adds - padding, max: d.max_multi_adds + padding, nameGap: 28, splitNumber: narrow ? 3 : 6,
+        axisLabel: { color: charts.colour("muted"), fontSize: 11, hideOverlap: true, showMinLabel: false, showMaxLabel: false, formatter: (v) => nasatlas.millions(v, 0) }, splitLine: { show: false } }),
+      yAxis: charts.axis("", { min: bottom, max: top, axisLabel: { color: charts.colour("muted"), fontSize: 11, showMinLabel: false, showMaxLabel: false, formatter: (v) => `${(100 * v).toFixed(0)} %` } }),
+      series: [
+        ...(this.isSpace ? [] : [this.densitySeries(), this.bandSeries()]),
+        {
+          name: this.isSpace ? "best found" : "beaten by none", type: "line", step: "end", data: front, symbolSize: 5, showSymbol: true, cursor: "pointer", z: 4,
+          color: charts.colour("front"), lineStyle: { width: 2 },
+          markLine: limit === null ? undefined : { silent: true, symbol: "none", label: { formatter: `≤ ${this.madds.text(limit)}`, color: charts.colour("ink"), position: "insideEndTop", rotate: 0, distance: 6 }, lineStyle: { color: charts.colour("ink"), width: 1.5, type: "solid" }, data: [{ xAxis: limit }] },
+          markArea: limit === null ? undefined : { silent: true, itemStyle: { color: charts.colour("veil") }, data: [[{ xAxis: limit }, { xAxis: d.max_multi_adds + padding }]] },
+        },
+        {
+          name: "answers", type: "scatter", symbol: "circle", cursor: "pointer", z: 6,
+          color: charts.colour("ink"),
+          data: this.answers.map((item) => ({ value: [item.multi_adds, item.predicted_accuracy, item.params], item, href: `${this.base}/architectures/${item.code}`, symbolSize: item.rank === 1 ? 15 : 9 })),
+          itemStyle: { color: "transparent", borderColor: charts.colour("ink"), borderWidth: 2 },
+        },
+      ],
+    };
+  }
+
+  densitySeries() {
+    const colours = [0.12, 0.3, 0.5, 0.72, 1].map((share) => charts.colour(`density-${Math.round(share * 100)}`));
+    const maxParams = this.params.units ?? Infinity;
+    return {
+      name: "all", type: "custom", clip: true, progressive: 0, data: this.cells, color: colours[2], encode: { x: [0, 1], y: [2, 3] }, z: 1,
+      renderItem: (_, api) => {
+        const [x0, y0] = api.coord([api.value(0), api.value(2)]);
+        const [x1, y1] = api.coord([api.value(1), api.value(3)]);
+        const colour = colours[Math.min(colours.length - 1, Math.floor(api.value(5) * colours.length))];
+        return {
+          type: "rect",
+          // whole pixels: no seams between neighbours
+          shape: { x: Math.floor(x0), y: Math.floor(y1), width: Math.ceil(x1) - Math.floor(x0), height: Math.ceil(y0) - Math.floor(y1) },
+          style: { fill: colour, opacity: api.value(6) <= maxParams ? 1 : 0.14 },
+        };
+      },
+    };
+  }
+
+  bandSeries() {
+    const rows = this.latencyLimit === null ? this.data.band.filter((row) => this.isWithin(row[2], row[3])) : [];
+    return {
+      name: "beaten by few", type: "scatter", progressive: 0, symbolSize: 3.5, cursor: "pointer", z: 3, color: charts.colour("band"), itemStyle: { opacity: 0.75 },
+      data: rows.map(([index, accuracy, madds, params, band]) => ({ value: [madds, accuracy, params], band, href: `${this.base}/rounds/${this.round}/rows/${index}` })),
+    };
+  }
+
+  tip({ seriesName, data, value }) {
+    if (seriesName === "all") {
+      return [["architectures here", value[4].toLocaleString("en")], ["multi-adds", `${nasatlas.millions(value[0])} to ${nasatlas.millions(value[1])}`], ["predicted", `${nasatlas.percent(value[2])} to ${nasatlas.percent(value[3])}`]];
+    }
+    const rows = [["predicted", nasatlas.percent(value[1], 2)], ["multi-adds", nasatlas.millions(value[0])], ["parameters", nasatlas.millions(value[2], 2)]];
+    if (data.item) rows.unshift([`number ${data.item.rank}`, data.item.code]);
+    if (data.band !== undefined) rows.push(["beaten by", `${data.band}`]);
+    return rows;
+  }
+}
+
+if (atlas) {
+  new Atlas(atlas).begin().catch((error) => {
+    const chart = document.getElementById("atlas-chart");
+    chart.classList.add("waiting");
+    chart.textContent = error.message;
+  });
+  document.getElementById("answer-rows").addEventListener("click", (event) => {
+    const row = event.target.closest("tr[data-href]");
+    if (row && !event.target.closest("a")) location.href = row.dataset.href;
+  });
+}

@@ -1,0 +1,125 @@
+"""A whole lookup table as a picture: how its architectures lie over cost and prediction, and which are the best."""
+
+import uuid
+from functools import lru_cache
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from app.db import atlas as atlas_db
+from app.db import lookup as lookup_db
+from app.db.lookup import TableHeader
+from app.errors import UnknownPathError
+from app.schemas.atlas import Density
+from app.services import devices, lookup
+from app.services.callers import Caller
+from app.services.lifecycle import require
+from app.services.limits import in_units
+from app.services.lookup_errors import nothing_to_ask
+from app.services.space_cache import searched_space
+
+COST_BINS, ACCURACY_BINS = 112, 72
+MAX_BAND_ROWS = 3000
+"""More dots than this are a cloud, and the cloud is drawn already."""
+
+
+class _Pictures:
+    """Pictures by their table: a published table never changes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.density = lru_cache(maxsize=64)(self._density)
+
+    def _density(self, header: TableHeader) -> Density:
+        with lookup_db.reading(self._engine) as connection:
+            found = atlas_db.accuracy_range(connection, header.table_id)
+            if found is None:  # deleted since its header was read
+                raise nothing_to_ask(header.search_id)
+            cells = atlas_db.density(
+                connection,
+                header.table_id,
+                costs=_widened(header.min_multi_adds, header.max_multi_adds),
+                accuracies=(found[0], max(found[1], found[0] + 1e-6)),
+                bins=(COST_BINS, ACCURACY_BINS),
+            )
+            band = atlas_db.band_rows(connection, header.table_id, MAX_BAND_ROWS)
+        return Density(
+            search_id=header.search_id,
+            round_index=header.round_index,
+            num_rows=header.num_rows,
+            min_multi_adds=header.min_multi_adds,
+            max_multi_adds=header.max_multi_adds,
+            min_params=header.min_params,
+            max_params=header.max_params,
+            min_accuracy=found[0],
+            max_accuracy=found[1],
+            cost_bins=COST_BINS,
+            accuracy_bins=ACCURACY_BINS,
+            cells=[(c.cost_bin, c.accuracy_bin, c.num_rows, c.min_params, c.min_multi_adds) for c in cells],
+            band=[(r.subspace_index, round(r.predicted_accuracy, 6), r.multi_adds, r.params, r.band) for r in band],
+            num_front=sum(row.band == 0 for row in band),
+        )
+
+
+@lru_cache(maxsize=8)
+def _pictures(engine: Engine) -> _Pictures:
+    return _Pictures(engine)
+
+
+def density(engine: Engine, caller: Caller, search_id: uuid.UUID, round_index: int) -> Density:
+    """Return the picture of a round's table.
+
+    Raises:
+        SearchNotFoundError, RoundNotFoundError, TableNotReadyError: If there is no such table (yet).
+    """
+    header, _ = lookup.open_table(engine, caller, search_id, round_index)
+    return _pictures(engine).density(header)
+
+
+def code_of_row(engine: Engine, caller: Caller, search_id: uuid.UUID, round_index: int, subspace_index: int) -> str:
+    """Return the code of a table's row.
+
+    Raises:
+        SearchNotFoundError, RoundNotFoundError, TableNotReadyError: If there is no such table (yet).
+        UnknownPathError: If the table has no such row.
+    """
+    header, subspace = lookup.open_table(engine, caller, search_id, round_index)
+    if not 0 <= subspace_index < header.num_rows:
+        raise UnknownPathError(detail=f"this table has the rows 0 to {header.num_rows - 1}, not {subspace_index}")
+    return subspace.codes([subspace_index])[0]
+
+
+def devices_of(session: Session, caller: Caller, search_id: uuid.UUID) -> list[str]:
+    """Return the names of the devices whose latency can be limited in a search's tables.
+
+    Raises:
+        SearchNotFoundError: If there is no search of that id.
+    """
+    search = require(session, search_id, caller)
+    return devices.names_for(session, caller, searched_space(search.id, search.search_space, search.config).space)
+
+
+def num_within(
+    engine: Engine,
+    caller: Caller,
+    search_id: uuid.UUID,
+    round_index: int,
+    *,
+    max_madds: float | None,
+    max_params: float | None,
+) -> tuple[int, int]:
+    """Return how many architectures of a table meet limits in millions, and how many there are.
+
+    Raises:
+        SearchNotFoundError, RoundNotFoundError, TableNotReadyError: If there is no such table (yet).
+    """
+    header, _ = lookup.open_table(engine, caller, search_id, round_index)
+    limits = [lookup_db.MAX_BIGINT if (n := in_units(m)) is None else n for m in (max_madds, max_params)]
+    with lookup_db.reading(engine) as connection:
+        within = atlas_db.num_rows_within(connection, header.table_id, max_multi_adds=limits[0], max_params=limits[1])
+    return within, header.num_rows
+
+
+def _widened(low: int, high: int) -> tuple[int, int]:
+    """A range that has a width, also where all architectures cost the same."""
+    return low, max(high, low + 1)

@@ -1,0 +1,214 @@
+"""What the pages are made of, without a browser: who sees them, what they say, and the figures that the charts draw."""
+
+import re
+import uuid
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from app.dashboard.rendering import STATIC
+from app.services.atlas import ACCURACY_BINS, COST_BINS, MAX_BAND_ROWS
+from tests.integration.conftest import Keys, SearchFactory, StoredSearch
+
+
+@pytest.fixture
+def stored(factory: SearchFactory) -> StoredSearch:
+    return factory.search()
+
+
+def test_the_list_and_what_it_says_when_it_is_empty(client: TestClient, factory: SearchFactory) -> None:
+    assert "Submit the first search" in client.get("/").text
+    search = factory.search(state="failed", num_tables=0)
+    assert f"/ui/searches/{search.id}" in client.get("/").text
+    assert str(search.id) not in client.get("/?state=succeeded").text
+    rows = client.get("/", headers={"HX-Request": "true"}).text
+    assert "<table" in rows
+    assert "<html" not in rows
+
+
+def test_pages_of_the_list(client: TestClient, factory: SearchFactory) -> None:
+    ids = [str(factory.search(num_tables=0).id) for _ in range(3)]
+    first = client.get("/?size=2").text
+    older = re.search(r'href="(/\?cursor=[^"]*)"', first)
+    assert older is not None
+    assert ids[0] not in first
+    assert ids[0] in client.get(older[1].replace("&amp;", "&")).text
+
+
+def test_jobs_have_pages_and_are_listed_on_demand(client: TestClient, factory: SearchFactory) -> None:
+    search = factory.search()
+    factory.step(search.id, "train_supernet", state="done")
+    code = search.tables[0].subspace.codes([0])[0]
+    jobs = [
+        client.post("/devices/here/measurement", json={"search_space": "nas-bench-macro"}).json()["id"],
+        client.post(f"/search/{search.id}/architectures/{code}/retraining", json={}).json()["id"],
+    ]
+    for job_id, title in zip(jobs, ("Measuring networks of nas-bench-macro", "Retraining for digits"), strict=True):
+        page = client.get(f"/ui/searches/{job_id}")
+        assert page.status_code == 200
+        assert title in page.text
+        assert "Training of the supernet" not in page.text
+        assert job_id not in client.get("/").text
+        assert job_id in client.get("/?kind=all").text
+
+
+def test_what_people_write_is_shown_as_text(client: TestClient, factory: SearchFactory) -> None:
+    search = factory.search(num_tables=0)
+    factory.change(search.id, dataset="<script>alert(1)</script>", error='"><img src=x>')
+    for path in ("/", f"/ui/searches/{search.id}"):
+        text = client.get(path).text
+        assert "<script>alert" not in text
+        assert "&lt;script&gt;alert" in text
+        assert "<img src=x>" not in text
+
+
+def test_errors_are_pages(client: TestClient) -> None:
+    for path in (f"/ui/searches/{uuid.uuid4()}", "/ui/searches/nothing", "/ui/nothing"):
+        response = client.get(path)
+        assert response.status_code == 404
+        assert response.headers["content-type"] == "text/html; charset=utf-8"
+    part = client.get(f"/ui/searches/{uuid.uuid4()}/live", headers={"HX-Request": "true"}).text
+    assert "There is no search" in part
+    assert "<html" not in part
+
+
+def test_owners_see_their_own_searches_only(keyed_client: TestClient, keys: Keys, factory: SearchFactory) -> None:
+    search = factory.search(owner="alice")
+    data = ("/training.json", "/rounds/0/fit.json", "/rounds/0/density.json", "/rounds/0/within.json")
+    pages = ("", "/live", "/rounds", "/compare", "/rounds/0/rows/1", "/architectures/00000000")
+    paths = [f"/ui/searches/{search.id}{rest}" for rest in (*pages, *data)]
+    # asked by the owner first, so that what is kept could leak
+    for path in [*paths, f"/ui/atlas?search_id={search.id}"]:
+        assert keyed_client.get(path, headers=keys.of("alice"), follow_redirects=False).status_code in (200, 303), path
+        assert keyed_client.get(path, headers=keys.of("bob"), follow_redirects=False).status_code == 404, path
+    assert str(search.id) not in keyed_client.get("/", headers=keys.of("bob")).text
+
+
+def test_keys_are_listed_for_administrators_only(keyed_client: TestClient, keys: Keys) -> None:
+    secret = keys.secret("carol", "read", name="carols-notebook")
+    for_admin = keyed_client.get("/ui/keys", headers=keys.of("root", "admin")).text
+    assert "carols-notebook" in for_admin
+    assert secret not in for_admin
+    assert "carols-notebook" not in keyed_client.get("/ui/keys", headers=keys.of("alice")).text
+    assert "carols-notebook" in keyed_client.get("/ui/keys", headers={"Authorization": f"Bearer {secret}"}).text
+
+
+class TestStaticFiles:
+    def test_every_file_that_a_page_names_is_here_and_may_be_kept(self, client: TestClient) -> None:
+        named: set[str] = set()
+        for path in ("/", "/ui/atlas", "/ui/submit", "/docs"):
+            named |= set(re.findall(r'(?:src|href)="([^"]+\?v=[^"]+)"', client.get(path).text))
+        assert len(named) >= 8
+        for address in named:
+            response = client.get(address)
+            assert response.status_code == 200, address
+            assert "immutable" in response.headers["cache-control"]
+        assert client.get("/ui/static/atlas.css").headers["cache-control"] == "no-cache"
+        assert client.get("/ui/static/../rendering.py").status_code == 404
+
+    def test_no_page_asks_another_server(self, client: TestClient, stored: StoredSearch) -> None:
+        for path in ("/", "/docs", "/ui/atlas", "/ui/submit", f"/ui/searches/{stored.id}"):
+            assert not re.findall(r'(?:src|href)="(?:https?:)?//', client.get(path).text), path
+
+    def test_licences_lie_beside_the_files_of_others(self) -> None:
+        for folder in (STATIC / "vendor").iterdir():
+            if folder.is_dir():
+                assert (folder / "LICENSE").is_file(), folder.name
+
+
+class TestDensity:
+    def density(self, client: TestClient, stored: StoredSearch) -> dict[str, Any]:
+        response = client.get(f"/ui/searches/{stored.id}/rounds/0/density.json")
+        assert response.status_code == 200, response.text
+        found: dict[str, Any] = response.json()
+        return found
+
+    @pytest.mark.parametrize("space", ["nas-bench-macro", "fairnas"])
+    def test_is_the_histogram_of_the_whole_table(self, client: TestClient, factory: SearchFactory, space: str) -> None:
+        stored = factory.search(space=space)
+        table, found = stored.tables[0], self.density(client, stored)
+        x0, x1 = table.multi_adds.min(), table.multi_adds.max()
+        y0, y1 = map(float, (table.predicted_accuracy.min(), table.predicted_accuracy.max()))
+        expected, _, _ = np.histogram2d(
+            table.multi_adds,
+            table.predicted_accuracy.astype(float),
+            bins=(COST_BINS, ACCURACY_BINS),
+            range=((x0, x1), (y0, y1)),
+        )
+        counted = np.zeros_like(expected)
+        for cost_bin, accuracy_bin, num_rows, *_ in found["cells"]:
+            counted[cost_bin, accuracy_bin] = num_rows
+        assert counted.sum() == table.num_rows
+        # a value on the edge of two bins may be counted in either
+        assert np.abs(counted - expected).sum() <= 0.01 * table.num_rows
+
+    def test_the_band_holds_every_row_that_none_beats(self, client: TestClient, stored: StoredSearch) -> None:
+        table, found = stored.tables[0], self.density(client, stored)
+        band = table.band()
+        front = {row[0] for row in found["band"][: found["num_front"]]}
+        assert front == set(np.flatnonzero(band == 0).tolist())
+        assert len(found["band"]) == min(MAX_BAND_ROWS, int((band >= 0).sum()))
+        for index, accuracy, multi_adds, params, beaten_by in found["band"][:50]:
+            assert (multi_adds, params, beaten_by) == (table.multi_adds[index], table.params[index], band[index])
+            assert accuracy == pytest.approx(float(table.predicted_accuracy[index]), abs=1e-6)
+
+    def test_a_dot_leads_to_its_architecture(self, client: TestClient, stored: StoredSearch) -> None:
+        index = int(stored.tables[0].order[3])
+        path = f"/ui/searches/{stored.id}/rounds/0/rows/"
+        response = client.get(f"{path}{index}", follow_redirects=False)
+        code = stored.tables[0].subspace.codes([index])[0]
+        assert response.headers["location"] == f"/ui/searches/{stored.id}/architectures/{code}"
+        assert client.get(f"{path}{10**9}").status_code == 404
+
+    def test_how_many_are_within_limits(self, client: TestClient, stored: StoredSearch) -> None:
+        table = stored.tables[0]
+        madds, params = float(np.median(table.multi_adds)) / 1e6, float(np.median(table.params)) / 1e6
+        found = client.get(
+            f"/ui/searches/{stored.id}/rounds/0/within.json", params={"max_madds": madds, "max_params": params}
+        ).json()
+        within = (table.multi_adds <= int(madds * 1e6)) & (table.params <= int(params * 1e6))
+        assert found == {"within": int(within.sum()), "num_rows": table.num_rows}
+
+
+def test_the_fit_of_a_round_pairs_predictions_with_what_was_reached(client: TestClient, stored: StoredSearch) -> None:
+    fit = client.get(f"/ui/searches/{stored.id}/rounds/0/fit.json").json()
+    table = stored.tables[0]
+    assert (len(fit["sampled"]), len(fit["reevaluated"])) == (30, 10)
+    for point in [*fit["sampled"], *fit["reevaluated"]]:
+        index = table.subspace.index(table.subspace.space.parse_code(point["code"]))
+        assert point["predicted_accuracy"] == pytest.approx(float(table.predicted_accuracy[index]))
+    assert {point["accuracy"] for point in fit["sampled"]} == {0.5}
+    assert {point["accuracy"] for point in fit["reevaluated"]} == {0.625}
+
+
+def test_the_training_curve_while_it_grows_and_afterwards(client: TestClient, factory: SearchFactory) -> None:
+    search = factory.search(state="running", num_tables=0)
+    path = f"/ui/searches/{search.id}/training.json"
+    assert client.get(path).json()["points"] == []
+    detail = {"epoch": 2, "epochs": 30, "loss": 1.5, "curve": [[1, 2.0, 0.25], [2, 1.5, 0.5]]}
+    step_id = factory.step(search.id, "train_supernet", state="leased", detail=detail)
+    assert client.get(path).json() == {"epochs": 30, "points": [[1, 2.0, 0.25], [2, 1.5, 0.5]]}
+    # events and answers go without it
+    assert client.get(f"/search/{search.id}").json()["steps"][0]["detail"] == {"epoch": 2, "epochs": 30, "loss": 1.5}
+    factory.change_step(
+        step_id, state="done", result={"loss_curve": [2.0, 1.5, 1.0], "accuracy_curve": [0.2, 0.5, 0.75]}
+    )
+    assert client.get(path).json()["points"] == [[1, 2.0, 0.2], [2, 1.5, 0.5], [3, 1.0, 0.75]]
+
+
+def test_what_a_data_set_holds_is_said_beside_its_field(client: TestClient) -> None:
+    assert "1,797 images in 10 classes" in client.get("/ui/data-set?dataset=digits").text
+    assert "there is no data set" in client.get("/ui/data-set?dataset=cats").text
+    assert "hub" in client.get("/ui/data-set?dataset=hub:a/b").text
+
+
+def test_comparing_says_what_is_wrong_with_a_code(client: TestClient, stored: StoredSearch) -> None:
+    path = f"/ui/searches/{stored.id}/compare"
+    assert "They differ in 2 of 8 cells" in client.get(f"{path}?first=00000000&second=01000002").text
+    assert "They are the same" in client.get(f"{path}?first=00000000&second=00000000").text
+    wrong = client.get(f"{path}?first=00000009&second=0")
+    assert wrong.status_code == 200
+    assert "the choices 0 to 2, not 9" in wrong.text
+    assert "has 8 cells, this one has 1" in wrong.text

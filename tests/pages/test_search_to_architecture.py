@@ -1,0 +1,175 @@
+"""The way of a user: submit a search in the form, follow it to its end, ask the atlas, open architectures."""
+
+import re
+
+from playwright.sync_api import expect
+
+from tests.e2e.conftest import TINY_SEARCH
+from tests.pages.conftest import Followed, OpenTab, fill_form
+
+
+def test_the_page_follows_the_search_by_itself(followed: Followed) -> None:
+    assert followed.states[-1] == "succeeded"
+    assert "running" in followed.states
+    assert len(followed.epochs_seen) > 2, followed.epochs_seen
+    assert not followed.tab.complaints
+
+
+def test_the_page_of_the_finished_search_shows_what_it_found(followed: Followed) -> None:
+    page = followed.tab.go(f"/ui/searches/{followed.search_id}")
+    expect(page.locator("#training-summary")).to_contain_text("3 of 3 epochs")
+    expect(page.get_by_text("Final architecture")).to_be_visible()
+    for round_index in (0, 1):
+        expect(page.locator(f"#fit-chart-{round_index}[data-drawn=yes] canvas").first).to_be_visible()
+    assert page.locator(".drawing .block").count() == 4
+    expect(page.get_by_role("button", name="Cancel")).to_be_hidden()
+    expect(page.get_by_role("button", name="Delete")).to_be_visible()
+    row = followed.tab.go("/").get_by_role("row").filter(has_text=followed.search_id[:8])
+    expect(row).to_contain_text("succeeded")
+    expect(row).to_contain_text("%")
+
+
+def asked(followed: Followed, **parameters: str | float) -> list[str]:
+    """What the API answers to a question, as codes."""
+    response = followed.tab.page.request.get(
+        f"{followed.tab.url}/lookup", params={"search_id": followed.search_id, **parameters}
+    )
+    return [item["code"] for item in response.json()["items"]]
+
+
+def units(text: str) -> float:
+    return float(text[:-1]) * {"k": 1e3, "M": 1e6}[text[-1]]
+
+
+def test_the_atlas_answers_while_a_slider_moves(followed: Followed) -> None:
+    page = followed.tab.go(f"/ui/atlas?search_id={followed.search_id}")
+    expect(page.locator("#within")).to_contain_text(re.compile(r"(\d+) of \1 within the limits"))
+    expect(page.get_by_label("Multi-adds, at most")).to_be_enabled()
+    codes = page.locator("#answer-rows a")
+    expect(codes).to_have_text(asked(followed))
+    page.get_by_label("Multi-adds, at most").focus()
+    for _ in range(8):
+        page.keyboard.press("PageDown")
+    limit = units(page.locator("#max-madds-value").text_content() or "") / 1e6
+    under_limit = asked(followed, max_madds=limit)
+    assert under_limit != asked(followed)
+    expect(codes).to_have_text(under_limit)
+    expect(page.locator("#within")).not_to_contain_text(re.compile(r"(\d+) of \1 "))
+    page.get_by_role("button", name="Clear").click()
+    expect(codes).to_have_text(asked(followed))
+    assert not followed.tab.complaints
+
+
+def test_the_atlas_of_the_whole_space(followed: Followed) -> None:
+    page = followed.tab.go(f"/ui/atlas?search_id={followed.search_id}")
+    page.get_by_label("What", exact=True).select_option(label="The whole space")
+    page.wait_for_url("**scope=space")
+    codes = page.locator("#answer-rows a")
+    expect(codes).to_have_text(asked(followed, scope="space"))
+    slider = page.get_by_label("Parameters, at most")
+    expect(slider).to_be_enabled()
+    slider.focus()
+    page.keyboard.press("Home")
+    # the smallest architecture there is
+    expect(codes).to_have_text(["0000"])
+    assert not followed.tab.complaints
+
+
+def test_limits_that_nothing_meets_together_are_explained(followed: Followed) -> None:
+    page = followed.tab.go(f"/ui/atlas?search_id={followed.search_id}")
+    expect(page.locator("#atlas-chart[data-drawn=yes]")).to_be_visible()
+    expect(page.locator("#no-answer")).to_be_hidden()
+    page.route("**/lookup?*", lambda route: route.continue_(url=route.request.url + "&max_params=0.000001"))
+    page.get_by_label("Multi-adds, at most").focus()
+    page.keyboard.press("PageDown")
+    expect(page.locator("#no-answer")).to_contain_text("is below the cheapest architecture of this table")
+    page.unroute_all()
+
+
+def test_an_answer_opens_its_architecture_and_that_compares(followed: Followed) -> None:
+    page = followed.tab.go(f"/ui/atlas?search_id={followed.search_id}&round_index=0")
+    row = page.locator("#answer-rows tr").nth(2)
+    code = row.locator("a").text_content() or ""
+    row.locator("td").nth(3).click()
+    page.wait_for_url(f"**/architectures/{code}")
+    expect(page.get_by_role("heading", level=1)).to_have_text(code)
+    assert page.locator(".drawing .block").count() == 4
+    page.get_by_role("link", name="Compare with the final one").click()
+    expect(page.get_by_role("heading", name="They differ in")).to_be_visible()
+    differing = page.locator(".drawing").first.locator(".marked").count()
+    final = page.locator("#first").input_value()
+    assert differing == sum(a != b for a, b in zip(final, code, strict=True))
+    page.get_by_label("Second", exact=True).fill("9999")
+    page.get_by_role("button", name="Compare").click()
+    expect(page.locator("#second-error")).to_contain_text("the choices 0 to 5, not 9")
+    assert not followed.tab.complaints
+
+
+def test_an_architecture_is_exported(followed: Followed) -> None:
+    code = asked(followed)[0]
+    page = followed.tab.go(f"/ui/searches/{followed.search_id}/architectures/{code}")
+    for button, ending, begins in (("Export model.py", ".py", b'"""'), ("Export ONNX", ".onnx", b"")):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=button).click()
+        assert download.value.suggested_filename.endswith(ending)
+        content = download.value.path().read_bytes()
+        assert len(content) > 1000
+        assert content.startswith(begins)
+    expect(page.locator("#use-status")).to_contain_text("is saved")
+    assert not followed.tab.complaints
+
+
+def test_the_latency_on_a_device_is_one_more_limit(followed: Followed) -> None:
+    request, url = followed.tab.page.request, followed.tab.url
+    cells_ms = [[1.0, 2.0, 3.0, 2.0, 4.0, 6.0]] * 4
+    body = {"search_space": TINY_SEARCH["search_space"], "base_ms": 0.5, "cells_ms": cells_ms}
+    assert request.put(f"{url}/devices/phone", data=body).ok
+    expect(followed.tab.go("/ui/devices").get_by_role("row").filter(has_text="phone")).to_contain_text("24.50 ms")
+    page = followed.tab.go(f"/ui/atlas?search_id={followed.search_id}")
+    expect(page.get_by_label("Multi-adds, at most")).to_be_enabled()
+    page.get_by_label("Device").select_option("phone")
+    slider = page.get_by_label("Latency, at most")
+    expect(slider).to_be_enabled()
+    slider.focus()
+    for _ in range(6):
+        page.keyboard.press("PageDown")
+    limit = float((page.locator("#max-latency-value").text_content() or "").removesuffix(" ms"))
+    under_limit = asked(followed, device="phone", max_latency_ms=limit)
+    assert under_limit != asked(followed)
+    expect(page.locator("#answer-rows a")).to_have_text(under_limit)
+    shown = page.locator("#answer-rows td:last-child").all_text_contents()
+    assert all(float(text.removesuffix(" ms")) <= limit for text in shown), (limit, shown)
+    assert not followed.tab.complaints
+
+
+def test_a_dot_of_the_atlas_opens_its_architecture(followed: Followed) -> None:
+    page = followed.tab.go(f"/ui/atlas?search_id={followed.search_id}")
+    expect(page.locator("#atlas-chart[data-drawn=yes]")).to_be_visible()
+    code = page.locator("#answer-rows a").first.text_content()
+    place = page.evaluate(
+        """() => {
+            const chart = echarts.getInstanceByDom(document.getElementById("atlas-chart"));
+            const best = chart.getOption().series.at(-1).data[0];
+            return chart.convertToPixel("grid", best.value.slice(0, 2));
+        }"""
+    )
+    page.locator("#atlas-chart").click(position={"x": place[0], "y": place[1]})
+    page.wait_for_url(f"**/architectures/{code}")
+
+
+def test_a_finished_search_is_deleted_after_a_question(open_tab: OpenTab, followed: Followed) -> None:
+    page = open_tab().go("/ui/submit")
+    fill_form(page)
+    page.get_by_label("Epochs", exact=True).fill("2000")
+    page.get_by_role("button", name="Submit the search").click()
+    page.wait_for_url("**/ui/searches/*")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#search-live")).to_have_attribute("data-state", "cancelled")
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Keep it").click()
+    search_id = page.url.rsplit("/", 1)[1]
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete it").click()
+    page.wait_for_url(lambda url: url.endswith("/"))
+    expect(page.get_by_role("row").filter(has_text=followed.search_id[:8])).to_be_visible()
+    expect(page.get_by_text(search_id[:8])).to_have_count(0)
