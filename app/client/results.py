@@ -18,7 +18,10 @@ class Lookup(LookupAnswer):
     """The best architectures under the limits, best first."""
 
     def to_dataframe(self) -> "pd.DataFrame":
-        """Return a row per architecture; a column ``latency_ms_DEVICE`` per device that was asked for.
+        """Return a row per architecture.
+
+        It has columns ``interval_lower`` and ``interval_upper`` where they are known, and ``latency_ms_DEVICE`` per
+        device that was asked for.
 
         Raises:
             MissingPandasError: If pandas is not installed.
@@ -90,15 +93,17 @@ class Table:
 
 
 def _items_frame(items: Iterable[LookupItem]) -> "pd.DataFrame":
-    columns = [name for name in LookupItem.model_fields if name != "latency_ms"]
+    nested = {"latency_ms", "interval"}
+    columns = [name for name in LookupItem.model_fields if name not in nested]
     rows = [
         {
-            **item.model_dump(exclude={"latency_ms"}),
+            **item.model_dump(exclude=nested),
+            **({f"interval_{name}": value for name, value in item.interval} if item.interval else {}),
             **{f"latency_ms_{device}": latency_ms for device, latency_ms in item.latency_ms.items()},
         }
         for item in items
     ]
-    return _frame(rows, columns + [name for name in (rows[0] if rows else ()) if name not in columns])
+    return _frame(rows, list(dict.fromkeys([*columns, *(name for row in rows for name in row)])))
 
 
 def _frame(rows: Iterable[dict[str, Any]], columns: list[str]) -> "pd.DataFrame":

@@ -25,6 +25,16 @@ _RANGES: dict[str, Any] = {
     "params": {"min": 346_250, "max": 3_253_130},
 }
 
+_INTERVAL: dict[str, Any] = {"level": 0.9, "lower": 0.8455, "upper": 0.8832}
+_QUALITY: dict[str, Any] = {
+    "predictor": "auto",
+    "held_out_tau": 0.824,
+    "num_held_out": 30,
+    "additive_tau": 0.771,
+    "label_noise": 0.0102,
+    "standalone_tau": None,
+}
+
 SUMMARY: dict[str, Any] = {
     "id": _ID,
     "kind": "search",
@@ -55,6 +65,7 @@ ROUND: dict[str, Any] = {
     "num_reevaluated": 0,
     "held_out_tau": None,
     "fit_report": None,
+    "quality": None,
     "best": None,
     "preserved": [],
     "table_digest": None,
@@ -119,8 +130,10 @@ ARCHITECTURE: dict[str, Any] = {
     "params": _BEST["params"],
     "proxy_multi_adds": 6_412_000,
     "proxy_params": 158_000,
+    "is_reevaluated": True,
     "pairs": [PAIR],
-    "predictions": [{"round_index": 0, "subspace_index": 4111, "predicted_accuracy": 0.8641}],
+    "predictions": [{"round_index": 0, "subspace_index": 4111, "predicted_accuracy": 0.8641, "interval": _INTERVAL}],
+    "space_prediction": {"predicted_accuracy": 0.8638, "interval": _INTERVAL, "is_reevaluated": True},
     "standalone": [
         {
             "job_id": _JOB_ID,
@@ -140,8 +153,10 @@ _ITEM: dict[str, Any] = {
     "code": _CODE,
     "readable": _READABLE,
     "predicted_accuracy": 0.8641,
+    "interval": _INTERVAL,
     "sampled_accuracy": 0.8625,
     "reevaluated_accuracy": 0.8675,
+    "is_reevaluated": True,
     "multi_adds": _BEST["multi_adds"],
     "params": _BEST["params"],
     "latency_ms": {"pixel": 3.94},
@@ -155,7 +170,14 @@ _TABLE: dict[str, Any] = {
     "feasible": {**_RANGES, "latency_ms": {"pixel": {"min": 0.81, "max": 5.85}}},
 }
 
-LOOKUP: dict[str, Any] = {**_TABLE, "scope": "table", "is_exact": True, "items": [_ITEM], "message": None}
+LOOKUP: dict[str, Any] = {
+    **_TABLE,
+    "scope": "table",
+    "is_exact": True,
+    "quality": {**_QUALITY, "band_tau": 0.79, "num_in_band": 24},
+    "items": [_ITEM],
+    "message": None,
+}
 
 PARETO: dict[str, Any] = {
     **_TABLE,

@@ -270,6 +270,7 @@ class TestFrames:
         assert list(frame["code"]) == [item.code for item in found.items]
         assert frame["latency_ms_pixel"][0] == found.items[0].latency_ms["pixel"]
         assert "latency_ms" not in frame
+        assert frame["interval_lower"][0] < frame["predicted_accuracy"][0] < frame["interval_upper"][0]
 
     def test_of_an_empty_lookup(self) -> None:
         with always(200, {**LOOKUP, "items": [], "message": "none"}) as atlas:
