@@ -34,7 +34,8 @@ _BODY = {
     "required": True,
     "description": "A zip archive: a folder of images per class (all of them in `train` if there is one), or "
     "`train*.parquet`, or one parquet or npz file; or an npz file itself.",
-    "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+    # any type is taken; this one is what tools know how to send
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
 }
 _at_once = asyncio.Semaphore(MAX_UPLOADS_AT_ONCE)
 
