@@ -4,9 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.domain.lookup_table import LookupTable
 from app.domain.subspace import Subspace
 from worker.networks import TorchNetworks
-from worker.pipeline.ports import ClosedRound, FittedTable, NewStep, Outcome, Pair, PairSource, Search, Step
+from worker.pipeline.ports import (
+    ClosedRound,
+    FittedTable,
+    NewStep,
+    Outcome,
+    Pair,
+    PairSource,
+    Search,
+    StandaloneLabel,
+    Step,
+)
 from worker.pipeline.search import run_step
 
 SHARD_SIZE = 10_000
@@ -27,6 +38,7 @@ class Finished:
         fitted: Tables by round.
         closed: Results by round.
         results: Figures of the steps, by kind.
+        standalone: True labels.
     """
 
     subspaces: dict[int, Subspace] = field(default_factory=dict)
@@ -34,6 +46,7 @@ class Finished:
     fitted: dict[int, FittedTable] = field(default_factory=dict)
     closed: dict[int, ClosedRound] = field(default_factory=dict)
     results: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    standalone: list[StandaloneLabel] = field(default_factory=list)
 
     def subspace(self, search: Search, round_index: int) -> Subspace:
         """Return S_t."""
@@ -48,6 +61,18 @@ class Finished:
         predicted_N = self.fitted[round_index].table.predicted_accuracy
         return {index: float(predicted_N[index]) for index in subspace_indices}
 
+    def table(self, search: Search, round_index: int) -> LookupTable:
+        """Return the table that a round has published last."""
+        return self.fitted[round_index].table
+
+    def fit_report(self, search: Search, round_index: int) -> Mapping[str, Any]:
+        """Return the figures that were published with it."""
+        return self.fitted[round_index].report
+
+    def labels(self, search: Search) -> list[StandaloneLabel]:
+        """Return the architectures that were trained by themselves, sorted by round and code."""
+        return sorted(self.standalone, key=lambda label: (label.round_index, label.code))
+
     def keep(self, step: Step, outcome: Outcome) -> None:
         """Keep what a step gave."""
         self.results[step.kind] = outcome.result
@@ -57,6 +82,10 @@ class Finished:
             return
         if outcome.pairs:
             self.stored_pairs.setdefault((step.round_index, outcome.pair_source), []).extend(outcome.pairs)
+        if (trained := outcome.standalone) is not None:
+            predictions = tuple(step.payload["predictions"])
+            label = StandaloneLabel(step.round_index, trained.retraining.code, trained.accuracy, predictions)
+            self.standalone.append(label)
         if outcome.fitted is not None:
             self.fitted[step.round_index] = outcome.fitted
         if outcome.closed_round is not None:

@@ -61,7 +61,9 @@ CLAIMS = (
     Claim("new labels inside its 90 % intervals", "predictor", "coverage_90", "0.87 to 0.93"),
     Claim("Faults under running searches", "fault_soak", "faults", ">= 60"),
     Claim("searches lost, or with another result", "fault_soak", "different", "0"),
-    Claim("Tau against the truth on NAS-Bench-Macro, supernet on CIFAR-10", "nas_bench_macro", "tau_predicted", ">= 0.80"),
+    Claim(
+        "Tau against the truth on NAS-Bench-Macro, supernet on CIFAR-10", "nas_bench_macro", "tau_predicted", ">= 0.80"
+    ),
     Claim("Supernet training over a plain eager loop, images per second", "training", "speedup", ">= 2", "x"),
     Claim("share of the time spent on input", "training", "input_share", ""),
     Claim("Evaluation with two workers over one", "scaling", "speedup_two_workers", ">= 1.7", "x"),

@@ -275,7 +275,8 @@ class Comparison:
         budget = self.sizes.num_sampled + self.sizes.num_reevaluated
         minimize(Networks(), algorithm, ("n_gen", budget // POPULATION), seed=self.sizes.seed, verbose=False)
         print(f"nsga2: {len(known)} architectures evaluated", flush=True)
-        return _index(space.code(max(known, key=lambda m: known[m])))
+        best, _ = max(known.items(), key=lambda item: item[1])
+        return _index(space.code(best))
 
 
 def _index(code: str) -> int:

@@ -4,8 +4,8 @@ A supernet's z holds its own artefacts, cells that cooperate in it and nowhere e
 in the left-out pairs as well as in the fitted ones, and no pair tells them from real interactions. On a supernet over
 NAS-Bench-Macro the additive part of a process on the accuracies as they are ranked the truth better than ridge
 regression and the paper's GCN, and about as well as or better than with any share of the interactions that the process
-or a GCN found; see ``docs/adr``. It is fitted together with the interactions, so that these do not pass for additive effects or noise, and
-they are left out of the predictions. Legend: N pairs or nodes.
+or a GCN found; see ``docs/adr``. It is fitted together with the interactions, so that these do not pass for additive
+effects or noise, and they are left out of the predictions. Legend: N pairs or nodes.
 """
 
 from collections.abc import Mapping
