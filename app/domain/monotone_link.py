@@ -64,7 +64,9 @@ class MonotoneLink:
         scores_K = np.array([score_N[group].mean() for group in groups])
         values_K = np.array([fitted_N[group].mean() for group in groups])
         keep_K = np.append(True, np.diff(scores_K) > 1e-9 * max(np.ptp(score_N), 1e-300))
-        return cls(*_made_strict(scores_K[keep_K], values_K[keep_K], lowest, highest), lowest, highest)
+        # scores that say nothing of the values leave one level; their order is still better than none
+        spread = max(float(np.ptp(values_K)), _MIN_RELATIVE_SLOPE * float(np.ptp(value_N)))
+        return cls(*_made_strict(scores_K[keep_K], values_K[keep_K], spread, lowest, highest), lowest, highest)
 
     def __call__(self, score_N: Float64Array) -> Float64Array:
         """Return float64 [N], the values at these scores."""
@@ -102,10 +104,9 @@ def _tied_means(score_N: Float64Array, value_N: Float64Array) -> Float64Array:
 
 
 def _made_strict(
-    scores_K: Float64Array, values_K: Float64Array, lowest: float, highest: float
+    scores_K: Float64Array, values_K: Float64Array, spread: float, lowest: float, highest: float
 ) -> tuple[Float64Array, Float64Array]:
     """Give flat stretches a small slope around the mean, within the bounds; equal values stay equal."""
-    spread = float(np.ptp(values_K))
     if len(scores_K) < 2 or spread == 0.0:
         return scores_K[:1], np.clip(values_K[:1], lowest, highest)
     line_K = (scores_K - scores_K.mean()) / np.ptp(scores_K)

@@ -49,3 +49,10 @@ def test_cross_fitted_values_have_not_seen_their_pair() -> None:
     changed = cross_fitted(score, np.where(np.arange(100) == 0, 1.0, value), np.random.default_rng(0))
     assert changed[0] == unseen[0]
     assert (changed != unseen).any()
+
+
+def test_scores_that_say_nothing_keep_their_order() -> None:
+    score = np.linspace(-1, 1, 24)
+    values = MonotoneLink.fit(score, 0.5 - 0.01 * score)(score)
+    assert (np.diff(values) > 0).all()
+    assert values == pytest.approx(np.full(24, 0.5), abs=0.001)
