@@ -26,7 +26,7 @@ def noise(seed: int, size: int = 16) -> Image.Image:
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     """Return an image as a file of a format."""
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)  # type: ignore[arg-type]
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
