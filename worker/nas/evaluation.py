@@ -153,7 +153,7 @@ def _batch_by_batch(
 ) -> Iterator[tuple[list[Architecture], Tensor]]:
     """Evaluate with the statistics of the validation images themselves: each batch is its own calibration set."""
     batches = statistics_batches(data.validation_images_NCHW)
-    labels_of = data.validation_labels_N.split([len(batch) for batch in batches])
+    labels_of = torch.split(data.validation_labels_N, [len(batch) for batch in batches])
     labels: dict[int, list[Tensor]] = {}
     parts: list[list[Architecture]] = []
     for done, (images_NCHW, labels_N) in enumerate(zip(batches, labels_of, strict=True)):
