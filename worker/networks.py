@@ -174,6 +174,7 @@ class TorchNetworks:
             round_index,
             self._device,
             report,
+            labels_follow=config.num_standalone > 0,
         )
         return Fit(fitted.predicted_N, fitted.report, fitted.interval)
 

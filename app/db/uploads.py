@@ -33,11 +33,6 @@ def list_of(session: Session, owner: str | None) -> Sequence[UploadRow]:
     return session.scalars(query.order_by(UploadRow.name)).all()
 
 
-def ids(session: Session) -> set[str]:
-    """Return the ids of all uploads."""
-    return {str(upload_id) for upload_id in session.scalars(select(UploadRow.id))}
-
-
 def num_bytes(session: Session, owner: str | None) -> int:
     """Return the size of all that an owner has uploaded."""
     query = select(func.coalesce(func.sum(UploadRow.num_bytes), 0))

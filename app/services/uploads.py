@@ -1,6 +1,6 @@
 """Uploads of data sets: received into a folder of their own, checked, unpacked, and put in place by one rename.
 
-A row stands for a folder that is there in full. What a crash leaves behind has no row, and goes a day later.
+A row stands for a folder that is there in full. What a crash leaves unfinished goes a day later.
 """
 
 import contextlib
@@ -79,12 +79,11 @@ def begin(engine: Engine, caller: Caller, name: str, settings: Settings) -> Inco
     with transaction(engine) as session:
         _check_name_is_free(session, caller, name, settings)
         _check_quota(session, caller, settings, 0)
-        known = uploads_db.ids(session)
     upload_id = uuid.uuid4()
     incoming = Incoming(upload_id, name, settings.uploads() / f"{_INCOMING}{upload_id}")
     with _disk():
         settings.uploads().mkdir(parents=True, exist_ok=True)
-        _remove_left_behind(settings.uploads(), known)
+        _remove_left_behind(settings.uploads())
         incoming.content.mkdir(parents=True)
     return incoming
 
@@ -153,7 +152,7 @@ def remove_folder(folder: Path) -> None:
 def _place(
     session: Session, caller: Caller, incoming: Incoming, unpacked: Unpacked, settings: Settings
 ) -> DataSetSummary:
-    """Store the row and rename the folder; if the commit fails, the folder is without a row and goes later."""
+    """Store the row and rename the folder; if the commit fails, the folder is without a row, and in nobody's way."""
     usage_db.lock_owner(session, caller.owner)
     _check_quota(session, caller, settings, unpacked.num_bytes)
     _check_name_is_free(session, caller, incoming.name, settings)
@@ -192,11 +191,14 @@ def _check_quota(session: Session, caller: Caller, settings: Settings, num_new_b
         )
 
 
-def _remove_left_behind(upload_root: Path, known: set[str]) -> None:
-    """Remove what crashes have left: folders of no upload that nobody has touched for a day."""
-    for folder in upload_root.iterdir():
+def _remove_left_behind(upload_root: Path) -> None:
+    """Remove uploads that crashes have left unfinished: those that nobody has touched for a day.
+
+    Nothing else: what has no row here may be another service's, on the same directory by mistake.
+    """
+    for folder in upload_root.glob(f"{_INCOMING}*"):
         with contextlib.suppress(OSError):
-            if folder.name not in known and time.time() - folder.stat().st_mtime > _LEFT_BEHIND_S:
+            if time.time() - folder.stat().st_mtime > _LEFT_BEHIND_S:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

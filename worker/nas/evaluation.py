@@ -153,10 +153,16 @@ def _batch_by_batch(
 ) -> Iterator[tuple[list[Architecture], Tensor]]:
     """Evaluate with the statistics of the validation images themselves: each batch is its own calibration set."""
     batches = statistics_batches(data.validation_images_NCHW)
+    labels_of = torch.split(data.validation_labels_N, [len(batch) for batch in batches])
     labels: dict[int, list[Tensor]] = {}
     parts: list[list[Architecture]] = []
-    for done, images_NCHW in enumerate(batches):
-        own = replace(data, validation_images_NCHW=images_NCHW, calibration_images_NCHW=images_NCHW)
+    for done, (images_NCHW, labels_N) in enumerate(zip(batches, labels_of, strict=True)):
+        own = replace(
+            data,
+            validation_images_NCHW=images_NCHW,
+            validation_labels_N=labels_N,
+            calibration_images_NCHW=images_NCHW,
+        )
 
         def report(fraction: float, done: int = done) -> None:
             if on_progress is not None:

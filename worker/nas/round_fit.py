@@ -13,6 +13,7 @@ import torch
 from app.domain.hamming_graph import FactorFeatures, Float32Array, Float64Array, HammingGraph, Int64Array
 from app.domain.prediction_interval import PredictionInterval
 from app.domain.seeds import derive_seed, generator
+from worker.nas.auto_predictor import fit_auto
 from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn, predict_subspace
 from worker.nas.inherited_predictor import fit_inherited
 from worker.nas.product_process import label_noise
@@ -65,6 +66,7 @@ def fit_round(
     round_index: int,
     device: torch.device,
     on_progress: OnProgress,
+    labels_follow: bool = False,
 ) -> RoundFit:
     """Fit a predictor to a supernet's pairs.
 
@@ -76,11 +78,13 @@ def fit_round(
         round_index: t.
         device: Where GCNs are trained.
         on_progress: Called with the share done and figures to show; it may raise to cancel.
+        labels_follow: Whether true labels are to correct the predictions. Then ``auto`` gives the blend with its
+            interactions: the correction sets it against an additive prediction, and the labels say which to believe.
 
     Raises:
         ValueError: If the pairs cannot be fitted, or training failed.
     """
-    fit = {"paper": _fit_paper, "auto": _fit_auto}[predictor]
+    fit = _fit_paper if predictor == "paper" else _fit_blend if labels_follow else _fit_inherited
     started = time.perf_counter()
     fitted, predict, interval = fit(pairs, config, seed, round_index, device, on_progress)
     fit_s = time.perf_counter() - started
@@ -125,7 +129,28 @@ def _fit_paper(
     return report, lambda on_nodes: predict_subspace(fitted, on_nodes), None
 
 
-def _fit_auto(
+def _fit_blend(
+    pairs: RoundPairs,
+    config: GCNTrainingConfig,
+    seed: int,
+    round_index: int,
+    device: torch.device,
+    on_progress: OnProgress,
+) -> _Fitted:
+    fitted = fit_auto(
+        pairs.graph,
+        pairs.features,
+        pairs.index_N,
+        pairs.accuracy_N,
+        config,
+        derive_seed(seed, round_index, "auto"),
+        device,
+        lambda share, details: on_progress(_FIT_SHARE * share, details),
+    )
+    return dict(fitted.report), fitted.predict_subspace, fitted.interval
+
+
+def _fit_inherited(
     pairs: RoundPairs,
     config: GCNTrainingConfig,
     seed: int,

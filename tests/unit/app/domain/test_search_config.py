@@ -112,7 +112,7 @@ def test_a_given_number_is_held_out() -> None:
         ({"gcn_milestones": (1.0,)}, "less than 1"),
         ({"hamming_threshold": 3}, "1 or 2"),
         ({"similarity": "learned"}, "'assigned' or 'measured'"),
-        ({"bn_statistics": "none"}, "'recalibrated' or 'running'"),
+        ({"bn_statistics": "none"}, "'recalibrated', 'running' or 'batch'"),
         ({"seed": -1}, "greater than or equal to 0"),
         ({"num_rounds": 0}, "greater than or equal to 1"),
         ({"num_rounds": 65}, "less than or equal to 64"),

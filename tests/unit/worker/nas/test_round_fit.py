@@ -48,6 +48,21 @@ def test_reports_and_progress(predictor: str) -> None:
     assert (predictor == "auto") == (fit.interval is not None)
 
 
+def test_where_labels_follow_the_interactions_are_in_the_prediction() -> None:
+    graph, choices = pairs().graph, pairs().graph.choices(np.arange(81))
+    index = np.arange(0, 81, 2)
+    accuracy = 0.5 + 0.02 * choices[index].sum(1) + 0.02 * (choices[index, 0] - 1) * (choices[index, 3] - 1)
+    given = RoundPairs(graph, SUBSPACE.factor_features(), index, accuracy)
+    interacting = []
+    for labels_follow in (False, True):
+        fit = fit_round("auto", given, CONFIG, 7, 2, CPU, lambda _share, _details: None, labels_follow)
+        table = fit.predicted_N.reshape(3, 9, 3)
+        # the difference of differences of the first and the last cell; links are monotone, so it keeps its sign
+        interacting.append(float((table[2, :, 2] - table[2, :, 0] - table[0, :, 2] + table[0, :, 0]).mean()))
+        assert fit.interval is not None
+    assert interacting[1] > 0.05 > abs(interacting[0])
+
+
 @pytest.mark.parametrize("predictor", ["paper", "auto"])
 def test_a_cancellation_passes_through_within_a_few_steps(predictor: str) -> None:
     class StopError(Exception):
