@@ -23,7 +23,7 @@ TIDY = "nasatlas.tidy"
 DELIVER = "nasatlas.deliver_webhooks"
 
 TIDY_INTERVAL_S = 30.0
-DELIVER_INTERVAL_S = 2.0
+DELIVER_INTERVAL_S = 5.0
 
 _delivering = threading.Lock()
 

@@ -20,6 +20,7 @@ from app.db.engine import transaction
 from app.errors import SearchNotFoundError
 from app.services import api_keys, lifecycle, search_events
 from app.services.search_events import News, Position
+from app.services.view_cache import view_cache
 
 router = APIRouter(prefix="/search", tags=["searches"])
 
@@ -87,14 +88,12 @@ LastEventId = Annotated[
 ]
 
 
-def _start(
-    search_id: uuid.UUID, engine: Database, caller: Reader, last_event_id: LastEventId = None
-) -> Position | None:
+def _start(search_id: uuid.UUID, engine: Database, caller: Reader, last_event_id: LastEventId = None) -> Position:
     # before the stream begins, while there can still be a 404
-    position = Position.parse(last_event_id)
     with transaction(engine) as session:
         is_over = lifecycle.require(session, search_id, caller).state in TERMINAL_STATES
-        if is_over and position and not search_events.news(session, search_id, caller, position).events:
+        position = search_events.start(session, search_id, last_event_id)
+        if is_over and not search_events.news(session, search_id, caller, position, view_cache(engine)).events:
             raise NothingMoreToCome
     return position
 
@@ -111,7 +110,7 @@ def _start(
 )
 async def events(
     search_id: uuid.UUID,
-    position: Annotated[Position | None, Depends(_start)],
+    position: Annotated[Position, Depends(_start)],
     engine: Database,
     request: Request,
     caller: Reader,
@@ -126,11 +125,11 @@ async def events(
     and gets the milestones that it missed, and the search as it is now if that has changed.
     """
 
-    def read(since: Position | None) -> News | None:
+    def read(since: Position) -> News | None:
         """What is new; None once the search is deleted, or the caller's key no longer valid."""
         with transaction(engine) as session, contextlib.suppress(SearchNotFoundError):
             if api_keys.still_valid(session, caller):
-                return search_events.news(session, search_id, caller, since)
+                return search_events.news(session, search_id, caller, since, view_cache(engine))
         return None
 
     stop: ServerStop = request.app.state.server_stop

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 # xmin is the transaction that wrote a row last. Rounds, pairs and tables are written in transactions that write the
-# search's row or one of its steps as well.
+# search's row or one of its steps as well; deliveries of its webhook are not.
 _VERSION = text("""
-    select s.owner, concat_ws(',', s.xmin::text, t.stamp)
+    select s.owner, concat_ws(',', s.xmin::text, t.stamp, d.stamp)
     from searches s, (
         select string_agg(id || ':' || xmin, ',' order by id) as stamp from steps where search_id = :search_id
-    ) t
+    ) t, (
+        select string_agg(id || ':' || xmin, ',' order by id) as stamp from webhook_deliveries
+        where search_id = :search_id
+    ) d
     where s.id = :search_id
 """)
 

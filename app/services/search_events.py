@@ -4,7 +4,6 @@ An event's id says how far its reader is: the number of the last milestone, and 
 snapshot of the search, e.g. ``12-running-5be1c4a09d3f7e26``. Any API process can go on from it.
 """
 
-import hashlib
 import re
 import uuid
 from dataclasses import dataclass, replace
@@ -15,8 +14,8 @@ from sqlalchemy.orm import Session
 from app.db import milestones
 from app.schemas.events import MilestoneView
 from app.schemas.search import SearchView
-from app.services import search_view
 from app.services.callers import Caller
+from app.services.view_cache import ViewCache
 
 _EVENT_ID = re.compile(r"(\d{1,9})-([a-z]*)-([0-9a-f]*)", re.ASCII)
 
@@ -71,29 +70,29 @@ class News:
     state: str
 
 
-def news(session: Session, search_id: uuid.UUID, caller: Caller, position: Position | None) -> News:
-    """Return what has happened to a search since a position; for a new reader: how it is now.
+def start(session: Session, search_id: uuid.UUID, event_id: str | None) -> Position:
+    """Return where the reader of a search's events is: after the last event that it has, or at the present.
+
+    An id that is none of ours, or ahead of the search because a backup was put back, is as good as none.
+    """
+    position, latest = Position.parse(event_id), milestones.latest(session, search_id)
+    return Position(latest) if position is None or position.sequence > latest else position
+
+
+def news(session: Session, search_id: uuid.UUID, caller: Caller, position: Position, views: ViewCache) -> News:
+    """Return what has happened to a search since a position; to a new reader: how it is now.
 
     Raises:
         SearchNotFoundError: If there is none of that id.
     """
-    latest = milestones.latest(session, search_id)
-    view = search_view.read_one(session, search_id, caller)
-    if position is None or position.sequence > latest:  # the latter was given before a backup was put back
-        position = Position(latest)
-    events = []
+    kept = views.read(search_id, caller)
+    view, events = kept.view, []
     # read after the search: where that is over, the milestone of its end is among them
     for row in milestones.after(session, search_id, position.sequence):
         position = replace(position, sequence=row.sequence)
         events.append(Event("milestone", MilestoneView.model_validate(row, from_attributes=True), position))
-    digest = _digest(view)
-    if digest != position.digest:
+    if kept.digest != position.digest:
         kind: EventKind = "state" if view.state != position.state else "progress"
-        position = Position(position.sequence, view.state, digest)
+        position = Position(position.sequence, view.state, kept.digest)
         events.append(Event(kind, view, position))
     return News(tuple(events), position, view.state)
-
-
-def _digest(view: SearchView) -> str:
-    """Of all but the time that is left: that changes with the clock."""
-    return hashlib.sha256(view.model_dump_json(exclude={"eta_s"}).encode()).hexdigest()[:16]

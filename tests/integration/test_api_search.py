@@ -3,7 +3,6 @@
 import datetime as dt
 import threading
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -356,18 +355,15 @@ class TestLifecycle:
         assert "GET /lookup" in response.json()["detail"]
 
 
-@pytest.fixture
-def soon() -> Callable[[Callable[[], None]], None]:
-    """Runs something in another thread."""
-    return lambda action: threading.Timer(0.8, action).start()
-
-
-def test_events_end_with_the_search(client: TestClient, factory: Any, soon: Any) -> None:
+def test_events_end_with_the_search(client: TestClient, factory: Any) -> None:
     search = factory.search(state="running", num_tables=0)
-    step = factory.step(search.id, "train_supernet", state="leased", progress=0.1)
-    assert step
-    soon(lambda: factory.change(search.id, state="failed", error="broken"))
+    factory.step(search.id, "train_supernet", state="leased", progress=0.1)
+    lines = []
     with client.stream("GET", f"/search/{search.id}/events") as response:
         assert response.headers["content-type"].startswith("text/event-stream")
-        lines = [line for line in response.iter_lines() if line.startswith("event:")]
+        for line in response.iter_lines():
+            if line.startswith("event:"):
+                lines.append(line)
+                if len(lines) == 1:
+                    factory.change(search.id, state="failed", error="broken")
     assert lines == ["event: state", "event: milestone", "event: state"]

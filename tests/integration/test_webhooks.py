@@ -17,6 +17,7 @@ from app.client.webhooks import verify_signature
 from app.db.engine import get_engine, transaction
 from app.db.models import WebhookDeliveryRow
 from app.domain.webhook_signature import InvalidSignatureError
+from app.logging import configure_logging
 from app.main import create_app
 from app.settings import Settings, get_settings
 from worker.webhook_courier import WebhookCourier
@@ -124,6 +125,18 @@ def test_a_delivery_is_signed_and_told_once(hooked: TestClient, engine: Engine, 
     assert (webhook["last_status"], webhook["next_attempt_at"]) == (204, None)
     assert courier.deliver_due() == 0
     assert len(receiver.received) == 1
+
+
+def test_a_url_is_not_logged(
+    hooked: TestClient, engine: Engine, receiver: Receiver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging("DEBUG", "json")
+    ended(hooked, f"{receiver.url}&token=s3cr3t")
+    WebhookCourier(engine, SECRET).deliver_due()
+    assert len(receiver.received) == 1
+    printed = capsys.readouterr().out
+    assert "webhook delivered" in printed
+    assert "s3cr3t" not in printed
 
 
 def test_a_receiver_that_fails_is_asked_again_with_the_same_body(
