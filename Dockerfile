@@ -1,11 +1,11 @@
 # Two images from one file: `api` (no torch) and `worker`.
 FROM python:3.11-slim-bookworm AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-# the data sets are mounted at /data, checkpoints lie in /artifacts; both must exist with this owner before a volume covers them
+# the data sets are mounted at /data, checkpoints lie in /artifacts, uploads in /uploads; all must exist with this owner before a volume covers them
 RUN groupadd --gid 10001 nasatlas \
     && useradd --uid 10001 --gid 10001 --create-home nasatlas \
-    && mkdir -p /srv/nasatlas /artifacts /data \
-    && chown nasatlas:nasatlas /artifacts
+    && mkdir -p /srv/nasatlas /artifacts /uploads /data \
+    && chown nasatlas:nasatlas /artifacts /uploads
 WORKDIR /srv/nasatlas
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH

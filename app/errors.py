@@ -92,6 +92,28 @@ class DeviceNotFoundError(Problem):
     status = 404
 
 
+class DataSetNotFoundError(Problem):
+    """There is no data set of that name, or it is not yours."""
+
+    title = "No such data set"
+    status = 404
+
+
+class DataSetExistsError(Problem):
+    """There is a data set of that name already."""
+
+    title = "Data set exists"
+    status = 409
+
+
+class DataSetInUseError(Problem):
+    """Searches or jobs that are not over read the data set."""
+
+    title = "Data set in use"
+    status = 409
+    search_ids: list[str]
+
+
 class UnknownPathError(Problem):
     """Nothing is served under that path; ``GET /docs`` shows what is."""
 

@@ -11,11 +11,12 @@ from fastapi.security import APIKeyCookie, HTTPBearer
 from fastapi_pagination import add_pagination
 from fastapi_rfc9457.server import get_problem_docs_router
 
-from app.api import architectures, devices, events, login, lookup, operations, search
+from app import telemetry
+from app.api import architectures, data_sets, devices, events, login, lookup, operations, search
 from app.api.authentication import COOKIE
 from app.api.body_limit import BodyLimitMiddleware
-from app.api.dependencies import only_known_parameters
-from app.api.events import ServerStop
+from app.api.dependencies import log_what_is_asked, only_known_parameters
+from app.api.events import NothingMoreToCome, ServerStop, end_of_events
 from app.api.metrics import install_metrics
 from app.api.problem_handlers import install_problem_handlers
 from app.api.security_headers import SecurityHeadersMiddleware
@@ -40,6 +41,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     with app.state.server_stop.listening():
         yield
     app.state.engine.dispose()
+    if app.state.traces is not None:
+        app.state.traces.shutdown()
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -51,6 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or get_settings()
     configure_logging(settings.log_level, settings.log_format)
+    traces = telemetry.tracer_provider(settings, "nasatlas-api")
     app = FastAPI(
         title="NAS Atlas",
         version=version("nasatlas"),
@@ -58,7 +62,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
+        telemetry=telemetry.of_requests(traces),
     )
+    app.state.traces = traces
     app.state.settings = settings
     app.state.server_stop = ServerStop()
     app.state.engine = get_engine(settings.required_database_url())
@@ -68,16 +74,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     except UnsafeToStartError as error:
         raise SystemExit(f"NAS Atlas does not start: {error}.") from None
     security = _documented_security() if settings.keys_required() else []
-    for router in (search.router, architectures.router, events.router, lookup.router, devices.router):
-        app.include_router(router, dependencies=[*security, Depends(only_known_parameters)])
+    for router in (search.router, architectures.router, events.router, lookup.router, devices.router, data_sets.router):
+        app.include_router(router, dependencies=[*security, Depends(log_what_is_asked), Depends(only_known_parameters)])
     app.include_router(login.router)
     app.include_router(operations.router)
     install_pages(app)
     app.include_router(get_problem_docs_router(), prefix="/problems", include_in_schema=False)
     install_problem_handlers(app)
+    app.add_exception_handler(NothingMoreToCome, end_of_events)
     add_pagination(app)
     # the last one added is the outermost
-    app.add_middleware(BodyLimitMiddleware)
+    app.add_middleware(BodyLimitMiddleware, max_upload_bytes=settings.max_upload_bytes)
     install_metrics(app, app.state.engine)
     app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(CorrelationIdMiddleware)

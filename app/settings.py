@@ -3,10 +3,13 @@
 import ipaddress
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MAX_DURATION_S = 7 * 86_400.0
+"""No lease or pace is longer; infinity, which PostgreSQL has no interval for, is not either."""
 
 
 class Settings(BaseSettings):
@@ -22,6 +25,11 @@ class Settings(BaseSettings):
         default=None, description="fsspec URL for checkpoints; default: in the state directory."
     )
     data_root: Path | None = Field(default=None, description="Directory under which image data sets are found.")
+    upload_root: Path | None = Field(
+        default=None,
+        description="Directory of uploaded data sets, seen by API and workers; default: in the state directory.",
+    )
+    max_upload_bytes: int = Field(default=2**30, ge=1, description="Size of an uploaded archive.")
     state_dir: Path = Field(default=Path(".nasatlas"), description="Embedded servers' data, logs and artifacts.")
     url: str | None = Field(
         default=None, description="API that the command line talks to; default: the embedded stack."
@@ -40,37 +48,73 @@ class Settings(BaseSettings):
     login_hours: float = Field(default=12.0, gt=0, le=24 * 30, description="How long a browser stays logged in.")
 
     max_open_searches_per_owner: int | None = Field(
-        default=None, ge=1, description="Searches of an owner that are queued or running; default: no limit."
+        default=None, ge=1, lt=2**63, description="Searches of an owner that are queued or running; default: no limit."
     )
     max_rows_per_owner: int | None = Field(
-        default=None, ge=1, description="Rows of an owner's lookup tables, those to come included; default: no limit."
+        default=None,
+        ge=1,
+        lt=2**63,
+        description="Rows of an owner's lookup tables, those to come included; default: no limit.",
     )
     max_artifact_bytes_per_owner: int | None = Field(
-        default=None, ge=1, description="Size of an owner's checkpoints; default: no limit."
+        default=None, ge=1, lt=2**63, description="Size of an owner's checkpoints; default: no limit."
+    )
+    max_upload_bytes_per_owner: int | None = Field(
+        default=None, ge=1, description="Size of an owner's uploaded data sets, unpacked; default: no limit."
     )
     retention_days: float | None = Field(
-        default=None, gt=0, description="Searches that ended longer ago are deleted; default: kept."
+        default=None, gt=0, le=36_500, description="Searches that ended longer ago are deleted; default: kept."
     )
 
     device: str = Field(default="auto", description="auto, cpu, or cuda:N.")
     training_processes: int = Field(
         default=1, ge=1, le=64, description="Processes of one supernet training (one per GPU)."
     )
-    shard_size: int = Field(default=250, ge=1, description="Architectures in one evaluation step.")
+    shard_size: int = Field(default=250, ge=1, le=1_000_000, description="Architectures in one evaluation step.")
     evaluation_memory_bytes: int | None = Field(
         default=None, ge=2**26, description="Budget for activations; default: measured."
     )
 
-    lease_s: float = Field(default=30.0, gt=1, description="A worker that is silent for longer has lost its step.")
-    heartbeat_s: float = Field(
-        default=2.0, gt=0, description="How often a worker renews its lease and looks for a cancellation."
+    lease_s: float = Field(
+        default=30.0, gt=1, le=MAX_DURATION_S, description="A worker that is silent for longer has lost its step."
     )
-    reap_s: float = Field(default=5.0, gt=0, description="How often the reaper looks for lost steps.")
-    rewake_s: float = Field(default=30.0, gt=0, description="A ready step that nobody took is woken again after this.")
-    max_attempts: int = Field(default=5, ge=1, description="A step whose workers died this often fails the search.")
+    heartbeat_s: float = Field(
+        default=2.0,
+        gt=0,
+        le=MAX_DURATION_S,
+        description="How often a worker renews its lease and looks for a cancellation.",
+    )
+    reap_s: float = Field(
+        default=5.0, gt=0, le=MAX_DURATION_S, description="How often the reaper looks for lost steps."
+    )
+    rewake_s: float = Field(
+        default=30.0, gt=0, le=MAX_DURATION_S, description="A ready step that nobody took is woken again after this."
+    )
+    max_attempts: int = Field(
+        default=5, ge=1, le=1000, description="A step whose workers died this often fails the search."
+    )
+
+    otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="OpenTelemetry collector (OTLP over HTTP) that traces go to; default: none are made.",
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None, min_length=16, description="What webhooks are signed with; unset: none are taken."
+    )
+    webhook_allowed_hosts: Annotated[frozenset[str], NoDecode] = Field(
+        default=frozenset(),
+        description="Hosts, separated by commas, whose webhooks may be private addresses and http.",
+    )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
+
+    @field_validator("webhook_allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, given: Any) -> Any:
+        hosts = given.split(",") if isinstance(given, str) else given
+        return frozenset(host.strip().strip("[]").lower() for host in hosts) - {""}
 
     @model_validator(mode="after")
     def _leases_outlive_heartbeats(self) -> Self:
@@ -79,6 +123,20 @@ class Settings(BaseSettings):
                 f"NASATLAS_HEARTBEAT_S ({self.heartbeat_s}) must be at most half of NASATLAS_LEASE_S ({self.lease_s}), "
                 "or workers lose their steps while they work"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _uploads_have_no_name(self) -> Self:
+        if self.data_root is None:
+            return self
+        data_root, uploads = self.data_root.resolve(), self.uploads().resolve()
+        if uploads.is_relative_to(data_root):
+            between = uploads.relative_to(data_root).parts
+            if not any(part.startswith(".") for part in between):
+                raise ValueError(
+                    f"the uploads ({uploads}) lie under the data root ({data_root}), where everybody could name other "
+                    "owners' images; set NASATLAS_UPLOAD_ROOT to a directory elsewhere, or to a hidden one there"
+                )
         return self
 
     def required_database_url(self) -> str:
@@ -110,6 +168,10 @@ class Settings(BaseSettings):
     def artifacts(self) -> str:
         """Fsspec URL under which checkpoints and weights lie."""
         return self.artifact_url or f"file://{self.state_dir.absolute() / 'artifacts'}"
+
+    def uploads(self) -> Path:
+        """Directory under which uploaded data sets lie."""
+        return self.upload_root or self.state_dir.absolute() / "uploads"
 
 
 def is_loopback(host: str) -> bool:

@@ -1,6 +1,7 @@
-"""The spaces, labels and fits of ``benchmarks.space_lookup``; not a benchmark itself."""
+"""The spaces, labels and fits of ``benchmarks.space_lookup`` and ``benchmarks.predictor``; not a benchmark itself."""
 
 import csv
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,30 +77,55 @@ class Labels:
 def macro_labels(path: Path, num_sampled: int, seed: int) -> Labels:
     """Return true accuracies of NAS-Bench-Macro with noise of 0.5 points."""
     space, rng = Space("nas-bench-macro", 8), generator(seed, None, "macro labels")
+    index_N, truth_N = macro_truth(path)
+    chosen = rng.permutation(len(index_N))[:num_sampled]
+    accuracy_N = truth_N[chosen] + rng.normal(0, 0.005, num_sampled)
+    return Labels(f"macro-{num_sampled}", space, index_N[chosen], accuracy_N, seed)
+
+
+def macro_path() -> Path | None:
+    """Return where NAS-Bench-Macro's accuracies are, under ``NASATLAS_DATA_ROOT``; None where they are not."""
+    root = os.environ.get("NASATLAS_DATA_ROOT")
+    path = Path(root or ".") / "nas-bench-macro" / "cifar10.csv"
+    return path if root and path.exists() else None
+
+
+def macro_truth(path: Path) -> tuple[Int64Array, Float64Array]:
+    """Return int64 [N], the nodes of NAS-Bench-Macro in the file's order, and float64 [N], means of their 3 seeds."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     choices = np.array([[int(digit) for digit in row["architecture"]] for row in rows])
-    accuracy = np.array([np.mean([float(row[f"acc_seed{i}"]) for i in range(3)]) / 100 for row in rows])
-    chosen = rng.permutation(len(rows))[:num_sampled]
-    index_N = space.graph.index(choices[chosen])
-    return Labels(f"macro-{num_sampled}", space, index_N, accuracy[chosen] + rng.normal(0, 0.005, num_sampled), seed)
+    truth_N = np.array([np.mean([float(row[f"acc_seed{i}"]) for i in range(3)]) / 100 for row in rows])
+    return Space("nas-bench-macro", 8).graph.index(choices), truth_N
 
 
 def synthetic_labels(num_cells: int, num_sampled: int, seed: int) -> Labels:
     """Return accuracies with strong interactions between every two cells, and noise of 0.3 points."""
     space, rng = Space("fairnas", num_cells), generator(seed, None, "synthetic labels")
     index_N = np.unique(rng.integers(0, space.graph.num_nodes, num_sampled))
-    choices = space.graph.choices(index_N)
-    total = np.zeros(len(index_N))
-    for cell in range(num_cells):
-        rise = (0.6 * (np.arange(6) % 3) + 1.2 * (np.arange(6) // 3)) * rng.uniform(0.3, 1.5)
-        total += (rise + rng.normal(0, 0.3, 6))[choices[:, cell]]
-        for other in range(cell):
-            total += rng.normal(0, 1.4 / np.sqrt(num_cells), (6, 6))[choices[:, cell], choices[:, other]]
-    total = (total - total.mean()) / total.std()
+    total = _interacting(space.graph.choices(index_N), rng)
     return Labels(
         f"synthetic-{num_sampled}", space, index_N, 0.7 + 0.02 * total + rng.normal(0, 0.003, len(total)), seed
     )
+
+
+def strong_interactions(num_cells: int, seed: int) -> Float64Array:
+    """Return the made-up accuracies of all 6^num_cells architectures, by node: 0.7 with a spread of 2 points."""
+    graph = Space("fairnas", num_cells).graph
+    choices = graph.choices(np.arange(graph.num_nodes, dtype=np.int64))
+    return np.asarray(0.7 + 0.02 * _interacting(choices, generator(seed, None, "strong interactions")))
+
+
+def _interacting(choices_NL: Int64Array, rng: np.random.Generator) -> Float64Array:
+    """float64 [N] of mean zero and unit variance: a term per cell, and one per two cells that is about as large."""
+    num_cells = choices_NL.shape[1]
+    total = np.zeros(len(choices_NL))
+    for cell in range(num_cells):
+        rise = (0.6 * (np.arange(6) % 3) + 1.2 * (np.arange(6) // 3)) * rng.uniform(0.3, 1.5)
+        total += (rise + rng.normal(0, 0.3, 6))[choices_NL[:, cell]]
+        for other in range(cell):
+            total += rng.normal(0, 1.4 / np.sqrt(num_cells), (6, 6))[choices_NL[:, cell], choices_NL[:, other]]
+    return np.asarray((total - total.mean()) / total.std())
 
 
 def fitted(labels: Labels, hidden_sizes: tuple[int, int], epochs: int) -> tuple[AdditiveFunction, HammingGCN]:

@@ -51,8 +51,19 @@ CLAIMS = (
     Claim("wrong answers", "lookup", "wrong", "0"),
     Claim("under limits on a device's latency and multi-adds, p50", "lookup", "latency_p50_ms", "", " ms"),
     Claim("Whole space (6^19) under any limits, at most", "space_lookup", "query_ms_p99", "<= 50", " ms"),
+    Claim(
+        "Predictor `auto` over the better of ridge and the paper's GCN, tau, mean of 16 regimes",
+        "predictor",
+        "mean_margin",
+        ">= 0.02",
+    ),
+    Claim("the worst of the regimes", "predictor", "worst_margin", ">= -0.005"),
+    Claim("new labels inside its 90 % intervals", "predictor", "coverage_90", "0.87 to 0.93"),
     Claim("Faults under running searches", "fault_soak", "faults", ">= 60"),
     Claim("searches lost, or with another result", "fault_soak", "different", "0"),
+    Claim(
+        "Tau against the truth on NAS-Bench-Macro, supernet on CIFAR-10", "nas_bench_macro", "tau_predicted", ">= 0.80"
+    ),
     Claim("Supernet training over a plain eager loop, images per second", "training", "speedup", ">= 2", "x"),
     Claim("share of the time spent on input", "training", "input_share", ""),
     Claim("Evaluation with two workers over one", "scaling", "speedup_two_workers", ">= 1.7", "x"),

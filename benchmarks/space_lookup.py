@@ -19,7 +19,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,7 +31,7 @@ from app.domain.whole_space.archive import ArchiveConfig, prepared_model
 from app.domain.whole_space.constrained_enumeration import ConstrainedEnumeration
 from app.domain.whole_space.model import BlendedPredictor, Candidates, WholeSpaceModel
 from app.domain.whole_space.model_bytes import from_bytes, to_bytes
-from benchmarks._labelled_spaces import Space, fitted, macro_labels, synthetic_labels
+from benchmarks._labelled_spaces import Space, fitted, macro_labels, macro_path, synthetic_labels
 
 SEED = 0
 NUM_ENUMERATED = 500
@@ -159,10 +158,9 @@ def within_limits(cost_N: Sequence[Float64Array], limits: Limits) -> NDArray[np.
 def gaps(sizes: Sizes) -> dict[str, object]:
     """Measure how far the re-ranked answers are from the optimum of the full predictor, in points."""
     labels = [synthetic_labels(7, n, seed) for n in (600, 1800) for seed in range(sizes.seeds)]
-    root = os.environ.get("NASATLAS_DATA_ROOT")
-    path = Path(root or ".") / "nas-bench-macro" / "cifar10.csv"
-    skipped = [] if root and path.exists() else ["NAS-Bench-Macro's accuracies: set NASATLAS_DATA_ROOT"]
-    if not skipped:
+    path = macro_path()
+    skipped = [] if path else ["NAS-Bench-Macro's accuracies: set NASATLAS_DATA_ROOT"]
+    if path:
         labels += [macro_labels(path, n, seed) for n in (300, 1000) for seed in range(sizes.seeds)]
     gap_points: list[float] = []
     for one in labels:

@@ -15,19 +15,20 @@ import numpy.typing as npt
 import torch
 
 from app.domain.architecture_export import Export
+from app.domain.data_sets import DataSetError, root_of_upload
 from app.domain.device_measurement import DeviceMeasurement
 from app.domain.hamming_graph import HammingGraph
 from app.domain.multi_adds import feasible_range
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import Architecture, SearchSpace
-from app.domain.seeds import derive_seed
 from app.domain.standalone_recipe import Retraining
 from app.domain.subspace import Subspace
 from worker.nas.checkpoint import CheckpointStore
 from worker.nas.data import SearchData, load_search_data
 from worker.nas.distributed_training import train_supernet_distributed
 from worker.nas.evaluation import evaluate_subnetworks
-from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn, predict_subspace
+from worker.nas.gcn_training import GCNTrainingConfig
+from worker.nas.round_fit import RoundPairs, fit_round
 from worker.nas.similarity import measured_similarity
 from worker.nas.space_fit import fit_space
 from worker.nas.standalone_training import STANDALONE, load_standalone, train_standalone
@@ -40,10 +41,12 @@ from worker.nas.supernet_training import (
     load_supernet,
     train_supernet,
 )
-from worker.pipeline.ports import Fit, FittedSpace, MeasuredDevice, Report, Retrained, Search
+from worker.nas.training_config import TrainingDivergedError
+from worker.nas.training_memory import check_training_memory
+from worker.pipeline.ports import Fit, FittedSpace, MeasuredDevice, Report, Retrained, Search, UntrainableError
 
 _FIT_SHARE = 0.9
-"""Share of a fit's progress that is training; the rest is the prediction of the whole subspace."""
+"""Share of the whole space's fit that is training; the rest is the preparation of the queries."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class TorchNetworks:
         choose_device: Callable[[], torch.device],
         data_root: Path | None,
         artifact_url: str,
+        upload_root: Path | None = None,
         num_processes: int = 1,
         memory_bytes: int | None = None,
     ) -> None:
@@ -73,12 +77,14 @@ class TorchNetworks:
             choose_device: Says where everything runs; asked when a step begins, so that its error is the search's.
             data_root: Directory of the image data sets.
             artifact_url: fsspec URL of the checkpoints.
+            upload_root: Directory of the uploaded data sets.
             num_processes: Processes (GPUs) of one supernet training.
             memory_bytes: Budget for the activations of an evaluation; None: chosen from the machine.
         """
         self._choose_device = choose_device
         self._data_root = data_root
         self._artifact_url = artifact_url
+        self._upload_root = upload_root
         self._num_processes = num_processes
         self._memory_bytes = memory_bytes
         self._loaded: _Loaded | None = None
@@ -88,6 +94,7 @@ class TorchNetworks:
         """Train the supernet (step 0), or go on from its last checkpoint; return figures of the training."""
         loaded = self._load(search, report)
         config = search.config
+        check_training_memory(loaded.proxy, config.batch_size // self._num_processes, self._device)
         training = SupernetTrainingConfig(
             epochs=config.epochs,
             batch_size=config.batch_size,
@@ -99,6 +106,7 @@ class TorchNetworks:
             initialisation=config.initialisation,
             warmup_fraction=config.warmup_fraction,
             max_gradient_norm=config.max_gradient_norm,
+            fairness=config.fairness,
         )
 
         def on_progress(progress: TrainingProgress) -> None:
@@ -155,31 +163,19 @@ class TorchNetworks:
         accuracy_N: npt.NDArray[np.float64],
         report: Report,
     ) -> Fit:
-        """Fit the GCN to pairs of a subspace (step 2) and predict all of it."""
+        """Fit the configured predictor to pairs of a subspace (step 2) and predict all of it."""
         config = search.config
-        start = time.perf_counter()
-        fitted = fit_gcn(
-            _graph(config, subspace, index_N, accuracy_N),
-            subspace.factor_features(),
-            index_N,
-            accuracy_N,
+        graph = _graph(config, subspace, index_N, accuracy_N)
+        fitted = fit_round(
+            config.predictor,
+            RoundPairs(graph, subspace.factor_features(), index_N, accuracy_N),
             _gcn_training(config),
-            seed=derive_seed(config.seed, round_index, "gcn"),
-            device=self._device,
-            on_epoch=_on_epoch(config, report),
+            config.seed,
+            round_index,
+            self._device,
+            report,
         )
-        fit_s = time.perf_counter() - start
-        predicted = predict_subspace(
-            fitted, on_progress=lambda done, total: report(_FIT_SHARE + (1 - _FIT_SHARE) * done / total, None)
-        )
-        return Fit(
-            predicted,
-            {
-                "final_loss": float(fitted.loss_curve[-1]),
-                "fit_seconds": round(fit_s, 2),
-                "predict_seconds": round(time.perf_counter() - start - fit_s, 2),
-            },
-        )
+        return Fit(fitted.predicted_N, fitted.report, fitted.interval)
 
     def fit_space(self, search: Search, accuracies: Mapping[Architecture, float], report: Report) -> FittedSpace:
         """Fit a predictor of the whole space to all pairs, and prepare it for questions under limits."""
@@ -196,7 +192,7 @@ class TorchNetworks:
         return FittedSpace(model, {**figures, "fit_seconds": round(time.perf_counter() - start, 2)})
 
     def retrain(self, search: Search, job_id: str, retraining: Retraining, report: Report) -> Retrained:
-        """Train one architecture of a search by itself, or go on from the job's last checkpoint."""
+        """Train one architecture of a search by itself, or go on from the last checkpoint of the job or folder."""
         is_target = retraining.network == "target"
         loaded = self._load(search, report, search.space.input_resolution if is_target else None)
         architecture = search.space.parse_code(retraining.code)
@@ -205,19 +201,22 @@ class TorchNetworks:
             network = inherited_subnetwork(self._load_supernet(search), architecture, loaded.data)
             inherited = network.state_dict()
         epochs = retraining.recipe.epochs
-        result = train_standalone(
-            retraining.space_of(search.space, loaded.proxy),
-            architecture,
-            loaded.data,
-            retraining.recipe,
-            seed=retraining.seed,
-            device=self._device,
-            checkpoints=CheckpointStore(self._artifact_url, job_id),
-            inherited=inherited,
-            on_progress=lambda progress: report(
-                progress.fraction, {"epoch": progress.epoch, "epochs": epochs, "loss": progress.loss}
-            ),
-        )
+        try:
+            result = train_standalone(
+                retraining.space_of(search.space, loaded.proxy),
+                architecture,
+                loaded.data,
+                retraining.recipe,
+                seed=retraining.seed,
+                device=self._device,
+                checkpoints=self._checkpoints_at(job_id),
+                inherited=inherited,
+                on_progress=lambda progress: report(
+                    progress.fraction, {"epoch": progress.epoch, "epochs": epochs, "loss": progress.loss}
+                ),
+            )
+        except TrainingDivergedError as error:
+            raise UntrainableError(str(error)) from error
         return Retrained(result.accuracy, f"{job_id}/{STANDALONE}", _training_figures(loaded.data, result.report))
 
     def export(self, search: Search, job_id: str, export: Export, report: Report) -> Mapping[str, Any]:
@@ -229,7 +228,7 @@ class TorchNetworks:
         if export.job_id is None:
             network = inherited_subnetwork(self._load_supernet(search), architecture, loaded.data)
         else:
-            trained = CheckpointStore(self._artifact_url, export.job_id)
+            trained = self._checkpoints_at(export.job_id)
             space = export.space_of(search.space, loaded.proxy)
             network = load_standalone(space, architecture, trained).to(self._device)
         report(0.5, {"format": export.format})
@@ -253,6 +252,10 @@ class TorchNetworks:
     def _checkpoints(self, search: Search) -> CheckpointStore:
         return CheckpointStore(self._artifact_url, search.id)
 
+    def _checkpoints_at(self, place: str) -> CheckpointStore:
+        """Those of a training by itself: a job's, or ``<search>/<folder>`` of one that is a step of its search."""
+        return CheckpointStore(self._artifact_url, *place.split("/", 1))
+
     def _load(self, search: Search, report: Report, resolution: int | None = None) -> _Loaded:
         """Return the search's data on the device, loading them if others are here; by default for the proxy."""
         config, space = search.config, search.space
@@ -261,7 +264,7 @@ class TorchNetworks:
             self._loaded = None
             data = load_search_data(
                 search.dataset,
-                self._data_root,
+                self._root_of(search),
                 resolution=resolution,
                 num_classes=config.num_classes,
                 num_images=config.num_images,
@@ -272,6 +275,14 @@ class TorchNetworks:
             ).to(self._device)
             self._loaded = _Loaded((search.id, resolution), data, proxy_space(search, data.num_classes))
         return self._loaded
+
+    def _root_of(self, search: Search) -> Path | None:
+        """The data root that a search's data set lies under."""
+        if search.upload_id is None:
+            return self._data_root
+        if self._upload_root is None:
+            raise DataSetError("this worker was not told where uploads are; set NASATLAS_UPLOAD_ROOT")
+        return root_of_upload(self._upload_root, search.upload_id)
 
     def _load_supernet(self, search: Search) -> Supernet:
         if self._supernet is None or self._supernet[0] != search.id:

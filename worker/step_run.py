@@ -12,9 +12,11 @@ import structlog
 from sqlalchemy.exc import OperationalError
 
 from app.db.steps import Signal
+from app.domain.lookup_table import LookupTable
 from app.domain.subspace import Subspace
+from app.telemetry import Span, no_span
 from worker.pipeline import search as search_pipeline
-from worker.pipeline.ports import LeaseLostError, Networks, Pair, PairSource, Search, StepInterrupted
+from worker.pipeline.ports import LeaseLostError, Networks, Pair, PairSource, Search, StandaloneLabel, StepInterrupted
 from worker.store import Claim, PostgresStore
 
 log = structlog.get_logger(__name__)
@@ -109,6 +111,18 @@ class PatientReader:
         """Return the predicted accuracies of some rows of a round's table."""
         return patiently(lambda: self._store.predictions(search, round_index, subspace_indices), self._check)
 
+    def table(self, search: Search, round_index: int) -> LookupTable:
+        """Return the whole table that a round has published last."""
+        return patiently(lambda: self._store.table(search, round_index), self._check)
+
+    def fit_report(self, search: Search, round_index: int) -> Mapping[str, Any]:
+        """Return the figures that were published with it."""
+        return patiently(lambda: self._store.fit_report(search, round_index), self._check)
+
+    def labels(self, search: Search) -> list[StandaloneLabel]:
+        """Return the architectures that the search has trained by themselves so far, sorted by round and code."""
+        return patiently(lambda: self._store.labels(search), self._check)
+
 
 def patiently(call: Callable[[], T], check: Callable[[], None]) -> T:
     """Make a call to the database, again and again while it is away, for up to ``STORE_PATIENCE_S``.
@@ -141,6 +155,7 @@ class StepRunner:
         heartbeat_s: Seconds between heartbeats.
         shard_size: Architectures in one evaluation step.
         max_attempts: How often a step may be put off, or kill its worker, before its search fails.
+        span: Makes a span for traces of each step.
     """
 
     store: PostgresStore
@@ -150,6 +165,7 @@ class StepRunner:
     heartbeat_s: float
     shard_size: int
     max_attempts: int
+    span: Span = no_span
 
     def run_next(self) -> Ending | None:
         """Claim the step whose turn it is and do it; None where there was nothing to do."""
@@ -161,9 +177,11 @@ class StepRunner:
             round_index=claim.step.round_index,
             step_id=claim.step.id,
             attempt=claim.step.attempt,
+            request_id=claim.request_id,
         ):
             log.info("step begins", kind=claim.step.kind, shard_index=claim.step.shard_index)
-            ending = self._run_claimed(claim)
+            with self.span(claim.step.kind, _span_attributes(claim)):
+                ending = self._run_claimed(claim)
             log.info("step ends", kind=claim.step.kind, ending=ending)
             return ending
 
@@ -197,6 +215,13 @@ class StepRunner:
             return "put off"
         patiently(lambda: self.store.fail(claim, reason), _go_on)
         return "failed"
+
+
+def _span_attributes(claim: Claim) -> dict[str, str | int]:
+    step = claim.step
+    values = {"search_id": claim.search.id, "request_id": claim.request_id, "round_index": step.round_index}
+    values |= {"step_id": step.id, "attempt": step.attempt, "shard_index": step.shard_index}
+    return {f"nasatlas.{name}": value for name, value in values.items() if value is not None}
 
 
 def _go_on() -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.db import devices as devices_db
+from app.db import operations
 from app.db import pairs as pairs_db
 from app.db import standalone as standalone_db
 from app.db import steps as steps_db
@@ -23,20 +24,18 @@ from app.db.steps import Signal, StepKey
 from app.domain.latency import layout_digest
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import SearchSpace
-from app.domain.subspace import Subspace
 from app.domain.whole_space.model_bytes import to_bytes
 from worker.pipeline.ports import (
     LeaseLostError,
     MeasuredDevice,
     NewStep,
     Outcome,
-    Pair,
-    PairSource,
     Search,
     StandaloneAccuracy,
     Step,
     StepInterrupted,
 )
+from worker.reader import PostgresReader
 
 _MAX_RACES = 100
 """A claim loses to another worker's at most once per worker that asks at that moment; beyond that the reaper wakes."""
@@ -46,10 +45,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Claim:
-    """A claimed step with its search."""
+    """A claimed step with its search, and the id of the request that asked for the search last."""
 
     step: Step
     search: Search
+    request_id: str | None = None
 
     @property
     def key(self) -> StepKey:
@@ -57,12 +57,12 @@ class Claim:
         return StepKey(self.step.id, self.step.attempt)
 
 
-class PostgresStore:
+class PostgresStore(PostgresReader):
     """All that workers read and write. Safe to share between threads; every method is one transaction."""
 
     def __init__(self, engine: Engine, *, lease_s: float) -> None:
         """Work on a database, with leases of ``lease_s`` seconds."""
-        self._engine = engine
+        super().__init__(engine)
         self._lease_s = lease_s
 
     def claim_fairest(self, worker: str) -> Claim | None:
@@ -91,10 +91,11 @@ class PostgresStore:
             if row is None:
                 return None
             step = Step(row.id, row.kind, row.round_index, row.shard_index, row.payload, row.attempt)
+            search = session.get_one(SearchRow, row.search_id)
             try:
-                return Claim(step, _search(session.get_one(SearchRow, row.search_id)))
+                return Claim(step, _search(search), search.request_id)
             except ValueError as error:
-                log.exception("stored search cannot be read", search_id=str(row.search_id))
+                log.exception("stored search cannot be read", search_id=str(row.search_id), step_id=row.id)
                 reason = f"this version of the worker cannot read the stored search, submit it again: {error}"
                 steps_db.fail(session, StepKey(row.id, row.attempt), reason)
                 return None
@@ -136,6 +137,7 @@ class PostgresStore:
                 ready.append(outcome.when_stage_done)
             step_ids = steps_db.insert(session, search_id, [_columns(step) for step in ready])
             steps_db.settle_cancellation(session, search_id)
+            operations.count(session, _counts(claim.step, outcome))
         if outcome.fitted is not None:
             self._vacuum()
         return step_ids
@@ -231,30 +233,22 @@ class PostgresStore:
         for step_id, search_id in expired:
             with transaction(self._engine) as session:
                 steps_db.lock_search(session, search_id)
-                steps_db.expire(session, step_id, max_attempts)
+                step = steps_db.expire(session, step_id, max_attempts)
+                if step is not None:
+                    log.warning(
+                        "lease expired",
+                        search_id=str(search_id),
+                        round_index=step.round_index,
+                        step_id=step_id,
+                        kind=step.kind,
+                        attempt=step.attempt,
+                        worker=step.worker,
+                        failures=step.failures,
+                        step_state=step.state,
+                    )
+                    operations.count(session, {("lease_expiries", step.kind): 1})
         with transaction(self._engine) as session:
             return steps_db.due_for_waking(session, rewake_s)
-
-    # the Reader port
-
-    def subspace(self, search: Search, round_index: int) -> Subspace:
-        """Return S_t of a round that has begun."""
-        with transaction(self._engine) as session:
-            row = session.get_one(RoundRow, (uuid.UUID(search.id), round_index))
-            return Subspace.from_dict(search.space, row.subspace)
-
-    def pairs(self, search: Search, round_index: int, source: PairSource) -> list[Pair]:
-        """Return a round's pairs of one source, sorted by code."""
-        with transaction(self._engine) as session:
-            rows = pairs_db.of_round(session, uuid.UUID(search.id), round_index, source)
-            return [Pair(row.code, row.accuracy, row.held_out) for row in rows]
-
-    def predictions(self, search: Search, round_index: int, subspace_indices: list[int]) -> dict[int, float]:
-        """Return the predicted accuracies of some rows of a round's table."""
-        with transaction(self._engine) as session:
-            header = tables_db.header(session, uuid.UUID(search.id), round_index)
-            assert header is not None, "the table is published before anything is re-evaluated"
-            return tables_db.predictions(session, header.id, subspace_indices)
 
 
 def _final(outcome: Outcome) -> dict[str, Any]:
@@ -296,6 +290,17 @@ def _device_columns(job: SearchRow, measured: MeasuredDevice) -> dict[str, Any]:
     }
 
 
+def _counts(step: Step, outcome: Outcome) -> dict[tuple[operations.Counter, str], float]:
+    """What a stored step adds to the counters."""
+    images = outcome.result.get("images_per_s", 0.0) * outcome.result.get("seconds", 0.0)
+    counts: dict[tuple[operations.Counter, str], float] = {
+        ("steps_done", step.kind): 1,
+        ("evaluations", step.kind): len(outcome.pairs),
+        ("training_images", step.kind): round(images),
+    }
+    return {key: value for key, value in counts.items() if value}
+
+
 def _columns(step: NewStep) -> Mapping[str, Any]:
     return {
         "kind": step.kind,
@@ -312,6 +317,7 @@ def _search(row: SearchRow) -> Search:
         dataset=row.dataset,
         space=SearchSpace.model_validate(row.search_space),
         config=SearchConfig.model_validate(row.config),
+        upload_id=None if row.upload_id is None else str(row.upload_id),
     )
 
 

@@ -7,6 +7,7 @@ import torch
 
 from app.queue import RUN_STEP, wake
 from app.settings import get_settings
+from app.telemetry import span_maker
 from worker.celery_app import app, store, worker_name
 from worker.nas.device import choose_device
 from worker.networks import TorchNetworks
@@ -23,6 +24,7 @@ def _runner() -> StepRunner:
             choose_device=_device,
             data_root=settings.data_root,
             artifact_url=settings.artifacts(),
+            upload_root=settings.uploads(),
             num_processes=settings.training_processes,
             memory_bytes=settings.evaluation_memory_bytes,
         ),
@@ -31,6 +33,7 @@ def _runner() -> StepRunner:
         heartbeat_s=settings.heartbeat_s,
         shard_size=settings.shard_size,
         max_attempts=settings.max_attempts,
+        span=span_maker(settings, "nasatlas-worker"),
     )
 
 

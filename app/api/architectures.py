@@ -22,9 +22,10 @@ from app.errors import (
 )
 from app.schemas.retraining import RetrainingRequest
 from app.schemas.search import ArchitectureView, SearchView
+from app.services import architecture_view, retraining, search_view
 from app.services import export as export_service
-from app.services import retraining, search_view
 from app.services.quotas import Quotas
+from app.services.webhooks import WebhookPolicy
 
 router = APIRouter(prefix="/search/{search_id}/architectures/{code}", tags=["architectures"])
 
@@ -33,9 +34,8 @@ Code = Annotated[str, Path(max_length=64, description="One digit per cell.", exa
 
 @router.get("", summary="Read an architecture", responses=errors(SearchNotFoundError))
 def read_architecture(search_id: uuid.UUID, code: Code, engine: Database, caller: Reader) -> ArchitectureView:
-    """Return an architecture's costs, its pairs, each round's prediction, and its stand-alone accuracies."""
-    with transaction(engine) as session:
-        return search_view.read_architecture(session, search_id, code, caller)
+    """Return its costs, its pairs, what each round's table and the whole space say, and its stand-alone accuracies."""
+    return architecture_view.read_architecture(engine, search_id, code, caller)
 
 
 @router.post(
@@ -72,7 +72,9 @@ def retrain(
             caller,
             idempotency_key=idempotency_key,
             data_root=settings.data_root,
+            upload_root=settings.uploads(),
             quotas=Quotas.of(settings),
+            webhooks=WebhookPolicy.of(settings),
         )
     queue.wake(submitted.step_ids)
     if not submitted.is_new:
@@ -83,6 +85,10 @@ def retrain(
 
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
+_PYTHON = {
+    "schema": {"type": "string"},
+    "example": '"""nas-bench-macro 12212021."""\n\nimport torch\n\n\nclass Network(torch.nn.Module): ...\n',
+}
 
 
 @router.get(
@@ -92,7 +98,7 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
     responses={
         200: {
             "description": "The file.",
-            "content": {"application/octet-stream": _BINARY, "text/x-python": {"schema": {"type": "string"}}},
+            "content": {"application/octet-stream": _BINARY, "text/x-python": _PYTHON},
         },
         202: {
             "model": SearchView,

@@ -1,9 +1,12 @@
 """What routes ask for: the database, the settings, and the errors that every route can answer with."""
 
+import contextlib
 import difflib
+import uuid
 from collections import Counter
 from typing import Annotated, Any
 
+import structlog
 from fastapi import Depends, Request
 from fastapi_rfc9457 import Problem
 from fastapi_rfc9457.server import problems
@@ -53,6 +56,18 @@ async def only_known_parameters(request: Request) -> None:
             found.append(FieldError(loc=["query", name], msg=f"{name} is given {times} times; give it once"))
     if found:
         raise InvalidRequestError(detail=found[0].msg, errors=found)
+
+
+async def log_what_is_asked(request: Request) -> None:
+    """Put the search and the round that a request names into every line that is logged for it.
+
+    Only those that are what they should be: whatever else stands there is refused, and no log line repeats it.
+    """
+    named = {**request.query_params, **request.path_params}
+    with contextlib.suppress(ValueError):
+        structlog.contextvars.bind_contextvars(search_id=str(uuid.UUID(named.get("search_id", ""))))
+    with contextlib.suppress(ValueError):
+        structlog.contextvars.bind_contextvars(round_index=int(named.get("round_index", "")))
 
 
 AppSettings = Annotated[Settings, Depends(_settings)]

@@ -14,6 +14,7 @@ from app.schemas.device import DeviceList, DeviceRequest, DeviceView, Measuremen
 from app.schemas.search import SearchView
 from app.services import devices, search_view
 from app.services.quotas import Quotas
+from app.services.webhooks import WebhookPolicy
 
 router = APIRouter(prefix="/devices", tags=["devices"])
 
@@ -82,7 +83,13 @@ def measure(
     """
     with transaction(engine) as session:
         submitted = devices.submit_measurement(
-            session, caller, name, request, idempotency_key=idempotency_key, quotas=Quotas.of(settings)
+            session,
+            caller,
+            name,
+            request,
+            idempotency_key=idempotency_key,
+            quotas=Quotas.of(settings),
+            webhooks=WebhookPolicy.of(settings),
         )
     queue.wake(submitted.step_ids)
     if not submitted.is_new:

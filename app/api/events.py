@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Header, Request, Response, status
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
@@ -18,13 +18,30 @@ from app.api.authentication import Reader
 from app.api.dependencies import Database, errors
 from app.db.engine import transaction
 from app.errors import SearchNotFoundError
-from app.schemas.search import SearchView
-from app.services import api_keys, lifecycle, search_view
+from app.services import api_keys, lifecycle, search_events
+from app.services.search_events import News, Position
 
 router = APIRouter(prefix="/search", tags=["searches"])
 
 POLL_S = 0.5
 TERMINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
+_EXAMPLE = """event: milestone
+data: {"sequence": 4, "at": "2026-01-05T10:03:20Z", "kind": "step_done", "step": "fit_gcn", "round_index": 0, ...}
+id: 4-running-5be1c4a09d3f7e26
+
+event: progress
+data: {"id": "8c4f6a0e-...", "state": "running", "phase": "reevaluating", "progress": 0.62, ...}
+id: 4-running-0a1b2c3d4e5f6071
+"""
+
+
+class NothingMoreToCome(Exception):  # noqa: N818 - no error: it ends a stream before it begins
+    """The search is over, and the client has all of its events: 204, at which browsers stop asking."""
+
+
+async def end_of_events(request: Request, error: Exception) -> Response:
+    """Answer :class:`NothingMoreToCome`."""
+    return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
 class ServerStop:
@@ -64,46 +81,66 @@ class ServerStop:
                     signal.signal(number, handler)
 
 
-def _existing(search_id: uuid.UUID, engine: Database, caller: Reader) -> uuid.UUID:
+LastEventId = Annotated[
+    str | None,
+    Header(description="Id of the last event that you have: the stream goes on after it. Browsers send it themselves."),
+]
+
+
+def _start(
+    search_id: uuid.UUID, engine: Database, caller: Reader, last_event_id: LastEventId = None
+) -> Position | None:
     # before the stream begins, while there can still be a 404
+    position = Position.parse(last_event_id)
     with transaction(engine) as session:
-        lifecycle.require(session, search_id, caller)
-    return search_id
+        is_over = lifecycle.require(session, search_id, caller).state in TERMINAL_STATES
+        if is_over and position and not search_events.news(session, search_id, caller, position).events:
+            raise NothingMoreToCome
+    return position
 
 
 @router.get(
     "/{search_id}/events",
     summary="Follow a search",
     response_class=EventSourceResponse,
-    responses=errors(SearchNotFoundError),
+    responses={
+        200: {"content": {"text/event-stream": {"example": _EXAMPLE}}},
+        204: {"description": "The search is over, and you have all of its events; browsers stop asking."},
+        **errors(SearchNotFoundError),
+    },
 )
 async def events(
-    search_id: Annotated[uuid.UUID, Depends(_existing)], engine: Database, request: Request, caller: Reader
+    search_id: uuid.UUID,
+    position: Annotated[Position | None, Depends(_start)],
+    engine: Database,
+    request: Request,
+    caller: Reader,
 ) -> AsyncIterator[ServerSentEvent]:
     """Stream the search (as `GET /search/{id}` gives it) whenever it changes, until it is over.
 
-    `state` events come with every change of the state, `progress` events with every other change. Comments keep the
-    connection alive while nothing happens.
+    `state` events come with every change of the state, `progress` events with every other change; `milestone` events
+    say what was reached for good: every state, every step that is done. Comments keep the connection alive while
+    nothing happens.
+
+    A client that lost its connection sends the last event's id as `Last-Event-ID`, to any of the service's processes,
+    and gets the milestones that it missed, and the search as it is now if that has changed.
     """
 
-    def read() -> SearchView | None:
-        """The search; None once it is deleted, or the caller's key no longer valid."""
+    def read(since: Position | None) -> News | None:
+        """What is new; None once the search is deleted, or the caller's key no longer valid."""
         with transaction(engine) as session, contextlib.suppress(SearchNotFoundError):
             if api_keys.still_valid(session, caller):
-                return search_view.read_one(session, search_id, caller)
+                return search_events.news(session, search_id, caller, since)
         return None
 
     stop: ServerStop = request.app.state.server_stop
-    last: SearchView | None = None
     while not stop:
-        search = await run_in_threadpool(read)
-        if search is None:
+        news = await run_in_threadpool(read, position)
+        if news is None:
             return
-        if last is None or search.state != last.state:
-            yield ServerSentEvent(event="state", data=search)
-        elif search.model_copy(update={"eta_s": None}) != last.model_copy(update={"eta_s": None}):
-            yield ServerSentEvent(event="progress", data=search)
-        if search.state in TERMINAL_STATES:
+        for event in news.events:
+            yield ServerSentEvent(event=event.kind, data=event.data, id=str(event.position))
+        if news.state in TERMINAL_STATES:
             return
-        last = search
+        position = news.position
         await asyncio.sleep(POLL_S)

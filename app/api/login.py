@@ -29,7 +29,8 @@ _FORM: dict[str, Any] = {
                     "type": "object",
                     "required": ["key"],
                     "properties": {"key": {"type": "string", "minLength": 1, "description": "An API key, `nas_...`."}},
-                }
+                },
+                "example": {"key": "nas_..."},
             }
         },
     }

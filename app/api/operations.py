@@ -3,15 +3,21 @@
 from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, Request
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from app.api.authentication import check_may_read_metrics
 from app.api.dependencies import AppSettings, Database, errors, open_errors
+from app.api.metrics import render
 from app.schemas.operations import Health, Readiness
 from app.services import health
 
 router = APIRouter(tags=["operations"])
+
+_METRICS = """# HELP nasatlas_searches Searches by state.
+# TYPE nasatlas_searches gauge
+nasatlas_searches{state="running"} 2.0
+"""
 
 
 @router.get("/healthz", summary="Is the process alive?", responses=open_errors())
@@ -32,9 +38,8 @@ def readyz(engine: Database, settings: AppSettings) -> Readiness:
     summary="Prometheus metrics",
     response_class=Response,
     dependencies=[Depends(check_may_read_metrics)],
-    responses={200: {"content": {"text/plain": {}}}, **errors()},
+    responses={200: {"content": {"text/plain": {"example": _METRICS}}}, **errors()},
 )
 def metrics(request: Request) -> Response:
-    """Return request counts and durations, and how many searches and steps are in which state."""
-    registry: CollectorRegistry = request.app.state.metrics
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    """Return what the service does and how fast: requests, searches and steps by state, the queue, the workers."""
+    return Response(render(request.app), media_type=CONTENT_TYPE_LATEST)

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import compile_path
 
-from app.api.body_limit import MAX_BODY_BYTES
+from app.api.body_limit import MAX_BODY_BYTES, BodyTooLargeError
 from app.errors import ContentTooLargeError, InternalError, InvalidRequestError, UnavailableError, UnknownPathError
 from app.schemas.retraining import RetrainingRequest
 from app.schemas.search_request import SearchRequest
@@ -65,8 +65,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
                 detail=f"{path} does not answer {request.method}; use {' or '.join(allowed)}", allow=allowed
             )
         case 413:
+            max_bytes = error.max_bytes if isinstance(error, BodyTooLargeError) else MAX_BODY_BYTES
             problem = ContentTooLargeError(
-                detail=f"a request's body may have up to {MAX_BODY_BYTES:,} bytes", max_bytes=MAX_BODY_BYTES
+                detail=f"the body of this request may have up to {max_bytes:,} bytes", max_bytes=max_bytes
             )
         case 400:
             # FastAPI's answer to a body that cannot be decoded at all

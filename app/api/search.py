@@ -23,15 +23,32 @@ from app.errors import (
     SearchStateError,
     TableNotReadyError,
 )
+from app.schemas.examples import PAIR, SUMMARY, page_of
 from app.schemas.search import JobKind, PairView, RoundView, SearchState, SearchSummary, SearchView
 from app.schemas.search_request import SearchRequest
 from app.services import data_streams, lifecycle, lookup, search_view, submission
 from app.services.data_streams import MEDIA_TYPES, StreamFormat
 from app.services.quotas import Quotas
+from app.services.view_cache import view_cache
+from app.services.webhooks import WebhookPolicy
 
 router = APIRouter(prefix="/search", tags=["searches"])
 
-_STREAMS: dict[str, Any] = {kind.partition(";")[0]: {} for kind in MEDIA_TYPES.values()}
+_TABLE_CSV = """"subspace_index","code","predicted_accuracy","multi_adds","params"
+0,"00000000",0.8125,17104896,346250
+1,"00000001",0.8203125,20212480,412810
+"""
+_PAIRS_CSV = """"round_index","source","code","accuracy","held_out"
+0,"sampled","12212021",0.8625,false
+"""
+
+
+def _streams(csv: str) -> dict[str, Any]:
+    return {
+        "text/csv": {"schema": {"type": "string"}, "example": csv},
+        "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}},
+    }
+
 
 IdempotencyKey = Annotated[
     str | None,
@@ -70,8 +87,12 @@ def submit(
             caller,
             idempotency_key=idempotency_key,
             data_root=settings.data_root,
+            upload_root=settings.uploads(),
             quotas=Quotas.of(settings),
+            webhooks=WebhookPolicy.of(settings),
         )
+        if submitted.is_new:
+            lifecycle.note_request(session, submitted.search_id)
     queue.wake(submitted.step_ids)
     if not submitted.is_new:
         response.status_code = status.HTTP_200_OK
@@ -80,7 +101,11 @@ def submit(
         return search_view.read_one(session, submitted.search_id, caller)
 
 
-@router.get("", summary="List searches, newest first", responses=errors())
+@router.get(
+    "",
+    summary="List searches, newest first",
+    responses={200: {"content": {"application/json": {"example": page_of(SUMMARY)}}}, **errors()},
+)
 def list_searches(
     engine: Database,
     caller: Reader,
@@ -101,11 +126,10 @@ def list_searches(
         return page
 
 
-@router.get("/{search_id}", summary="Read a search", responses=errors(SearchNotFoundError))
-def read(search_id: uuid.UUID, engine: Database, caller: Reader) -> SearchView:
+@router.get("/{search_id}", summary="Read a search", response_model=SearchView, responses=errors(SearchNotFoundError))
+def read(search_id: uuid.UUID, engine: Database, caller: Reader) -> Response:
     """Return where a search stands and what it has found so far."""
-    with transaction(engine) as session:
-        return search_view.read_one(session, search_id, caller)
+    return Response(view_cache(engine).read(search_id, caller).json, media_type="application/json")
 
 
 @router.get(
@@ -124,7 +148,7 @@ def read_round(search_id: uuid.UUID, round_index: int, engine: Database, caller:
     summary="Download a round's lookup table",
     response_class=StreamingResponse,
     responses={
-        200: {"description": "One row per architecture.", "content": _STREAMS},
+        200: {"description": "One row per architecture.", "content": _streams(_TABLE_CSV)},
         **errors(SearchNotFoundError, NoTableError, RoundNotFoundError, TableNotReadyError),
     },
 )
@@ -150,7 +174,10 @@ def _download(stream: Iterator[bytes], stream_format: StreamFormat, name: str) -
     "/{search_id}/pairs",
     summary="List arch-accuracy pairs",
     response_model=Page[PairView],
-    responses={200: {"content": _STREAMS}, **errors(SearchNotFoundError)},
+    responses={
+        200: {"content": {"application/json": {"example": page_of(PAIR)}, **_streams(_PAIRS_CSV)}},
+        **errors(SearchNotFoundError),
+    },
 )
 def list_pairs(
     search_id: uuid.UUID,
@@ -201,6 +228,7 @@ def resume(search_id: uuid.UUID, engine: Database, settings: AppSettings, caller
     """Let a failed or cancelled search go on from what it has; one that is under way just goes on."""
     with transaction(engine) as session:
         step_ids = lifecycle.resume(session, search_id, caller, Quotas.of(settings))
+        lifecycle.note_request(session, search_id)
     queue.wake(step_ids)
     with transaction(engine) as session:
         return search_view.read_one(session, search_id, caller)

@@ -1,6 +1,7 @@
-"""The API as the command line sees it: JSON in, JSON out, and problems as command errors."""
+"""The API as the command line sees it: the Python client's transport, with what goes wrong as command errors."""
 
-import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -10,8 +11,9 @@ import httpx2
 from pydantic import SecretStr
 
 from app.cli.errors import FAILED, UNREACHABLE, USAGE, CommandError
-
-TIMEOUT_S = 60.0
+from app.client import errors
+from app.client.calls import read_pages
+from app.client.transport import Transport
 
 
 class UnreachableError(CommandError):
@@ -32,22 +34,17 @@ class ApiClient:
         url: Its address.
         api_key: The key to send with every request, if the service needs one.
         transport: For tests: what carries the requests.
+
+    Raises:
+        CommandError: If the address is none, or the key cannot be one.
     """
 
     def __init__(
         self, url: str, api_key: SecretStr | None = None, transport: httpx2.BaseTransport | None = None
     ) -> None:
-        self.url = url.rstrip("/")
-        try:
-            address = httpx2.URL(self.url)
-        except httpx2.InvalidURL:
-            address = httpx2.URL("")
-        if address.scheme not in ("http", "https") or not address.host:
-            raise CommandError(USAGE, f"{url!r} is no address; give something like http://127.0.0.1:8000")
-        # the environment's proxies are for the outside world, not for a service on this machine
-        self._client = httpx2.Client(
-            base_url=address, headers=_headers(api_key), timeout=TIMEOUT_S, transport=transport, trust_env=False
-        )
+        with _as_command_errors():
+            key = None if api_key is None else api_key.get_secret_value()
+            self._api = Transport(url, key, transport=transport)
 
     def __enter__(self) -> Self:
         return self
@@ -55,23 +52,49 @@ class ApiClient:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._client.close()
+        self._api.close()
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return self._api.url
 
     def get(self, path: str, **query: Any) -> Any:
         """Return the answer to a GET; parameters that are None are left out."""
-        return self._request("GET", path, params={k: v for k, v in query.items() if v is not None})
+        with _as_command_errors():
+            return self._api.get(path, **query)
+
+    def pages(self, path: str, limit: int, **query: Any) -> list[dict[str, Any]]:
+        """Return the items of a paged list: ``limit`` of them, or all where it is 0."""
+        with _as_command_errors():
+            return read_pages(self._api, path, limit, **query)
 
     def post(self, path: str, body: Any = None) -> Any:
         """Return the answer to a POST."""
-        return self._request("POST", path, json=body)
+        with _as_command_errors():
+            return self._api.post(path, body)
 
     def put(self, path: str, body: Any) -> Any:
         """Return the answer to a PUT."""
-        return self._request("PUT", path, json=body)
+        with _as_command_errors():
+            return self._api.put(path, body)
+
+    def upload(self, path: str, file: Path) -> Any:
+        """Return the answer to a PUT of a file, which is sent piece by piece.
+
+        Raises:
+            CommandError: If the service says no, or the file cannot be read.
+        """
+        try:
+            with file.open("rb") as content, _as_command_errors():
+                return self._api.upload(path, content)
+        except OSError as error:
+            raise CommandError(USAGE, f"{file} cannot be read: {error.strerror or error}") from error
 
     def delete(self, path: str) -> None:
         """Delete something."""
-        self._request("DELETE", path)
+        with _as_command_errors():
+            self._api.delete(path)
 
     def download(self, path: str, target: Path, **query: Any) -> dict[str, Any] | None:
         """Write the answer to a GET into a file, whole or not at all.
@@ -82,62 +105,33 @@ class ApiClient:
         Raises:
             CommandError: If the service says no, or the file cannot be written.
         """
-        params = {key: value for key, value in query.items() if value is not None}
-        partial = target.with_name(f".{target.name}.part")
         try:
-            with self._client.stream("GET", path, params=params) as response:
-                if response.status_code != httpx2.codes.OK:
-                    response.read()
-                    job: dict[str, Any] = self._answer(response)
-                    return job
-                with partial.open("wb") as file:
-                    for chunk in response.iter_bytes():
-                        file.write(chunk)
-            partial.replace(target)
-        except httpx2.TransportError as error:
-            raise UnreachableError(self.url, str(error) or type(error).__name__) from error
+            with _as_command_errors():
+                return self._api.download(path, target, **query)
         except OSError as error:
             raise CommandError(FAILED, f"{target} cannot be written: {error.strerror or error}") from error
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-        return None
-
-    def _request(self, method: str, path: str, **options: Any) -> Any:
-        try:
-            response = self._client.request(method, path, **options)
-        except httpx2.TransportError as error:
-            raise UnreachableError(self.url, str(error) or type(error).__name__) from error
-        return self._answer(response)
-
-    def _answer(self, response: httpx2.Response) -> Any:
-        if response.status_code == HTTPStatus.NO_CONTENT:
-            return None
-        try:
-            answer = response.json()
-        except ValueError as error:
-            raise UnreachableError(self.url, f"status {response.status_code}, and not in JSON") from error
-        if response.is_success:
-            return answer
-        raise _problem(response.status_code, answer if isinstance(answer, dict) else {})
 
 
-def _headers(api_key: SecretStr | None) -> dict[str, str]:
-    if api_key is None:
-        return {}
-    key = api_key.get_secret_value().strip()
-    if not key.isascii() or not key.isprintable():
-        raise CommandError(USAGE, "NASATLAS_API_KEY is no key: it has other characters than a key's")
-    return {"Authorization": f"Bearer {key}"}
+@contextmanager
+def _as_command_errors() -> Iterator[None]:
+    """Raise what the client raises as the end of a command."""
+    try:
+        yield
+    except errors.UnreachableError as error:
+        raise UnreachableError(error.url, error.reason) from error
+    except errors.ProblemError as error:
+        raise _problem(error) from error
+    except errors.BadKeyError as error:
+        raise CommandError(USAGE, "NASATLAS_API_KEY is no key: it has other characters than a key's") from error
+    except errors.BadAddressError as error:
+        raise CommandError(USAGE, str(error)) from error
 
 
-def _problem(status: int, problem: dict[str, Any]) -> CommandError:
+def _problem(error: errors.ProblemError) -> CommandError:
     """The service's problem as a command error: its title, and each thing that is wrong with its place."""
-    unreachable_or_failed = UNREACHABLE if status in (502, 503, 504) else FAILED
-    exit_code = USAGE if status < 500 else unreachable_or_failed
-    errors = problem.get("errors") or []
-    details = tuple(f"{'.'.join(map(str, error['loc'][1:])) or 'request'}: {error['msg']}" for error in errors)
-    if status == HTTPStatus.UNAUTHORIZED:
+    unreachable_or_failed = UNREACHABLE if error.status in (502, 503, 504) else FAILED
+    exit_code = USAGE if error.status < 500 else unreachable_or_failed
+    details = tuple(f"{'.'.join(map(str, e['loc'][1:])) or 'request'}: {e['msg']}" for e in error.errors)
+    if error.status == HTTPStatus.UNAUTHORIZED:
         details = ("set NASATLAS_API_KEY to a valid key; who runs the service makes one with: nasatlas keys create",)
-    title, detail = problem.get("title", f"status {status}"), problem.get("detail")
-    return CommandError(exit_code, title if details or not detail else f"{title}: {detail}", details)
+    return CommandError(exit_code, error.title if details else str(error), details)

@@ -13,7 +13,7 @@ from app.cli.connection import connect
 from app.cli.console import Notices, answers, print_json
 from app.cli.errors import USAGE, CommandError
 from app.cli.following import follow
-from app.cli.options import AsJson, Url, read_space
+from app.cli.options import AsJson, Url, WebhookUrl, read_space
 from app.cli.searches import Detach
 from app.settings import get_settings
 
@@ -75,12 +75,19 @@ def measure(
     search_space: SpaceOption = None,
     runtime: Annotated[str, typer.Option(help="onnxruntime (CPU) or torch (the worker's GPU).")] = "onnxruntime",
     threads: Annotated[int, typer.Option(min=0, max=1024, help="CPU threads per image; 0: all cores.")] = 1,
+    webhook_url: WebhookUrl = None,
     detach: Detach = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure the machine of a worker and register it as a device."""
-    request = {"search_space": read_space(search_space or "fairnas"), "runtime": runtime, "threads": threads}
+    request: dict[str, Any] = {
+        "search_space": read_space(search_space or "fairnas"),
+        "runtime": runtime,
+        "threads": threads,
+    }
+    if webhook_url is not None:
+        request["webhook_url"] = webhook_url
     notices = Notices()
     with connect(get_settings(), url, notices, with_workers=True, may_start=not detach) as connection:
         job = connection.api.post(f"/devices/{name}/measurement", request)

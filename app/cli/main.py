@@ -1,7 +1,4 @@
-"""The ``nasatlas`` command.
-
-Exit codes: 0 done, 1 the search failed, 2 a bad request, 3 the service cannot be reached, 130 interrupted.
-"""
+"""The ``nasatlas`` command; what its exit codes say is in its help."""
 
 import contextlib
 import os
@@ -13,16 +10,22 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from app.cli import architectures, demo, devices, keys, networks, searches, services
+from app.cli import architectures, backups, data_sets, demo, devices, keys, networks, searches, services
 from app.cli.console import Notices, print_json
-from app.cli.errors import INTERRUPTED, OK, USAGE, CommandError
+from app.cli.errors import FAILED, INTERRUPTED, OK, UNREACHABLE, USAGE, CommandError
 from app.cli.options import AsJson
 from app.embedded.interruption import signals_as_interrupt
+
+_EXIT_CODES = (
+    f"Exit codes: {OK} done; {FAILED} the search or job failed or was cancelled, or the service failed; "
+    f"{USAGE} the request or the environment is not valid; {UNREACHABLE} no service can be reached or started; "
+    f"{INTERRUPTED} interrupted."
+)
 
 app = typer.Typer(
     name="nasatlas",
     help="Fit the whole search space of a weight-sharing architecture search, and ask its tables.",
-    add_completion=False,
+    epilog=_EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -40,8 +43,11 @@ for command in (
     networks.retrain,
     networks.export,
     demo.demo,
+    backups.backup,
+    backups.restore,
 ):
     app.command()(command)
+app.add_typer(data_sets.commands, name="datasets")
 app.add_typer(devices.commands, name="devices")
 app.add_typer(keys.commands, name="keys")
 
@@ -73,7 +79,7 @@ def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; Ctrl-C, SIGTERM and SIGHUP end it in order, however often they come."""
     with signals_as_interrupt():
         try:
-            return app(arguments, standalone_mode=False) or OK
+            return app(arguments, prog_name="nasatlas", standalone_mode=False) or OK
         except CommandError as error:
             Notices().error(error)
             return error.exit_code

@@ -11,7 +11,7 @@ from app.cli.connection import Connection, connect
 from app.cli.console import Notices, answers, print_json
 from app.cli.errors import FAILED, USAGE, CommandError
 from app.cli.following import follow
-from app.cli.options import AsJson, SearchId, Url, read_settings_of
+from app.cli.options import AsJson, SearchId, Url, WebhookUrl, read_settings_of
 from app.cli.searches import Detach
 from app.domain.architecture_export import DESCRIPTION_KEY
 from app.settings import get_settings
@@ -32,12 +32,19 @@ def retrain(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A field of the recipe; repeatable.")
     ] = None,
+    webhook_url: WebhookUrl = None,
     detach: Detach = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Train an architecture by itself, for the accuracy that the search only predicts."""
-    given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    given: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "webhook_url": webhook_url,
+    }
     request: dict[str, Any] = {
         "recipe": recipe,
         "network": network,

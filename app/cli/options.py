@@ -10,6 +10,9 @@ from app.cli.errors import USAGE, CommandError
 
 Url = Annotated[str | None, typer.Option("--url", help="Address of the service; default: NASATLAS_URL, or one here.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document; everything else goes to stderr.")]
+WebhookUrl = Annotated[
+    str | None, typer.Option("--webhook-url", help="Told by a signed POST when it has ended; an https URL.")
+]
 SearchId = Annotated[str, typer.Argument(help="The search's id.", show_default=False)]
 
 

@@ -12,7 +12,7 @@ from app.cli.console import Notices
 
 PLAIN_INTERVAL_S = 5.0
 _JOBS = {"retraining": "training the network", "export": "exporting the network", "measurement": "measuring"}
-_STAGES = ("evaluating_subnetworks", "fitting_gcn", "reevaluating")
+_STAGES = ("evaluating_subnetworks", "fitting_gcn", "retraining", "reevaluating")
 
 
 class Display(Protocol):
@@ -127,6 +127,7 @@ def _words(stage: str, current: dict[str, Any], search: dict[str, Any]) -> str:
     return {
         "evaluating_subnetworks": f"evaluating {config['num_sampled']} sub-networks",
         "fitting_gcn": "fitting the GCN" + (f" to {size:,} architectures" if size else ""),
+        "retraining": "training architectures by themselves",
         "fitting_space": "fitting the whole space",
         "reevaluating": f"re-evaluating the top {config['num_reevaluated']}",
     }[stage]
@@ -135,6 +136,8 @@ def _words(stage: str, current: dict[str, Any], search: dict[str, Any]) -> str:
 def _result(stage: str, current: dict[str, Any]) -> str:
     if stage == "fitting_gcn" and current["held_out_tau"] is not None:
         return f"tau {current['held_out_tau']:.3f} on held-out pairs"
+    if stage == "retraining" and (known := current["standalone"]) is not None and known["tau"] is not None:
+        return f"tau {known['tau']:.3f} against {known['num_architectures']} of them"
     if stage == "reevaluating" and current["best"] is not None:
         return f"best {current['best']['accuracy']:.1%}"
     return ""

@@ -5,17 +5,15 @@ from typing import Annotated, Any
 import typer
 
 from app.cli import tables
-from app.cli.client import ApiClient
 from app.cli.connection import Connection, connect
 from app.cli.console import Notices, answers, print_json
 from app.cli.following import follow
-from app.cli.options import AsJson, SearchId, Url, read_settings_of, read_space
+from app.cli.options import AsJson, SearchId, Url, WebhookUrl, read_settings_of, read_space
+from app.client.calls import PAGE_SIZE
 from app.settings import get_settings
 
 Detach = Annotated[bool, typer.Option("--detach", help="Do not follow; needs a service that runs anyway.")]
 RoundIndex = Annotated[int | None, typer.Option("--round", min=0, help="Index of the round, from 0.")]
-
-PAGE_SIZE = 100
 
 
 def search(
@@ -26,6 +24,7 @@ def search(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A field of the configuration; repeatable.")
     ] = None,
+    webhook_url: WebhookUrl = None,
     detach: Detach = False,
     url: Url = None,
     as_json: AsJson = False,
@@ -36,6 +35,7 @@ def search(
         "search_space": read_space(search_space),
         "preset": preset,
         "seed": seed,
+        **({} if webhook_url is None else {"webhook_url": webhook_url}),
         **read_settings_of(settings or []),
     }
     notices = Notices()
@@ -92,24 +92,11 @@ def pairs(
 ) -> None:
     """List the arch-accuracy pairs of a search."""
     with connect(get_settings(), url, Notices()) as connection:
-        found = _pages(connection.api, f"/search/{search_id}/pairs", limit, round_index=round_index, source=source)
+        found = connection.api.pages(f"/search/{search_id}/pairs", limit, round_index=round_index, source=source)
     if as_json:
         print_json({"items": found})
     else:
         tables.print_pairs(answers(), found)
-
-
-def _pages(api: ApiClient, path: str, limit: int, **query: Any) -> list[dict[str, Any]]:
-    """Return the items of a paged list: ``limit`` of them, or all where it is 0."""
-    items: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while True:
-        size = min(PAGE_SIZE, limit - len(items)) if limit else PAGE_SIZE
-        page = api.get(path, size=size, cursor=cursor, **query)
-        items += page["items"]
-        cursor = page["next_page"]
-        if cursor is None or (limit and len(items) >= limit):
-            return items
 
 
 def cancel(search_id: SearchId, url: Url = None, as_json: AsJson = False) -> None:

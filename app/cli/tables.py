@@ -145,7 +145,7 @@ def print_search(console: Console, search: dict[str, Any]) -> None:
         sampled = "" if known["tau_sampled"] is None else f" (of the sampled accuracy: {known['tau_sampled']:.3f})"
         console.print(
             f"tau of the prediction against {known['num_predicted']} networks trained by themselves: "
-            f"{known['tau_predicted']:.3f}{sampled}"
+            f"{known['tau_predicted']:.3f}{_interval(known['tau_predicted_interval'])}{sampled}"
         )
 
 
@@ -174,6 +174,10 @@ def print_lookup(console: Console, answer: dict[str, Any], title: str | None = N
     console.print(f"best: {best['readable']}")
     which = "the whole space" if answer["round_index"] is None else f"round {answer['round_index'] + 1}"
     console.print(f"from {answer['num_rows']:,} architectures: search {answer['search_id']}, {which}")
+
+
+def _interval(bounds: list[float] | None) -> str:
+    return "" if bounds is None else f" [{bounds[0]:.2f} to {bounds[1]:.2f} with 90 %]"
 
 
 def print_pairs(console: Console, pairs: list[dict[str, Any]]) -> None:

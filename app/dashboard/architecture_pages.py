@@ -12,7 +12,7 @@ from app.dashboard.drawing import draw
 from app.dashboard.rendering import PageRoute, page
 from app.db.engine import transaction
 from app.errors import InvalidRequestError
-from app.services import architecture_cells, search_view
+from app.services import architecture_cells, architecture_view, search_view
 
 router = APIRouter(prefix="/ui/searches/{search_id}", route_class=PageRoute, include_in_schema=False)
 
@@ -26,8 +26,8 @@ def show_architecture(
     """Show an architecture: its cells, its costs, how it was evaluated and what each round predicts for it."""
     with transaction(engine) as session:
         search = search_view.read_one(session, search_id, caller)
-        architecture = search_view.read_architecture(session, search_id, code, caller)
         cells = architecture_cells.read_cells(session, search_id, code, caller)
+    architecture = architecture_view.read_architecture(engine, search_id, code, caller)
     return page(
         request,
         "architecture.html",
@@ -51,16 +51,16 @@ def compare(
 ) -> HTMLResponse:
     """Show two architectures, cell by cell; what is wrong with a code is said beside its field."""
     codes, errors = {"first": first.strip(), "second": second.strip()}, {}
-    views, cells = {}, {}
+    cells = {}
     with transaction(engine) as session:
         search = search_view.read_one(session, search_id, caller)
         for name, code in codes.items():
             try:
                 if code:
-                    views[name] = search_view.read_architecture(session, search_id, code, caller)
                     cells[name] = architecture_cells.read_cells(session, search_id, code, caller)
             except InvalidRequestError as error:
                 errors[name] = error.detail
+    views = {name: architecture_view.read_architecture(engine, search_id, codes[name], caller) for name in cells}
     both = len(views) == len(codes)
     found = architecture_cells.differences(cells["first"], cells["second"]) if both else []
     marked = [one.first.cell_index for one in found]

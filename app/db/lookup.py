@@ -140,6 +140,19 @@ _KNOWN_AMONG = {
     (True, False): text(_KNOWN.format(among=_OF_ROUND)),
     (False, True): text(_KNOWN.format(among=_OF_CODES)),
 }
+_FIT = text("""
+    select fit_report, held_out_tau from rounds where search_id = :search_id and round_index = :round_index
+""")
+# those of all, in an order that has nothing to do with their architectures
+_HELD_OUT = text("""
+    select code, accuracy from pairs
+    where search_id = :search_id and round_index = :round_index and source = 'sampled' and held_out
+    order by md5(code), code limit :num_pairs
+""")
+_ROWS_AT = text(f"""
+    select {_COLUMNS} from lookup_rows where table_id = :table_id and subspace_index = any(:subspace_indices)
+""")  # noqa: S608 - constants only
+_SPACE_REPORT = text("select report from space_models where id = :id")
 _SUBSPACE = text("""
     select s.search_space, s.config, r.subspace
     from searches s join rounds r on r.search_id = s.id
@@ -239,6 +252,34 @@ def read_space_model(connection: Connection, model_id: int) -> bytes | None:
     """Return the bytes of a whole space's predictor; None if there is no such."""
     model = connection.execute(_SPACE_MODEL, {"id": model_id}).scalar_one_or_none()
     return None if model is None else bytes(model)
+
+
+def read_space_report(connection: Connection, model_id: int) -> dict[str, Any] | None:
+    """Return the figures of a whole space's fit; None if there is no such."""
+    report: dict[str, Any] | None = connection.execute(_SPACE_REPORT, {"id": model_id}).scalar_one_or_none()
+    return report
+
+
+def read_fit(
+    connection: Connection, search_id: uuid.UUID, round_index: int
+) -> tuple[dict[str, Any] | None, float | None]:
+    """Return the figures of a round's fit and its held-out tau; None where there are none."""
+    row = connection.execute(_FIT, {"search_id": search_id, "round_index": round_index}).one_or_none()
+    return (None, None) if row is None else (row[0], row[1])
+
+
+def held_out_accuracies(
+    connection: Connection, search_id: uuid.UUID, round_index: int, num_pairs: int
+) -> dict[str, float]:
+    """Return z by code of a round's held-out pairs, of no more than ``num_pairs`` of them."""
+    parameters = {"search_id": search_id, "round_index": round_index, "num_pairs": num_pairs}
+    return {row.code: row.accuracy for row in connection.execute(_HELD_OUT, parameters)}
+
+
+def rows_at(connection: Connection, table_id: int, subspace_indices: Sequence[int]) -> list[TableRow]:
+    """Return the rows of some architectures, in any order."""
+    parameters = {"table_id": table_id, "subspace_indices": list(subspace_indices)}
+    return [TableRow(*row) for row in connection.execute(_ROWS_AT, parameters)]
 
 
 def read_subspace(

@@ -28,9 +28,18 @@ def migrate(database_url: str, revision: str = "head") -> None:
 
 def is_current(engine: Engine) -> bool:
     """Whether the database is at the newest revision that this code knows."""
-    head = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
+    return current_revision(engine) == ScriptDirectory(str(_MIGRATIONS)).get_current_head()
+
+
+def current_revision(engine: Engine) -> str | None:
+    """Return the database's revision; None where it has no schema yet."""
     with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision() == head
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def known_revisions() -> set[str]:
+    """Return all revisions that this code can upgrade from."""
+    return {script.revision for script in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}
 
 
 if __name__ == "__main__":

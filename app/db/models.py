@@ -34,6 +34,7 @@ STEP_KINDS = (
     "fit_space",
     "advance",
     "train_standalone",
+    "correct_predictions",
     "export",
     "measure_device",
 )
@@ -41,6 +42,8 @@ STEP_STATES = ("ready", "leased", "done", "failed")
 PAIR_SOURCES = ("sampled", "reevaluated")
 SCOPES = ("read", "submit", "admin")
 DEVICE_ORIGINS = ("measured", "uploaded")
+MILESTONE_KINDS = ("state", "step_done")
+DELIVERY_STATES = ("pending", "delivered", "given_up")
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
@@ -89,6 +92,9 @@ class SearchRow(Base):
     state: Mapped[str] = mapped_column(Text, server_default="queued")
     error: Mapped[str | None] = mapped_column(Text)
     dataset: Mapped[str] = mapped_column(Text)
+    upload_id: Mapped[uuid.UUID | None] = mapped_column(
+        UUID(as_uuid=True), comment="The upload that its data set is, be it deleted since; null: one of the operator's."
+    )
     preset: Mapped[str] = mapped_column(Text)
     search_space: Mapped[dict[str, Any]]
     config: Mapped[dict[str, Any]]
@@ -107,6 +113,8 @@ class SearchRow(Base):
     last_claimed_at: Mapped[dt.datetime | None] = mapped_column(
         comment="When a worker last took a step of it; owners take turns by it."
     )
+    request_id: Mapped[str | None] = mapped_column(Text, comment="The request that submitted or resumed it last.")
+    webhook_url: Mapped[str | None] = mapped_column(Text, comment="Who is told when it ends.")
 
 
 class ApiKeyRow(Base):
@@ -141,6 +149,16 @@ class LoginSessionRow(Base):
     key_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"), index=True)
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[dt.datetime] = mapped_column(index=True)
+
+
+class CounterRow(Base):
+    """A number that only ever rises, also when the searches that it counts are deleted."""
+
+    __tablename__ = "counters"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    kind: Mapped[str] = mapped_column(Text, primary_key=True, comment="Kind of the step.")
+    value: Mapped[float] = mapped_column(Float, server_default="0")
 
 
 class DeletedSearchRow(Base):
@@ -323,3 +341,64 @@ class DeviceRow(Base):
     origin: Mapped[str] = mapped_column(Text)
     report: Mapped[dict[str, Any] | None] = mapped_column(comment="How it was measured, and how well latencies add up.")
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+
+
+class UploadRow(Base):
+    """A data set that a caller has brought; its images lie below the upload root, in a folder named by the id."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index("uploads_once", "owner", "name", unique=True, postgresql_nulls_not_distinct=True),)
+
+    id: Mapped[uuid.UUID] = mapped_column(UUID(as_uuid=True), primary_key=True, comment="Also the name of its folder.")
+    owner: Mapped[str | None] = mapped_column(Text, comment="Whose it is; null: made without keys.")
+    name: Mapped[str] = mapped_column(Text)
+    num_bytes: Mapped[int] = mapped_column(BigInteger, comment="Size on disk, unpacked.")
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+
+
+class MilestoneRow(Base):
+    """Something of a search that was reached for good: a state, or the end of a step.
+
+    Triggers of ``searches`` and ``steps`` write them (see the migration that made the table), in the transaction of the
+    change itself and under the lock of the search's row. So a search's sequence has no gaps, and whoever has seen one
+    number has seen all before it.
+    """
+
+    __tablename__ = "milestones"
+    __table_args__ = (_one_of("kind", MILESTONE_KINDS),)
+
+    search_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("searches.id", ondelete="CASCADE"), primary_key=True)
+    sequence: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    kind: Mapped[str] = mapped_column(Text)
+    state: Mapped[str | None] = mapped_column(Text, comment="The search's new state.")
+    step: Mapped[str | None] = mapped_column(Text, comment="The kind of the step that is done.")
+    round_index: Mapped[int | None] = mapped_column(Integer)
+    shard_index: Mapped[int | None] = mapped_column(Integer)
+
+
+class WebhookDeliveryRow(Base):
+    """The news that a search has ended, on its way to the search's webhook; written by the trigger that notes the end.
+
+    What is sent is fixed when the search ends: every attempt sends the same.
+    """
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        _one_of("state", DELIVERY_STATES),
+        Index("webhook_deliveries_due", "next_attempt_at", postgresql_where=text("state = 'pending'")),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(
+        UUID(as_uuid=True), primary_key=True, server_default=text("gen_random_uuid()")
+    )
+    search_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("searches.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    summary: Mapped[dict[str, Any]] = mapped_column(comment="The search when it ended.")
+    state: Mapped[str] = mapped_column(Text, server_default="pending")
+    attempts: Mapped[int] = mapped_column(Integer, server_default="0")
+    next_attempt_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    last_attempt_at: Mapped[dt.datetime | None]
+    last_status: Mapped[int | None] = mapped_column(Integer, comment="HTTP status of the last answer.")
+    last_error: Mapped[str | None] = mapped_column(Text, comment="Why the last attempt was none.")
+    delivered_at: Mapped[dt.datetime | None]

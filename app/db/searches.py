@@ -149,12 +149,10 @@ def pairs_of_architectures(session: Session, search_id: uuid.UUID, codes: Sequen
     return session.scalars(query.order_by(PairRow.round_index, PairRow.source.desc(), PairRow.code)).all()
 
 
-def prediction(session: Session, table_id: int, subspace_index: int) -> float:
-    """Return the predicted accuracy of one row of a published table."""
+def prediction(session: Session, table_id: int, subspace_index: int) -> float | None:
+    """Return the predicted accuracy of one row of a published table; None if the table was replaced just now."""
     query = select(LookupRow.predicted_accuracy)
-    return session.scalars(
-        query.where(LookupRow.table_id == table_id, LookupRow.subspace_index == subspace_index)
-    ).one()
+    return session.scalar(query.where(LookupRow.table_id == table_id, LookupRow.subspace_index == subspace_index))
 
 
 def supernet_is_trained(session: Session, search_id: uuid.UUID) -> bool:
@@ -204,6 +202,11 @@ def reopen_steps(session: Session, search_id: uuid.UUID) -> list[int]:
 def set_state(session: Session, search_id: uuid.UUID, state: str, **values: Any) -> None:
     """Set the state of a search, and other columns with it."""
     session.execute(update(SearchRow).where(SearchRow.id == search_id).values(state=state, **values))
+
+
+def set_request(session: Session, search_id: uuid.UUID, request_id: str | None) -> None:
+    """Set the request that a search was last asked for with."""
+    session.execute(update(SearchRow).where(SearchRow.id == search_id).values(request_id=request_id))
 
 
 def states_count(session: Session) -> tuple[dict[str, int], dict[tuple[str, str], int]]:

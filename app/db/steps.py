@@ -140,6 +140,20 @@ def ready_steps(session: Session, search_id: uuid.UUID) -> list[int]:
     return sorted(session.scalars(ready))
 
 
+def finished(session: Session, search_id: uuid.UUID, kind: str) -> Sequence[Row[int, dict[str, Any], dict[str, Any]]]:
+    """Return (round_index, payload, result) of a search's finished steps of a kind that belong to rounds."""
+    return session.execute(
+        select(StepRow.round_index, StepRow.payload, StepRow.result)
+        .where(
+            StepRow.search_id == search_id,
+            StepRow.kind == kind,
+            StepRow.state == "done",
+            StepRow.round_index.is_not(None),
+        )
+        .order_by(StepRow.round_index, StepRow.shard_index)
+    ).all()
+
+
 def hand_back(session: Session, key: StepKey) -> bool:
     """Make a held step ready again, for a worker that was cancelled or shuts down; False where the lease is lost.
 
@@ -248,10 +262,13 @@ def expired(session: Session) -> list[tuple[int, uuid.UUID]]:
     return [(row.id, row.search_id) for row in rows]
 
 
-def expire(session: Session, step_id: int, max_failures: int) -> None:
+def expire(session: Session, step_id: int, max_failures: int) -> StepRow | None:
     """Take back the step of a silent worker; one whose workers died ``max_failures`` times fails its search.
 
     The caller has locked the search.
+
+    Returns:
+        The step as it is now; None where its worker was heard of again.
     """
     step = session.execute(
         select(StepRow)
@@ -259,7 +276,7 @@ def expire(session: Session, step_id: int, max_failures: int) -> None:
         .with_for_update()
     ).scalar_one_or_none()
     if step is None:
-        return
+        return None
     step.failures += 1
     step.lease_expires_at = None
     step.woken_at = _LONG_AGO
@@ -274,6 +291,7 @@ def expire(session: Session, step_id: int, max_failures: int) -> None:
         _fail_search(session, step.search_id, step.error)
     session.flush()
     settle_cancellation(session, step.search_id)
+    return step
 
 
 def due_for_waking(session: Session, rewake_s: float) -> list[int]:

@@ -104,6 +104,14 @@ def header(session: Session, search_id: uuid.UUID, round_index: int) -> LookupTa
     ).scalar_one_or_none()
 
 
+def all_predictions(session: Session, table_id: int) -> npt.NDArray[np.float32]:
+    """Return the predicted accuracies of a whole table in the order of its rows, float32."""
+    rows = session.scalars(
+        select(LookupRow.predicted_accuracy).where(LookupRow.table_id == table_id).order_by(LookupRow.subspace_index)
+    )
+    return np.fromiter(rows, dtype=np.float32)
+
+
 def predictions(session: Session, table_id: int, subspace_indices: list[int]) -> dict[int, float]:
     """Return the predicted accuracies of some rows of a table by their index."""
     rows: list[Row[Any]] = list(

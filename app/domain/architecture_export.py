@@ -22,7 +22,7 @@ class Export(BaseModel):
         code: M.
         format: ``onnx`` or ``safetensors``.
         weights: The supernet's, with the sub-network's own BN statistics, or those of a retraining.
-        job_id: The retraining whose weights are taken.
+        job_id: The retraining whose weights are taken, or the folder of its search in which they lie.
         retraining: What it trained.
     """
 

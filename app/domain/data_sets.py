@@ -13,7 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from app.domain.image_archives import IDX_FILES, ParquetSource, idx_source, npz_source
-from app.domain.image_sources import FolderSource, ImageSource, Int64Array, check_inside, class_folders, digits_source
+from app.domain.image_sources import (
+    ArraySource,
+    FolderSource,
+    ImageSource,
+    Int64Array,
+    check_inside,
+    class_folders,
+    digits_source,
+)
 from app.domain.images import IMAGE_SUFFIXES, DataSetError, UInt8Array
 from app.domain.stratified_sampling import chosen_classes, class_counts, stratified_sample, stratified_split
 
@@ -26,6 +34,7 @@ __all__ = [
     "is_hub_data_set",
     "load_images",
     "load_images_of",
+    "root_of_upload",
     "stratified_split",
 ]
 
@@ -49,6 +58,9 @@ _HUB_NAME = re.compile(r"hub:[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0
 _FULL_CHECK_BYTES = 16 * 2**20
 _FULL_CHECK_IMAGES = 8192
 _SAMPLE_IMAGES = 512
+
+
+LocalSource = ArraySource | FolderSource | ParquetSource
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,26 @@ def is_hub_data_set(name: str) -> bool:
     if not _HUB_NAME.fullmatch(name):
         raise DataSetError(f"{name[:120]!r} names no hub data set; write hub:OWNER/NAME")
     return True
+
+
+def is_data_set_name(name: str) -> bool:
+    """Whether a data set that is no hub data set may bear the name."""
+    return _NAME.fullmatch(name) is not None
+
+
+def root_of_upload(upload_root: Path, upload_id: str) -> Path:
+    """Return the data root that holds nothing but one upload.
+
+    Raises:
+        DataSetError: If it is not there.
+    """
+    root = upload_root / upload_id
+    if not root.is_dir():
+        raise DataSetError(
+            "the uploaded images are not there: they were deleted (upload them again and submit a new search), or this "
+            "process does not see the uploads of the API (NASATLAS_UPLOAD_ROOT must name the same directory)"
+        )
+    return root
 
 
 def available(data_root: Path | None) -> tuple[str, ...]:
@@ -202,7 +234,7 @@ def load_images_of(
     return ImageData(images_NHWC, labels_N.astype(np.int64), tuple(source.class_names[label] for label in classes))
 
 
-def open_source(name: str, data_root: Path | None) -> ImageSource:
+def open_source(name: str, data_root: Path | None) -> LocalSource:
     """Return the source of a data set's images, with its labels read.
 
     Raises:
@@ -214,7 +246,10 @@ def open_source(name: str, data_root: Path | None) -> ImageSource:
         raise DataSetError(f"{name[:120]!r} is no data set name: use letters, digits, '.', '_' and '-'")
     if name == "digits":
         return digits_source()
-    source = _source_under(data_root, name) if data_root is not None else None
+    try:
+        source = _source_under(data_root, name) if data_root is not None else None
+    except OSError as error:
+        raise DataSetError(f"the data set {name!r} cannot be read ({error.strerror or error})") from error
     if source is None and name == "fashion-mnist" and _has_idx(FASHION_MNIST_DIRECTORY):
         return idx_source(FASHION_MNIST_DIRECTORY, _FASHION_MNIST_CLASSES)
     if source is None:
@@ -222,7 +257,7 @@ def open_source(name: str, data_root: Path | None) -> ImageSource:
     return source
 
 
-def _source_under(root: Path, name: str) -> ImageSource | None:
+def _source_under(root: Path, name: str) -> LocalSource | None:
     """The data set of that name under the root; None if nothing there bears the name."""
     for path in (root / name, root / f"{name}.npz", root / f"{name}.parquet"):
         if path.exists():
@@ -236,7 +271,7 @@ def _source_under(root: Path, name: str) -> ImageSource | None:
     return None
 
 
-def _directory_source(folder: Path, root: Path) -> ImageSource:
+def _directory_source(folder: Path, root: Path) -> LocalSource:
     """Parquet files, MNIST's idx files or class folders, in this order."""
     if parquet := _parquet_files(folder):
         for path in parquet:
@@ -264,6 +299,13 @@ def _has_idx(folder: Path) -> bool:
 
 
 def _looks_like_data_set(path: Path) -> bool:
+    try:
+        return _holds_images(path)
+    except OSError:  # a link that leads nowhere, a folder that may not be read: no reason to list nothing at all
+        return False
+
+
+def _holds_images(path: Path) -> bool:
     if path.is_file():
         return path.suffix in (".npz", ".parquet")
     if _parquet_files(path) or _has_idx(path):

@@ -54,9 +54,10 @@ class ParquetSource:
 
     def decode(self, index_N: Int64Array, resolution: int, on_progress: OnProgress | None = None) -> UInt8Array:
         """See :class:`~app.domain.image_sources.ImageSource`."""
-        return decode_images(self._chosen(index_N), len(index_N), resolution, on_progress)
+        return decode_images(self.encoded(index_N), len(index_N), resolution, on_progress)
 
-    def _chosen(self, index_N: Int64Array) -> Iterator[Encoded]:
+    def encoded(self, index_N: Int64Array) -> Iterator[Encoded]:
+        """Return the images of an ascending index as they are stored."""
         first = 0
         for path, num_rows in zip(self._paths, self._num_rows, strict=True):
             rows = index_N[(index_N >= first) & (index_N < first + num_rows)] - first

@@ -132,9 +132,17 @@ class ArraySource:
 
     def decode(self, index_N: Int64Array, resolution: int, on_progress: OnProgress | None = None) -> UInt8Array:
         """See :class:`ImageSource`."""
+        return resize_arrays(self.pixels()[index_N], resolution, on_progress)
+
+    def pixels(self) -> UInt8Array:
+        """Return all images as they are stored.
+
+        Raises:
+            DataSetError: If they cannot be read.
+        """
         if self._images is None:
             self._images = self._read()
-        return resize_arrays(self._images[index_N], resolution, on_progress)
+        return self._images
 
 
 def digits_source() -> ArraySource:
@@ -201,9 +209,10 @@ class FolderSource:
 
     def decode(self, index_N: Int64Array, resolution: int, on_progress: OnProgress | None = None) -> UInt8Array:
         """See :class:`ImageSource`."""
-        return decode_images(self._chosen(index_N), len(index_N), resolution, on_progress)
+        return decode_images(self.encoded(index_N), len(index_N), resolution, on_progress)
 
-    def _chosen(self, index_N: Int64Array) -> Iterator[Encoded]:
+    def encoded(self, index_N: Int64Array) -> Iterator[Encoded]:
+        """Return the images of an index as they are stored."""
         for index in index_N:
             path = self._files[index]
             yield path, f"the file {path.parent.name}/{path.name}"
@@ -218,9 +227,12 @@ def check_inside(path: Path, root: Path) -> Path:
     """Return a path with its links resolved.
 
     Raises:
-        DataSetError: If it lies outside of the root then.
+        DataSetError: If it lies outside of the root then, or leads nowhere.
     """
-    resolved = path.resolve()
+    try:
+        resolved = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # links that go in circles
+        raise DataSetError(f"{path.name!r} is missing, or a link that leads nowhere; remove it") from error
     if not resolved.is_relative_to(root.resolve()):
         raise DataSetError(f"{path.name!r} is a link that leaves the data root; put the files themselves there")
     return resolved

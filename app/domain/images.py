@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +23,7 @@ Encoded = tuple[bytes | Path, str]
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 _CHUNK = 64
+_EXAMINED_RESOLUTION = 16
 _THREADED_BYTES = 16 * 2**10
 """Below this an image is decoded faster than threads can hand the interpreter lock around."""
 _EXIF_ORIENTATION = 0x0112
@@ -65,6 +67,36 @@ def decode_image(encoded: Encoded, resolution: int) -> UInt8Array:
         # Pillow names the object that it could not identify, with its address in memory
         reason = "no known format" if isinstance(error, UnidentifiedImageError) else error
         raise DataSetError(f"{origin} is a corrupt or truncated image ({reason}); replace or remove it") from error
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What an image is, as it is stored.
+
+    Attributes:
+        origin: What to call it.
+        width: In pixels; 0 where it cannot be read.
+        height: In pixels; 0 where it cannot be read.
+        mode: Pillow's name of the kind of its pixels (L is grey); empty where it cannot be read.
+        problem: Why it cannot be read, or None.
+    """
+
+    origin: str
+    width: int = 0
+    height: int = 0
+    mode: str = ""
+    problem: str | None = None
+
+
+def examine_image(encoded: Encoded) -> ImageFacts:
+    """Decode an image as a search would, and say what it is or what is wrong with it."""
+    payload, origin = encoded
+    try:
+        decode_image(encoded, _EXAMINED_RESOLUTION)
+        with Image.open(io.BytesIO(payload) if isinstance(payload, bytes) else payload) as image:
+            return ImageFacts(origin, image.width, image.height, image.mode)
+    except (DataSetError, OSError) as error:
+        return ImageFacts(origin, problem=str(error))
 
 
 def decode_images(

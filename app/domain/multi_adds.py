@@ -43,7 +43,7 @@ def _biased_pointwise(in_channels: int, out_channels: int) -> Cost:
     return Cost(in_channels * out_channels, in_channels * out_channels + out_channels)
 
 
-def _halved(resolution: int, stride: int) -> int:
+def halved(resolution: int, stride: int) -> int:
     """Output resolution of a convolution with padding k // 2 and odd k."""
     return -(-resolution // stride)
 
@@ -51,7 +51,7 @@ def _halved(resolution: int, stride: int) -> int:
 def choice_cost(space: SearchSpace, cell_index: int, choice: Choice, resolution: int) -> Cost:
     """Cost of one choice of a cell whose input has the given resolution in pixels."""
     cell, in_channels = space.cells[cell_index], space.in_channels(cell_index)
-    out_resolution = _halved(resolution, cell.stride)
+    out_resolution = halved(resolution, cell.stride)
     if choice.kind == "identity":
         return ZERO if space.keeps_shape(cell_index) else _conv_bn(in_channels, cell.out_channels, 1, out_resolution)
     expanded = in_channels * choice.expansion
@@ -72,24 +72,24 @@ def squeeze_channels(choice: Choice, in_channels: int) -> int:
 
 def cell_costs(space: SearchSpace) -> tuple[tuple[Cost, ...], ...]:
     """Cost of every choice of every cell: ``cell_costs(space)[cell_index][choice]``."""
-    resolution = _halved(space.input_resolution, space.stem.stride)
+    resolution = halved(space.input_resolution, space.stem.stride)
     costs = []
     for cell_index, cell in enumerate(space.cells):
         costs.append(tuple(choice_cost(space, cell_index, choice, resolution) for choice in cell.choices))
-        resolution = _halved(resolution, cell.stride)
+        resolution = halved(resolution, cell.stride)
     return tuple(costs)
 
 
 def fixed_cost(space: SearchSpace) -> Cost:
     """Cost of the stem and the head, which every architecture has."""
     stem, head = space.stem, space.head
-    stem_resolution = resolution = _halved(space.input_resolution, stem.stride)
+    stem_resolution = resolution = halved(space.input_resolution, stem.stride)
     cost = _conv_bn(3, stem.out_channels, 3, stem_resolution)
     if stem.separable_out_channels is not None:
         cost += _conv_bn(stem.out_channels, stem.out_channels, 3, stem_resolution, groups=stem.out_channels)
         cost += _conv_bn(stem.out_channels, stem.separable_out_channels, 1, stem_resolution)
     for cell in space.cells:
-        resolution = _halved(resolution, cell.stride)
+        resolution = halved(resolution, cell.stride)
     cost += _conv_bn(space.cells[-1].out_channels, head.out_channels, 1, resolution)
     return cost + _biased_pointwise(head.out_channels, space.num_classes)
 

@@ -60,6 +60,13 @@ def max_table_rows(space: SearchSpace, config: "SearchConfig") -> int:
     return sum(size * (config.num_preserved if round_index else 1) for round_index, size in enumerate(sizes))
 
 
+def num_standalone_of(config: "SearchConfig", round_index: int) -> int:
+    """Return how many architectures a round trains by themselves: equal shares, the first rounds one more."""
+    assert config.num_rounds is not None, "the configuration must be resolved"
+    share, left = divmod(config.num_standalone, config.num_rounds)
+    return share + (round_index < left)
+
+
 def first_subspace(space: SearchSpace, config: "SearchConfig") -> Subspace:
     """Return S_0: the first segment around the initial architecture."""
     assert config.initial_architecture is not None, "the configuration must be resolved"
@@ -102,6 +109,7 @@ def select_preserved(
     num_preserved: int,
     budgets: Sequence[int] = (),
     space: SearchSpace | None = None,
+    reevaluation_weight: float = 1.0,
 ) -> tuple[Reevaluated, ...]:
     """Return the best re-evaluated ones, best first; equal ones by prediction, then by their row.
 
@@ -113,8 +121,14 @@ def select_preserved(
         num_preserved: How many to keep.
         budgets: Of :func:`round_budgets`.
         space: Whose costs the budgets are about; needed with budgets.
+        reevaluation_weight: Of the re-evaluated accuracy beside the predicted one, from 0 to 1; 1 is the paper's.
     """
-    ranked = sorted(reevaluated, key=lambda r: (-r.sampled_accuracy, -r.predicted_accuracy, r.index))
+    weight = reevaluation_weight
+
+    def score(r: Reevaluated) -> float:
+        return weight * r.sampled_accuracy + (1.0 - weight) * r.predicted_accuracy
+
+    ranked = sorted(reevaluated, key=lambda r: (-score(r), -r.predicted_accuracy, r.index))
     kept: dict[int, Reevaluated] = {}
     for budget in budgets:
         assert space is not None, "budgets are about the costs of a space"

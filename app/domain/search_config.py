@@ -11,10 +11,13 @@ from app.domain.multi_adds import feasible_range
 from app.domain.rounds import default_architecture, round_segments
 from app.domain.search_space import SearchSpace, check_segments
 from app.domain.subspace import MAX_SUBSPACE_SIZE
+from app.domain.supernet_size import check_supernet_size
 
 PresetName = Literal["paper", "quick"]
-BNStatistics = Literal["recalibrated", "running"]
+BNStatistics = Literal["recalibrated", "running", "batch"]
+Fairness = Literal["uniform", "strict"]
 Similarity = Literal["assigned", "measured"]
+PredictorName = Literal["paper", "auto"]
 Augmentation = Literal["none", "crop", "crop-flip"]
 Initialisation = Literal["aligned", "independent"]
 
@@ -36,7 +39,9 @@ class SearchConfig(BaseModel):
     num_classes: int | None = Field(
         default=None, ge=2, le=100_000, description="Random class subset; null: all classes."
     )
-    num_images: int | None = Field(default=None, ge=20, description="Stratified cap on the images used; null: all.")
+    num_images: int | None = Field(
+        default=None, ge=20, lt=2**31, description="Stratified cap on the images used; null: all."
+    )
     validation_fraction: float = Field(default=0.1, ge=0.01, le=0.5, description="Share of the images in D_val.")
     proxy_resolution: int | None = Field(
         default=None, ge=4, le=512, description="Pixels the networks see; null: the target's."
@@ -61,6 +66,11 @@ class SearchConfig(BaseModel):
     warmup_fraction: float = Field(default=0.0, ge=0, lt=1, description="Share of iterations with a rising rate.")
     max_gradient_norm: Rate | None = Field(default=None, description="Longer gradients are scaled down.")
 
+    fairness: Fairness = Field(
+        default="uniform",
+        description="One random path per iteration, or (strict) paths that hold every choice once, for one update.",
+    )
+
     # step 1: sub-network sampling
     segments: tuple[tuple[int, ...], ...] | None = Field(
         default=None, description="L_t by cells; null: the space's own."
@@ -74,11 +84,16 @@ class SearchConfig(BaseModel):
     num_held_out: int | None = Field(default=None, ge=2, description="Of them, kept for tau; null: a tenth.")
     bn_statistics: BNStatistics = Field(
         default="recalibrated",
-        description="BN statistics of an evaluated sub-network: its own, or the supernet's running ones.",
+        description="BN statistics of an evaluated sub-network: its own (on calibration images, or on each batch that "
+        "is evaluated), or the supernet's running ones.",
     )
     num_calibration_images: int = Field(default=1000, ge=2, le=100_000)
 
-    # step 2: the GCN
+    # step 2: the predictor and its GCN
+    predictor: PredictorName = Field(
+        default="auto",
+        description="The paper's GCN alone, or `auto`: additive, the safest against a supernet's artefacts.",
+    )
     similarity: Similarity = "assigned"
     hamming_threshold: Literal[1, 2] = 1
     gcn_hidden_sizes: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
@@ -90,9 +105,29 @@ class SearchConfig(BaseModel):
     gcn_milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(default=(0.5, 0.75), max_length=8)
     gcn_decay: Fraction = 0.1
 
+    # true labels
+    num_standalone: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="Architectures that the search trains by themselves, over all rounds; their accuracies z* decide "
+        "how predictors are blended. 0: none, as in the paper.",
+    )
+    standalone_start: Literal["scratch", "supernet"] = Field(
+        default="scratch", description="Fresh weights, or fine-tuned from the supernet's."
+    )
+    standalone_epochs: int | None = Field(
+        default=None, ge=1, le=100_000, description="Null: those of the recipe `small`, fewer from the supernet."
+    )
+
     # step 3: re-evaluation
     num_reevaluated: int = Field(default=100, ge=1, le=100_000)
     num_preserved: int = Field(default=6, ge=1, le=100)
+    preserve_by: Literal["reevaluated", "weighted"] | None = Field(
+        default=None,
+        description="The best are those of the highest re-evaluated accuracy (the paper's), or of prediction and "
+        "re-evaluation weighed by their errors; null: weighted where there are true labels.",
+    )
     target_madds: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
         default=(),
         max_length=16,
@@ -103,6 +138,11 @@ class SearchConfig(BaseModel):
     def held_out(self) -> int:
         """Pairs kept for the held-out tau: as configured, or a tenth of the sampled ones."""
         return self.num_held_out if self.num_held_out is not None else max(2, round(self.num_sampled / 10))
+
+    @property
+    def weighs_errors(self) -> bool:
+        """Whether the best are chosen by prediction and re-evaluation together."""
+        return self.num_standalone > 0 if self.preserve_by is None else self.preserve_by == "weighted"
 
     @model_validator(mode="after")
     def _counts_fit_together(self) -> Self:
@@ -143,6 +183,14 @@ class SearchConfig(BaseModel):
         )
         config._check_subspaces(space)
         config._check_targets(space)
+        check_supernet_size(
+            space.proxy(resolution=config.proxy_resolution, width=config.proxy_width, num_classes=config.num_classes)
+        )
+        if config.num_standalone > config.num_sampled * num_rounds:
+            raise ValueError(
+                f"num_standalone is {config.num_standalone}, but {num_rounds} rounds of num_sampled="
+                f"{config.num_sampled} sample fewer; lower it to at most {config.num_sampled * num_rounds}"
+            )
         return config
 
     def _check_targets(self, space: SearchSpace) -> None:
@@ -204,7 +252,12 @@ _QUICK: dict[str, Any] = {
     "num_reevaluated": 30,
 }
 
-_PAPER: dict[str, Any] = {"num_classes": 100, "bn_statistics": "running", "initialisation": "independent"}
+_PAPER: dict[str, Any] = {
+    "num_classes": 100,
+    "bn_statistics": "running",
+    "initialisation": "independent",
+    "predictor": "paper",
+}
 
 
 def from_preset(name: str, overrides: dict[str, Any]) -> SearchConfig:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.domain.search_config import Augmentation, Fraction, Rate
+from app.domain.search_config import Augmentation, Fraction, Rate, SearchConfig
 from app.domain.search_space import SearchSpace
 
 RecipeName = Literal["small", "paper"]
@@ -110,3 +110,26 @@ def from_recipe(name: str, overrides: dict[str, Any], *, from_supernet: bool = F
         warmup = values.get("warmup_epochs", recipe["warmup_epochs"].default)
         values["warmup_epochs"] = min(warmup, epochs / 5)
     return StandaloneRecipe.model_validate(values)
+
+
+def label_recipe(config: SearchConfig) -> StandaloneRecipe:
+    """Return how a search trains architectures for true labels: ``small``, on the search's own images.
+
+    A batch is never larger than the supernet's, for which there are images enough.
+    """
+    epochs = {} if config.standalone_epochs is None else {"epochs": config.standalone_epochs}
+    batch_size = min(_RECIPES["small"]["batch_size"], config.batch_size)
+    overrides = {"augmentation": config.augmentation, "batch_size": batch_size, **epochs}
+    return from_recipe("small", overrides, from_supernet=config.standalone_start == "supernet")
+
+
+def label_retraining(config: SearchConfig, code: str) -> Retraining:
+    """Return what a search trains for the true label of an architecture."""
+    return Retraining(
+        code=code,
+        recipe_name="small",
+        network="proxy",
+        from_supernet=config.standalone_start == "supernet",
+        seed=config.seed,
+        recipe=label_recipe(config),
+    )

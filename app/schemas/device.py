@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from app.domain.device_measurement import Runtime
 from app.domain.latency import MAX_LATENCY_MS, LatencyTable
+from app.schemas import examples
 from app.schemas.search_request import SpaceReference
+from app.schemas.webhook import WebhookRequest
 
 MAX_REPORT_LENGTH = 20_000
 
@@ -67,7 +69,7 @@ class DeviceRequest(BaseModel):
         return self
 
 
-class MeasurementRequest(BaseModel):
+class MeasurementRequest(WebhookRequest):
     """What a worker shall measure on the machine that it runs on."""
 
     model_config = ConfigDict(
@@ -86,6 +88,8 @@ class MeasurementRequest(BaseModel):
 class DeviceView(BaseModel):
     """The latencies of a search space's choices on a device, for one image."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.DEVICE]})
+
     name: str
     search_space: str = Field(description="The space's name when the latencies were given.")
     is_shared: bool = Field(description="Whether every owner may use it.")
@@ -102,5 +106,7 @@ class DeviceView(BaseModel):
 
 class DeviceList(BaseModel):
     """Devices, by name."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"items": [examples.DEVICE]}]})
 
     items: list[DeviceView]

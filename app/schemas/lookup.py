@@ -3,9 +3,10 @@
 import uuid
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from app.schemas.search import Range
+from app.schemas import examples
+from app.schemas.search import Interval, PredictorQuality, Range
 
 
 class LookupItem(BaseModel):
@@ -15,8 +16,10 @@ class LookupItem(BaseModel):
     code: str = Field(description="One digit per cell: the index of its choice.")
     readable: str = Field(description="The names of the choices.")
     predicted_accuracy: float = Field(description="f(M), a fraction.")
+    interval: Interval | None = Field(description="Where its z is to be expected; null for tables of earlier versions.")
     sampled_accuracy: float | None = Field(description="z, if this round sampled it.")
     reevaluated_accuracy: float | None = Field(description="z of the re-evaluation, if it was among the round's top.")
+    is_reevaluated: bool = Field(description="Whether it was evaluated once more after the predictor had chosen it.")
     multi_adds: int = Field(description="Of the target network, per image.")
     params: int = Field(description="Of the target network.")
     latency_ms: dict[str, float] = Field(
@@ -51,8 +54,19 @@ class TableView(BaseModel):
     feasible: CostRanges = Field(description="What the table's architectures cost: no limit below can be met.")
 
 
+class AnswerQuality(PredictorQuality):
+    """How sure the answer is: of all the predictor's held-out pairs, and of those within the asked limits."""
+
+    band_tau: float | None = Field(
+        description="Kendall's tau against z over the held-out pairs that meet the limits; null where it is undefined."
+    )
+    num_in_band: int = Field(description="How many held-out pairs that is about, of at most 300.")
+
+
 class LookupAnswer(TableView):
     """The best architectures under the limits, best first, of a table or of the whole space."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.LOOKUP]})
 
     scope: Literal["table", "space"]
     round_index: int | None = Field(description="The table's round; null for the whole space.")  # type: ignore[assignment]
@@ -62,11 +76,14 @@ class LookupAnswer(TableView):
         description="Whether it is proven that no other has a higher prediction: always for a table, for the whole "
         "space where the additive part alone decides."
     )
+    quality: AnswerQuality | None = Field(description="Null where the search has no figures of its fit.")
     items: list[LookupItem]
     message: str | None = Field(description="Why there are no items, if there are none.")
 
 
 class ParetoAnswer(TableView):
     """The architectures that no other beats in both predicted accuracy and cost, cheapest first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.PARETO]})
 
     items: list[LookupItem]

@@ -7,9 +7,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from app.domain.standalone_recipe import RecipeName, StandaloneRecipe
+from app.schemas.webhook import WebhookRequest
 
 
-class _Request(BaseModel):
+class _Request(WebhookRequest):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={"examples": [{"recipe": "small"}, {"recipe": "paper", "network": "target", "epochs": 100}]},
@@ -51,7 +52,10 @@ class RetrainingRequest(
 class StandaloneView(BaseModel):
     """An architecture's accuracy after training by itself."""
 
-    job_id: uuid.UUID = Field(description="The retraining; its progress, events and result are at `/search/{job_id}`.")
+    job_id: uuid.UUID = Field(
+        description="The retraining, whose progress, events and result are at `/search/{job_id}`; or the search "
+        "itself, where it trained the architecture for a true label."
+    )
     accuracy: float = Field(description="z* on D_val, a fraction in [0, 1].")
     recipe: RecipeName
     network: Literal["proxy", "target"]
@@ -59,6 +63,17 @@ class StandaloneView(BaseModel):
     seed: int
     epochs: int
     finished_at: dt.datetime
+
+
+class RoundAgreement(BaseModel):
+    """How far a round's table agrees with networks that were trained by themselves, all in one way.
+
+    Predictions that such accuracies have corrected are judged by what they would be without the judged one.
+    """
+
+    num_architectures: int
+    tau: float | None = Field(description="Kendall's tau of the prediction against z*; null where undefined.")
+    tau_interval: tuple[float, float] | None = Field(description="Where it lies with 90 %, by the bootstrap.")
 
 
 class StandaloneAgreement(BaseModel):
@@ -75,6 +90,9 @@ class StandaloneAgreement(BaseModel):
     num_predicted: int = Field(description="Of them, those that are in a published table.")
     tau_predicted: float | None = Field(
         description="Kendall's tau of the latest table's prediction against z*; null where undefined."
+    )
+    tau_predicted_interval: tuple[float, float] | None = Field(
+        description="Where it lies with 90 %, by the bootstrap over the architectures; null where undefined."
     )
     num_sampled: int = Field(description="Of them, those that were evaluated with the supernet's weights.")
     tau_sampled: float | None = Field(description="Kendall's tau of z against z*; null where undefined.")

@@ -4,11 +4,13 @@ import datetime as dt
 import uuid
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.search_config import SearchConfig
 from app.domain.standalone_recipe import Retraining
-from app.schemas.retraining import StandaloneAgreement, StandaloneView
+from app.schemas import examples
+from app.schemas.retraining import RoundAgreement, StandaloneAgreement, StandaloneView
+from app.schemas.webhook import WebhookView
 
 Phase = Literal[
     "queued",
@@ -70,20 +72,54 @@ class StepView(BaseModel):
     detail: dict[str, Any] | None = Field(description="What it reports, e.g. its epoch and loss.")
 
 
+class PredictorQuality(BaseModel):
+    """How sure a predictor is, and how it compares with the simplest one."""
+
+    predictor: Literal["paper", "auto"] | None = Field(description="Null in rounds of earlier versions.")
+    held_out_tau: float | None = Field(
+        description="Kendall's tau of the prediction against z of the held-out pairs. It says how well the supernet's "
+        "own ranking is predicted, not how well networks trained by themselves are ranked."
+    )
+    num_held_out: int | None
+    additive_tau: float | None = Field(
+        description="The same of the additive baseline: ridge regression on the choices of the cells."
+    )
+    label_noise: float | None = Field(
+        description="Estimated standard deviation of the part of z that no predictor can know, a fraction."
+    )
+    standalone_tau: float | None = Field(
+        default=None,
+        description="Tau against the accuracies of networks trained by themselves; null where there are none.",
+    )
+
+
+class Interval(BaseModel):
+    """Where z of an architecture is to be expected."""
+
+    level: float = Field(description="Share of the architectures whose z is inside.")
+    lower: float
+    upper: float
+
+
 class RoundStages(BaseModel):
     """How much of each part of a round is done, in [0, 1]."""
 
     evaluating_subnetworks: float
     fitting_gcn: float
+    retraining: float = Field(description="Of the architectures that it trains by themselves; 0 where there are none.")
     reevaluating: float
 
 
 class RoundView(BaseModel):
     """Round t of a search."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.ROUND]})
+
     round_index: int
     segment: list[int] = Field(description="L_t: the cells that vary.")
-    state: Literal["pending", "evaluating_subnetworks", "fitting_gcn", "reevaluating", "fitting_space", "done"]
+    state: Literal[
+        "pending", "evaluating_subnetworks", "fitting_gcn", "retraining", "reevaluating", "fitting_space", "done"
+    ]
     progress: float
     stages: RoundStages
     subspace_size: int | None = Field(description="|S_t|; null before the round has begun.")
@@ -92,6 +128,10 @@ class RoundView(BaseModel):
     held_out_tau: float | None = Field(
         description="Kendall's tau of the prediction against the held-out pairs. It says how well the supernet's own "
         "ranking is predicted, not how well networks trained by themselves are ranked."
+    )
+    quality: PredictorQuality | None = Field(description="How sure the predictor is; null before it is fitted.")
+    standalone: RoundAgreement | None = Field(
+        description="The table's agreement with networks trained by themselves; null with fewer than 3 of them."
     )
     fit_report: dict[str, Any] | None
     best: FoundArchitecture | None = Field(description="The best re-evaluated architecture.")
@@ -104,6 +144,8 @@ class RoundView(BaseModel):
 
 class SearchSummary(BaseModel):
     """A search, or a job about an architecture of one, in a list."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.SUMMARY]})
 
     id: uuid.UUID
     kind: JobKind = Field(description="`search`, or a job about an architecture of one, or about a device.")
@@ -128,6 +170,8 @@ class SearchSummary(BaseModel):
 class SearchView(SearchSummary):
     """A search, with everything that is known of it."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.SEARCH]})
+
     config: SearchConfig = Field(description="The whole configuration, defaults filled in.")
     networks: Networks
     training_progress: float = Field(
@@ -139,10 +183,13 @@ class SearchView(SearchSummary):
     )
     steps: list[StepView] = Field(description="What is being worked on now.")
     rounds: list[RoundView]
+    webhook: WebhookView | None = Field(default=None, description="Who is told when it ends, if anybody.")
 
 
 class PairView(BaseModel):
     """An arch-accuracy pair (M, z)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.PAIR]})
 
     round_index: int
     source: Literal["sampled", "reevaluated"]
@@ -158,10 +205,20 @@ class PredictionView(BaseModel):
     round_index: int
     subspace_index: int
     predicted_accuracy: float
+    interval: Interval | None = Field(description="Of z; null in rounds of earlier versions.")
+
+
+class SpacePredictionView(BaseModel):
+    """What the predictor of the whole space says of an architecture."""
+
+    predicted_accuracy: float
+    interval: Interval | None = Field(description="Of z; null in searches of earlier versions.")
 
 
 class ArchitectureView(BaseModel):
     """All that a search knows of one architecture."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.ARCHITECTURE]})
 
     code: str
     readable: str
@@ -169,6 +226,8 @@ class ArchitectureView(BaseModel):
     params: int
     proxy_multi_adds: int
     proxy_params: int
+    is_reevaluated: bool
     pairs: list[PairView]
-    predictions: list[PredictionView]
     standalone: list[StandaloneView] = Field(description="Its accuracies after training by itself, the latest first.")
+    predictions: list[PredictionView] = Field(description="Of the rounds whose subspace it is in.")
+    space_prediction: SpacePredictionView | None = Field(description="Null until the space is fitted.")

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, create_model, model_validator
 
 from app.domain.search_config import PresetName, SearchConfig
 from app.domain.search_space import PRESETS, SearchSpace
+from app.schemas.webhook import WebhookRequest
 
 
 def _space_kind(value: Any) -> str | None:
@@ -24,7 +25,7 @@ SpaceReference = Annotated[
 ]
 
 
-class _Request(BaseModel):
+class _Request(WebhookRequest):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={

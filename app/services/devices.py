@@ -20,6 +20,7 @@ from app.services.callers import Caller
 from app.services.field_errors import field_errors
 from app.services.quotas import Quotas
 from app.services.submission import Submitted
+from app.services.webhooks import WebhookPolicy
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,12 @@ def submit_measurement(
     *,
     idempotency_key: str | None,
     quotas: Quotas,
+    webhooks: WebhookPolicy,
 ) -> Submitted:
     """Store a job that measures a device on the machine of a worker, in state ``queued``, with its step.
 
     Raises:
-        InvalidRequestError: If there is no such search space.
+        InvalidRequestError: If there is no such search space, or the webhook will not do.
         TooManyRequestsError: If the owner has as much open as one may have.
         IdempotencyConflictError: If the key was used before with another body.
     """
@@ -82,6 +84,8 @@ def submit_measurement(
     except ValueError as error:
         errors = field_errors(error, "body", "search_space")
         raise InvalidRequestError(detail=errors[0].msg, errors=errors) from None
+    if errors := webhooks.errors(request.webhook_url):
+        raise InvalidRequestError(detail=errors[0].msg, errors=errors)
     measurement = DeviceMeasurement(
         name=name, owner=_owner_of_new(caller), runtime=request.runtime, threads=request.threads
     )
@@ -94,13 +98,14 @@ def submit_measurement(
         "search_space": space.model_dump(mode="json"),
         "config": from_preset("quick", {}).model_dump(mode="json"),
         "num_rounds": 0,
+        "webhook_url": request.webhook_url,
     }
     return submission.store(
         session,
         values,
         "measure_device",
         {"measurement": measurement.model_dump(mode="json")},
-        request={"device": name, **request.model_dump(mode="json")},
+        request={"device": name, **request.model_dump(mode="json", exclude_none=True)},
         idempotency_key=idempotency_key,
         quotas=quotas,
     )

@@ -147,7 +147,8 @@ def _latest_retraining(session: Session, search: SearchRow, code: str) -> tuple[
             detail=f"no retraining of {code} has finished; start one with POST "
             f"/search/{search.id}/architectures/{code}/retraining, or export with weights=supernet"
         )
-    return str(found[0].job_id), Retraining.model_validate(found[0].retraining)
+    # where its weights lie: the job, or a folder of the search that trained it as a step of its own
+    return found[0].artifact.rsplit("/", 1)[0], Retraining.model_validate(found[0].retraining)
 
 
 def _file_name(searched: SearchedSpace, code: str, export_format: ExportFormat) -> str:

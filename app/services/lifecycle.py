@@ -2,6 +2,7 @@
 
 import uuid
 
+from asgi_correlation_id import correlation_id
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
@@ -20,7 +21,7 @@ def require(session: Session, search_id: uuid.UUID, caller: Caller, *, lock: boo
     """
     search = searches.get_search(session, search_id, lock=lock)
     if search is None or not caller.sees(search.owner):
-        raise _not_found(search_id)
+        raise no_such_search(search_id)
     return search
 
 
@@ -38,13 +39,18 @@ def require_search(session: Session, search_id: uuid.UUID, caller: Caller, *, ke
     """
     search = require(session, search_id, caller)
     if keep and not searches.keep(session, search_id):
-        raise _not_found(search_id)
+        raise no_such_search(search_id)
     if search.kind != "search":
         raise SearchNotFoundError(
             detail=f"{search_id} is no search but a job ({search.kind}); use "
             + (f"the id of its search, {search.origin_id}" if search.origin_id else "the id of a search")
         )
     return search
+
+
+def no_such_search(search_id: uuid.UUID) -> SearchNotFoundError:
+    """Return the answer to whoever asks for a search that is not there, or not for them."""
+    return SearchNotFoundError(detail=f"there is no search {search_id}; GET /search lists those there are")
 
 
 def cancel(session: Session, search_id: uuid.UUID, caller: Caller) -> None:
@@ -96,6 +102,11 @@ def resume(session: Session, search_id: uuid.UUID, caller: Caller, quotas: Quota
     return searches.reopen_steps(session, search_id)
 
 
+def note_request(session: Session, search_id: uuid.UUID) -> None:
+    """Store the id of the request that lets a search go on, for the workers' log lines about it."""
+    searches.set_request(session, search_id, correlation_id.get())
+
+
 def delete(session: Session, search_id: uuid.UUID, caller: Caller) -> None:
     """Delete a search that is over, with its pairs, tables and the jobs about it; artifacts follow within a minute.
 
@@ -123,7 +134,3 @@ def delete(session: Session, search_id: uuid.UUID, caller: Caller) -> None:
             state=search.state,
         )
     deletion.delete_search(session, search_id)
-
-
-def _not_found(search_id: uuid.UUID) -> SearchNotFoundError:
-    return SearchNotFoundError(detail=f"there is no search {search_id}; GET /search lists those there are")

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine
 
 from app.db import lookup as lookup_db
 from app.db.lookup import TableHeader, TableRow
+from app.domain.lookup_table import Limits
 from app.domain.multi_adds import Cost
 from app.domain.ranked_table import RankedTable
 from app.domain.subspace import Subspace, codes_of
@@ -17,6 +18,7 @@ from app.schemas.lookup import LookupAnswer, LookupItem, ParetoAnswer
 from app.services import devices
 from app.services.callers import Caller
 from app.services.devices import DeviceLatency
+from app.services.fit_figures import TableFigures, read_table_figures
 from app.services.limits import AskedLimits, in_units, infeasible
 from app.services.lookup_errors import not_ready, nothing_to_ask, only_a_job
 from app.services.lookup_items import cost_ranges, latency_of_space, lookup_items
@@ -30,6 +32,7 @@ class _Tables:
         self._engine = engine
         self.subspace = lru_cache(maxsize=256)(self._read_subspace)
         self.finished = lru_cache(maxsize=1024)(self._find_finished)
+        self.figures = lru_cache(maxsize=64)(self._read_figures)
         self._known = lru_cache(maxsize=256)(self._read_known)
         # 2 MB each for 279,936 rows
         self.table = lru_cache(maxsize=64)(self._read_table)
@@ -50,6 +53,11 @@ class _Tables:
         if predicted_N.size != subspace.size:  # deleted since its header was read
             raise nothing_to_ask(header.search_id)
         return RankedTable.from_predictions(subspace, predicted_N)
+
+    def _read_figures(self, header: TableHeader) -> TableFigures:
+        subspace, _ = self.subspace(header)
+        with lookup_db.reading(self._engine) as connection:
+            return read_table_figures(connection, header, subspace)
 
     def _find_finished(self, search_id: uuid.UUID, round_index: int | None, owner: str | None) -> TableHeader:
         with lookup_db.reading(self._engine) as connection:
@@ -118,7 +126,9 @@ def look_up(
     message = None
     if not items:
         message = infeasible("table", fields["feasible"], cost_ranges(space_costs, latency_of_space(latency)), asked)
-    return LookupAnswer(**fields, scope="table", is_exact=True, items=items, message=message)
+    own = Limits(in_units(asked.max_madds), in_units(asked.max_params))
+    quality = _tables(engine).figures(header).quality_within(own)
+    return LookupAnswer(**fields, scope="table", is_exact=True, quality=quality, items=items, message=message)
 
 
 def _banded_rows(
@@ -176,6 +186,9 @@ def pareto(
     with lookup_db.reading(engine) as connection:
         header = _table(engine, connection, caller, search_id, round_index)
         rows = lookup_db.pareto_front(connection, header.table_id, cost)
+        if not rows:  # every table has a front: this one was replaced since its header was read
+            header = _table(engine, connection, caller, search_id, round_index)
+            rows = lookup_db.pareto_front(connection, header.table_id, cost)
         subspace, _ = _tables(engine).subspace(header)
         items = _items(engine, connection, header, subspace, rows)
     return ParetoAnswer(**_header_fields(header), items=items[::-1])
@@ -232,7 +245,9 @@ def _items(
     choices_NL = subspace.architectures([row.subspace_index for row in rows])
     known = _tables(engine).known(header, connection, codes_of(choices_NL))
     costs = [(row.multi_adds, row.params) for row in rows]
-    return lookup_items(subspace.space, choices_NL, [row.predicted_accuracy for row in rows], costs, known, latency)
+    predicted = [row.predicted_accuracy for row in rows]
+    interval = _tables(engine).figures(header).interval
+    return lookup_items(subspace.space, choices_NL, predicted, costs, known, interval, latency)
 
 
 def _header_fields(header: TableHeader, latency: Mapping[str, tuple[float, float]] | None = None) -> dict[str, Any]:

@@ -6,11 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.multi_adds import Cost
+from app.domain.prediction_interval import PredictionInterval
 from app.domain.search_space import SearchSpace
 from app.domain.subspace import codes_of
 from app.schemas.lookup import CostRanges, LookupItem, MillisecondRange
 from app.schemas.search import Range
 from app.services.devices import DeviceLatency
+from app.services.fit_figures import intervals_of
 
 
 def lookup_items(
@@ -19,6 +21,7 @@ def lookup_items(
     predicted: Sequence[float],
     costs: Sequence[tuple[int, int]],
     known: Mapping[tuple[str, str], float],
+    interval: PredictionInterval | None,
     latency: Sequence[DeviceLatency] = (),
 ) -> list[LookupItem]:
     """Return the items of an answer, best first.
@@ -29,23 +32,27 @@ def lookup_items(
         predicted: Their predicted accuracies.
         costs: Their multi-adds and parameters.
         known: Accuracies of evaluated architectures by (source, code).
+        interval: Of z around a prediction, if the search has one.
         latency: Of the devices that were asked for.
     """
     milliseconds = {device.name: device.function.of(choices_NL).tolist() for device in latency}
-    rows = zip(codes_of(choices_NL), choices_NL.tolist(), predicted, costs, strict=True)
+    intervals = intervals_of(interval, predicted)
+    rows = zip(codes_of(choices_NL), choices_NL.tolist(), predicted, intervals, costs, strict=True)
     return [
         LookupItem(
             rank=rank,
             code=code,
             readable=space.readable(architecture),
             predicted_accuracy=accuracy,
+            interval=bounds,
             sampled_accuracy=known.get(("sampled", code)),
             reevaluated_accuracy=known.get(("reevaluated", code)),
+            is_reevaluated=("reevaluated", code) in known,
             multi_adds=multi_adds,
             params=params,
             latency_ms={name: ms[rank - 1] for name, ms in milliseconds.items()},
         )
-        for rank, (code, architecture, accuracy, (multi_adds, params)) in enumerate(rows, start=1)
+        for rank, (code, architecture, accuracy, bounds, (multi_adds, params)) in enumerate(rows, start=1)
     ]
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.db import searches
 from app.db.models import SearchRow
-from app.domain.data_sets import DataSetError, inspect_data_set, is_hub_data_set
+from app.domain.data_sets import DataSetError, inspect_data_set, is_hub_data_set, root_of_upload
 from app.domain.search_config import SearchConfig
 from app.domain.standalone_recipe import Retraining, from_recipe
 from app.errors import FieldError, InvalidRequestError, SearchStateError
@@ -21,6 +21,7 @@ from app.services.quotas import Quotas
 from app.services.search_view import check_code
 from app.services.space_cache import SearchedSpace, searched_space
 from app.services.submission import Submitted
+from app.services.webhooks import WebhookPolicy
 
 
 def submit(
@@ -32,7 +33,9 @@ def submit(
     *,
     idempotency_key: str | None,
     data_root: Path | None,
+    upload_root: Path,
     quotas: Quotas,
+    webhooks: WebhookPolicy,
 ) -> Submitted:
     """Check a request and store the job, in state ``queued``, with its step; it belongs to the search's owner.
 
@@ -49,7 +52,7 @@ def submit(
         return earlier
     searched = searched_space(search.id, search.search_space, search.config)
     check_code(searched, code)
-    retraining = _checked(search, searched, code, request, data_root)
+    retraining = _checked(search, searched, code, request, data_root, upload_root, webhooks)
     if retraining.from_supernet and not searches.supernet_is_trained(session, search_id):
         raise SearchStateError(
             detail=f"the supernet of search {search_id} is not trained yet, so there are no weights to begin with; "
@@ -59,7 +62,7 @@ def submit(
     payload = {"search_id": str(search_id), "retraining": retraining.model_dump(mode="json")}
     return submission.store(
         session,
-        job_values(search, "retraining"),
+        {**job_values(search, "retraining"), "webhook_url": request.webhook_url},
         "train_standalone",
         payload,
         request=asked,
@@ -75,6 +78,7 @@ def job_values(search: SearchRow, kind: str) -> dict[str, Any]:
         "origin_id": search.id,
         "owner": search.owner,
         "dataset": search.dataset,
+        "upload_id": search.upload_id,
         "preset": search.preset,
         "search_space": search.search_space,
         "config": search.config,
@@ -83,11 +87,17 @@ def job_values(search: SearchRow, kind: str) -> dict[str, Any]:
 
 
 def _checked(
-    search: SearchRow, searched: SearchedSpace, code: str, request: RetrainingRequest, data_root: Path | None
+    search: SearchRow,
+    searched: SearchedSpace,
+    code: str,
+    request: RetrainingRequest,
+    data_root: Path | None,
+    upload_root: Path,
+    webhooks: WebhookPolicy,
 ) -> Retraining:
     """All of what is to be trained, checked against the search and its data; all that is wrong is said at once."""
     config = SearchConfig.model_validate(search.config)
-    errors: list[FieldError] = []
+    errors = webhooks.errors(request.webhook_url)
     recipe = None
     overrides = {"augmentation": config.augmentation, **request.overrides}
     try:
@@ -102,7 +112,8 @@ def _checked(
         errors.append(FieldError(loc=["body", "from_supernet"], msg=msg))
     try:
         if recipe is not None and not is_hub_data_set(search.dataset):
-            info = inspect_data_set(search.dataset, data_root)
+            root = data_root if search.upload_id is None else root_of_upload(upload_root, str(search.upload_id))
+            info = inspect_data_set(search.dataset, root)
             errors += submission.batch_misfits(recipe.batch_size, submission.num_train_images(config, info))
     except DataSetError as error:
         errors += field_errors(error, "path", "search_id")

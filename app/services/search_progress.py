@@ -12,6 +12,8 @@ from app.schemas.search import Phase
 
 TRAINING_WEIGHT = 0.5
 ROUND_WEIGHTS = {"evaluate_shard": 0.6, "fit_gcn": 0.3, "reevaluate_shard": 0.1}
+LABELLED_ROUND_WEIGHTS = {"evaluate_shard": 0.3, "fit_gcn": 0.15, "train_standalone": 0.5, "reevaluate_shard": 0.05}
+"""Of the rounds of a search that trains architectures by themselves."""
 MIN_PROGRESS_FOR_ETA = 0.01
 
 _PHASE_OF_KIND: dict[str, Phase] = {
@@ -22,6 +24,7 @@ _PHASE_OF_KIND: dict[str, Phase] = {
     "fit_space": "fitting_space",
     "advance": "reevaluating",
     "train_standalone": "retraining",
+    "correct_predictions": "fitting_gcn",
     "export": "exporting",
     "measure_device": "measuring",
 }
@@ -66,10 +69,16 @@ def phase(search_state: str, steps: Sequence[StepProgress]) -> Phase:
     return _PHASE_OF_KIND[latest.kind]
 
 
-def progress(search_state: str, num_rounds: int, steps: Sequence[StepProgress]) -> float:
+def progress(search_state: str, num_rounds: int, steps: Sequence[StepProgress], *, has_labels: bool = False) -> float:
     """Return how much of a search is done, in [0, 1]; 1 exactly when it has succeeded.
 
     A job about one architecture has no rounds: it is as far as its steps.
+
+    Args:
+        search_state: Its state.
+        num_rounds: T.
+        steps: All there are so far.
+        has_labels: Whether it trains architectures by themselves.
     """
     if search_state == "succeeded":
         return 1.0
@@ -77,13 +86,18 @@ def progress(search_state: str, num_rounds: int, steps: Sequence[StepProgress]) 
         return min(sum(step.fraction for step in steps) / max(len(steps), 1), 0.999)
     total = TRAINING_WEIGHT * stage_progress(steps, "train_supernet", None)
     for round_index in range(num_rounds):
-        total += (1.0 - TRAINING_WEIGHT) / num_rounds * round_progress(round_index, steps)
+        total += (1.0 - TRAINING_WEIGHT) / num_rounds * round_progress(round_index, steps, has_labels=has_labels)
     return min(total, 0.999)
 
 
-def round_progress(round_index: int, steps: Sequence[StepProgress]) -> float:
+def round_progress(round_index: int, steps: Sequence[StepProgress], *, has_labels: bool = False) -> float:
     """Return how much of one round is done, in [0, 1]."""
-    return sum(weight * stage_progress(steps, kind, round_index) for kind, weight in ROUND_WEIGHTS.items())
+    if not has_labels:
+        return sum(weight * stage_progress(steps, kind, round_index) for kind, weight in ROUND_WEIGHTS.items())
+    done = {kind: stage_progress(steps, kind, round_index) for kind in LABELLED_ROUND_WEIGHTS}
+    if any(step.kind == "reevaluate_shard" and step.round_index == round_index for step in steps):
+        done["train_standalone"] = 1.0  # also where the round had none to train
+    return sum(weight * done[kind] for kind, weight in LABELLED_ROUND_WEIGHTS.items())
 
 
 def round_state(round_index: int, steps: Sequence[StepProgress], *, is_finished: bool) -> str:

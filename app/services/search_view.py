@@ -3,37 +3,37 @@
 import datetime as dt
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
 
 from app.db import searches
 from app.db.models import LookupTableRow, PairRow, RoundRow, SearchRow, StepRow
-from app.domain.multi_adds import Cost, count
+from app.domain.multi_adds import Cost
 from app.domain.rounds import round_segments
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import Architecture, InvalidArchitectureError, SearchSpace
 from app.domain.standalone_recipe import Retraining
 from app.domain.subspace import Subspace
 from app.errors import FieldError, InvalidRequestError, RoundNotFoundError
-from app.schemas.retraining import StandaloneAgreement
+from app.schemas.retraining import RoundAgreement, StandaloneAgreement
 from app.schemas.search import (
-    ArchitectureView,
     FoundArchitecture,
     Network,
     Networks,
     PairView,
-    PredictionView,
     Range,
     RoundView,
     SearchSummary,
     SearchView,
     StepView,
 )
-from app.services import search_progress, standalone_view
+from app.schemas.webhook import WebhookView
+from app.services import search_progress, standalone_view, webhooks
 from app.services.callers import Caller
-from app.services.lifecycle import require, require_search
+from app.services.fit_figures import quality_of
+from app.services.lifecycle import require
 from app.services.search_progress import StepProgress
 from app.services.space_cache import SearchedSpace, searched_space
 
@@ -48,6 +48,8 @@ class SearchRecord:
     tables: Sequence[LookupTableRow]
     num_pairs: dict[tuple[int, str], int]
     standalone: StandaloneAgreement | None = None
+    webhook: WebhookView | None = None
+    standalone_of_rounds: Mapping[int, RoundAgreement] = field(default_factory=dict)
 
 
 def read_one(session: Session, search_id: uuid.UUID, caller: Caller) -> SearchView:
@@ -57,13 +59,17 @@ def read_one(session: Session, search_id: uuid.UUID, caller: Caller) -> SearchVi
         SearchNotFoundError: If there is none of that id.
     """
     search = require(session, search_id, caller)
+    space = _searched(search).space
+    is_search = search.kind == "search"
     record = SearchRecord(
         search,
         searches.steps_of(session, [search_id]),
         searches.rounds_of(session, [search_id]),
         searches.tables_of(session, [search_id]),
         {(c.round_index, c.source): c.num_pairs for c in searches.pair_counts(session, [search_id])},
-        standalone_view.agreement(session, search_id, _searched(search).space) if search.kind == "search" else None,
+        standalone_view.agreement(session, search_id, space) if is_search else None,
+        webhooks.view(session, search),
+        standalone_view.agreement_of_rounds(session, search_id, space) if is_search else {},
     )
     return _view(record, dt.datetime.now(dt.UTC))
 
@@ -115,30 +121,6 @@ def pair_views(search: SearchRow, pairs: Iterable[PairRow]) -> list[PairView]:
     ]
 
 
-def read_architecture(session: Session, search_id: uuid.UUID, code: str, caller: Caller) -> ArchitectureView:
-    """Return all that a search knows of an architecture.
-
-    Raises:
-        SearchNotFoundError: If there is no search of that id.
-        InvalidRequestError: If the code names no architecture of its space.
-    """
-    search = require_search(session, search_id, caller)
-    searched = _searched(search)
-    architecture = check_code(searched, code)
-    target, proxy = count(searched.space, architecture), count(searched.proxy, architecture)
-    return ArchitectureView(
-        code=code,
-        readable=searched.space.readable(architecture),
-        multi_adds=target.multi_adds,
-        params=target.params,
-        proxy_multi_adds=proxy.multi_adds,
-        proxy_params=proxy.params,
-        pairs=pair_views(search, searches.pairs_of_architecture(session, search_id, code)),
-        predictions=_predictions(session, search_id, searched.space, architecture),
-        standalone=standalone_view.of_architecture(session, search_id, code),
-    )
-
-
 def check_code(searched: SearchedSpace, code: str) -> Architecture:
     """Return the architecture of a code in a path.
 
@@ -153,23 +135,6 @@ def check_code(searched: SearchedSpace, code: str) -> Architecture:
         ) from error
 
 
-def _predictions(
-    session: Session, search_id: uuid.UUID, space: SearchSpace, architecture: tuple[int, ...]
-) -> list[PredictionView]:
-    """What the tables of those rounds say whose subspace the architecture is in."""
-    subspaces = {row.round_index: row.subspace for row in searches.rounds_of(session, [search_id])}
-    found = []
-    for table in searches.tables_of(session, [search_id]):
-        subspace = Subspace.from_dict(space, subspaces[table.round_index])
-        try:
-            index = subspace.index(architecture)
-        except ValueError:  # not in this round's subspace
-            continue
-        predicted = searches.prediction(session, table.id, index)
-        found.append(PredictionView(round_index=table.round_index, subspace_index=index, predicted_accuracy=predicted))
-    return found
-
-
 def _searched(search: SearchRow) -> SearchedSpace:
     return searched_space(search.id, search.search_space, search.config)
 
@@ -178,9 +143,15 @@ def _step_progress(step: StepRow) -> StepProgress:
     return StepProgress(step.kind, step.round_index, step.state, step.progress, step.started_at, step.finished_at)
 
 
+def _has_labels(search: SearchRow) -> bool:
+    return bool(search.config.get("num_standalone"))
+
+
 def _summary(search: SearchRow, steps: Sequence[StepRow], now: dt.datetime) -> SearchSummary:
     progress_of_steps = [_step_progress(step) for step in steps]
-    fraction = search_progress.progress(search.state, search.num_rounds, progress_of_steps)
+    fraction = search_progress.progress(
+        search.state, search.num_rounds, progress_of_steps, has_labels=_has_labels(search)
+    )
     is_running = search.state == "running"
     return SearchSummary.model_validate(
         {
@@ -236,6 +207,7 @@ def _view(record: SearchRecord, now: dt.datetime) -> SearchView:
             _round(record, round_index, segment)
             for round_index, segment in enumerate(round_segments(config) if search.kind == "search" else ())
         ],
+        webhook=record.webhook,
     )
 
 
@@ -281,16 +253,21 @@ def _round(record: SearchRecord, round_index: int, segment: tuple[int, ...]) -> 
             "round_index": round_index,
             "segment": list(segment),
             "state": search_progress.round_state(round_index, steps, is_finished=is_finished),
-            "progress": 1.0 if is_finished else search_progress.round_progress(round_index, steps),
+            "progress": 1.0
+            if is_finished
+            else search_progress.round_progress(round_index, steps, has_labels=_has_labels(record.search)),
             "stages": {
                 "evaluating_subnetworks": search_progress.stage_progress(steps, "evaluate_shard", round_index),
                 "fitting_gcn": search_progress.stage_progress(steps, "fit_gcn", round_index),
+                "retraining": search_progress.stage_progress(steps, "train_standalone", round_index),
                 "reevaluating": search_progress.stage_progress(steps, "reevaluate_shard", round_index),
             },
             "subspace_size": row and Subspace.from_dict(searched.space, row.subspace).size,
             "num_sampled": record.num_pairs.get((round_index, "sampled"), 0),
             "num_reevaluated": record.num_pairs.get((round_index, "reevaluated"), 0),
             "held_out_tau": row and row.held_out_tau,
+            "quality": row and row.fit_report and quality_of(row.fit_report, row.held_out_tau),
+            "standalone": record.standalone_of_rounds.get(round_index),
             "fit_report": row and row.fit_report,
             "best": row and _found(searched, row.best_code, row.best_accuracy),
             "preserved": (row and row.preserved) or [],

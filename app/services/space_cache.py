@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Any
 
 from app.domain.multi_adds import Cost, count, feasible_range
-from app.domain.search_config import SearchConfig
 from app.domain.search_space import SearchSpace
 
 
@@ -36,14 +35,16 @@ class SearchedSpace:
         return self.space.readable(self.space.parse_code(code))
 
 
-@lru_cache(maxsize=64)
-def _searched_space(_search_id: uuid.UUID, space_json: str, config_json: str) -> SearchedSpace:
+@lru_cache(maxsize=256)
+def _searched_space(space_json: str, resolution: int | None, width: float, num_classes: int | None) -> SearchedSpace:
     space = SearchSpace.model_validate_json(space_json)
-    config = SearchConfig.model_validate_json(config_json)
-    proxy = space.proxy(resolution=config.proxy_resolution, width=config.proxy_width, num_classes=config.num_classes)
+    proxy = space.proxy(resolution=resolution, width=width, num_classes=num_classes)
     return SearchedSpace(space, proxy, feasible_range(space), feasible_range(proxy))
 
 
-def searched_space(search_id: uuid.UUID, space: dict[str, Any], config: dict[str, Any]) -> SearchedSpace:
-    """Return the spaces of a search from the JSON of its row."""
-    return _searched_space(search_id, json.dumps(space), json.dumps(config))
+def searched_space(_search_id: uuid.UUID, space: dict[str, Any], config: dict[str, Any]) -> SearchedSpace:
+    """Return the spaces of a search from the JSON of its row; searches of the same spaces share them."""
+    # validated when they were stored
+    return _searched_space(
+        json.dumps(space), config.get("proxy_resolution"), config.get("proxy_width", 1.0), config.get("num_classes")
+    )

@@ -1,25 +1,52 @@
 """The best architectures of a whole search space under limits, from the predictor fitted on all rounds' pairs."""
 
 import uuid
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection, Engine
 
 from app.db import lookup as lookup_db
+from app.domain.held_out_pairs import HeldOutPairs
+from app.domain.lookup_table import Limits
+from app.domain.prediction_interval import PredictionInterval
+from app.domain.search_space import Architecture
 from app.domain.subspace import codes_of
 from app.domain.whole_space import model_bytes
 from app.domain.whole_space.model import SpaceAnswer, WholeSpaceModel
 from app.errors import SearchNotFoundError
 from app.schemas.lookup import LookupAnswer, LookupItem
+from app.schemas.search import SpacePredictionView
 from app.services import devices
 from app.services.callers import Caller
 from app.services.devices import DeviceLatency
+from app.services.fit_figures import TableFigures, interval_in, intervals_of, quality_of
 from app.services.limits import AskedLimits, in_units, infeasible
 from app.services.lookup_errors import not_ready, nothing_to_ask, only_a_job
 from app.services.lookup_items import cost_ranges, latency_of_space, lookup_items
 from app.services.space_cache import SearchedSpace, searched_space
+
+
+@dataclass(frozen=True, eq=False)
+class FittedModel:
+    """A prepared model of a whole space with the figures of its fit.
+
+    Attributes:
+        model: What predicts.
+        figures: What is known of its predictions.
+    """
+
+    model: WholeSpaceModel
+    figures: TableFigures
+
+    def prediction_of(self, architecture: Architecture) -> SpacePredictionView:
+        """Return what it says of one architecture."""
+        [predicted] = self.model.predictor.predict([architecture]).tolist()
+        [interval] = intervals_of(self.figures.interval, [predicted])
+        return SpacePredictionView(predicted_accuracy=predicted, interval=interval)
 
 
 class _Models:
@@ -30,18 +57,22 @@ class _Models:
         self.model = lru_cache(maxsize=32)(self._read)
         self.with_latency = lru_cache(maxsize=32)(self._with_latency)
 
-    def _read(self, model_id: int) -> WholeSpaceModel:
+    def _read(self, model_id: int) -> FittedModel:
         with lookup_db.reading(self._engine) as connection:
             stored = lookup_db.read_space_model(connection, model_id)
-        if stored is None:
+            report = lookup_db.read_space_report(connection, model_id)
+        if stored is None or report is None:
             raise SearchNotFoundError(detail="the search was deleted just now; GET /search lists those there are")
         model = model_bytes.from_bytes(stored)
-        return _warmed_up(model)
+        figures = TableFigures(
+            quality_of(report, report.get("held_out_tau")), interval_in(report), _held_out(model, report)
+        )
+        return FittedModel(_warmed_up(model), figures)
 
-    def _with_latency(self, model_id: int, latency: tuple[DeviceLatency, ...]) -> WholeSpaceModel:
-        model = self.model(model_id)
-        costs = {**model.costs, **{_cost_name(device.name): device.function for device in latency}}
-        return _warmed_up(replace(model, costs=costs))
+    def _with_latency(self, model_id: int, latency: tuple[DeviceLatency, ...]) -> FittedModel:
+        fitted = self.model(model_id)
+        costs = {**fitted.model.costs, **{_cost_name(device.name): device.function for device in latency}}
+        return FittedModel(_warmed_up(replace(fitted.model, costs=costs)), fitted.figures)
 
 
 def _warmed_up(model: WholeSpaceModel) -> WholeSpaceModel:
@@ -57,6 +88,25 @@ def _cost_name(device: str) -> str:
 @lru_cache(maxsize=8)
 def _models(engine: Engine) -> _Models:
     return _Models(engine)
+
+
+def _held_out(model: WholeSpaceModel, report: Mapping[str, Any]) -> HeldOutPairs:
+    """What the fit left out, with the costs of its architectures."""
+    pairs: Mapping[str, Any] = report.get("held_out") or {"choices": [], "predicted": [], "accuracy": []}
+    choices_NL = np.array(pairs["choices"], dtype=np.int64).reshape(-1, len(model.predictor.factor_sizes))
+    multi_adds_N, params_N = (
+        np.rint(model.costs[name].of(choices_NL)).astype(np.int64) for name in ("multi_adds", "params")
+    )
+    return HeldOutPairs(np.array(pairs["predicted"]), np.array(pairs["accuracy"]), multi_adds_N, params_N)
+
+
+def predicted_by_space(engine: Engine, search_id: uuid.UUID, architecture: Architecture) -> SpacePredictionView | None:
+    """Return what the predictor of a search's whole space says of an architecture; None where there is none yet."""
+    with lookup_db.reading(engine) as connection:
+        found = lookup_db.find_space(connection, search_id, None)
+    if found is None or found.model_id is None:
+        return None
+    return _models(engine).model(found.model_id).prediction_of(architecture)
 
 
 def look_up_space(
@@ -79,8 +129,9 @@ def look_up_space(
             raise not_ready(engine, caller, found.search_id, missing)
         searched = searched_space(found.search_id, found.space, found.config)
         latency = devices.latencies_on(connection, caller, [name for name, _ in asked.latencies], searched.space)
-        best = _models(engine).with_latency(found.model_id, latency).best(_bounds(asked), limit)
-        items = _items(connection, found.search_id, searched, best, latency)
+        fitted = _models(engine).with_latency(found.model_id, latency)
+        best = fitted.model.best(_bounds(asked), limit)
+        items = _items(connection, found.search_id, searched, best, fitted.figures.interval, latency)
     feasible = cost_ranges(searched.target_costs, latency_of_space(latency))
     return LookupAnswer(
         scope="space",
@@ -90,6 +141,7 @@ def look_up_space(
         table_digest=None,
         feasible=feasible,
         is_exact=best.is_exact,
+        quality=fitted.figures.quality_within(Limits(in_units(asked.max_madds), in_units(asked.max_params))),
         items=items,
         message=None if items else infeasible("search space", feasible, feasible, asked),
     )
@@ -110,10 +162,11 @@ def _items(
     search_id: uuid.UUID,
     searched: SearchedSpace,
     best: SpaceAnswer,
+    interval: PredictionInterval | None,
     latency: Sequence[DeviceLatency],
 ) -> list[LookupItem]:
     if not len(best.predicted_N):
         return []
     known = lookup_db.accuracies(connection, search_id, None, codes_of(best.choices_NL))
     costs = [(int(m), int(p)) for m, p in zip(best.costs["multi_adds"], best.costs["params"], strict=True)]
-    return lookup_items(searched.space, best.choices_NL, best.predicted_N.tolist(), costs, known, latency)
+    return lookup_items(searched.space, best.choices_NL, best.predicted_N.tolist(), costs, known, interval, latency)

@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from app.db import searches, standalone, tables
 from app.db.models import StandaloneAccuracyRow
-from app.domain.rank_correlation import kendall_tau
+from app.domain.rank_correlation import kendall_interval, kendall_tau
 from app.domain.search_space import SearchSpace
 from app.domain.subspace import Subspace
-from app.schemas.retraining import StandaloneAgreement, StandaloneView
+from app.schemas.retraining import RoundAgreement, StandaloneAgreement, StandaloneView
 
 MIN_ARCHITECTURES = 3
 """Fewer say nothing about a ranking."""
@@ -33,12 +33,9 @@ def agreement(session: Session, search_id: uuid.UUID, space: SearchSpace) -> Sta
     Accuracies of one architecture with several seeds are averaged.
     """
     rows = _largest_group(standalone.of_search(session, search_id))
-    accuracies: dict[str, list[float]] = defaultdict(list)
-    for row in rows:
-        accuracies[row.code].append(row.accuracy)
-    if len(accuracies) < MIN_ARCHITECTURES:
+    truth = _mean_accuracies(rows)
+    if len(truth) < MIN_ARCHITECTURES:
         return None
-    truth = {code: fmean(values) for code, values in accuracies.items()}
     predicted = _predicted(session, search_id, space, list(truth))
     sampled = {pair.code: pair.accuracy for pair in searches.pairs_of_architectures(session, search_id, list(truth))}
     return StandaloneAgreement(
@@ -49,6 +46,7 @@ def agreement(session: Session, search_id: uuid.UUID, space: SearchSpace) -> Sta
         epochs=rows[-1].epochs,
         num_predicted=len(predicted),
         tau_predicted=_tau(predicted, truth),
+        tau_predicted_interval=kendall_interval(list(predicted.values()), [truth[code] for code in predicted]),
         num_sampled=len(sampled),
         tau_sampled=_tau(sampled, truth),
     )
@@ -64,16 +62,57 @@ def _largest_group(rows: Sequence[StandaloneAccuracyRow]) -> list[StandaloneAccu
     return ranked[-1] if ranked else []
 
 
+def agreement_of_rounds(session: Session, search_id: uuid.UUID, space: SearchSpace) -> dict[int, RoundAgreement]:
+    """Return how each round's table ranks the architectures that were trained by themselves, where there are enough."""
+    truth = _mean_accuracies(_largest_group(standalone.of_search(session, search_id)))
+    if len(truth) < MIN_ARCHITECTURES:
+        return {}
+    found = {}
+    for round_index, predicted in _predicted_by_rounds(session, search_id, space, list(truth)):
+        if len(predicted) >= MIN_ARCHITECTURES:
+            values = list(predicted.values()), [truth[code] for code in predicted]
+            found[round_index] = RoundAgreement(
+                num_architectures=len(predicted), tau=kendall_tau(*values), tau_interval=kendall_interval(*values)
+            )
+    return found
+
+
+def _mean_accuracies(rows: Sequence[StandaloneAccuracyRow]) -> dict[str, float]:
+    accuracies: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        accuracies[row.code].append(row.accuracy)
+    return {code: fmean(values) for code, values in accuracies.items()}
+
+
 def _predicted(session: Session, search_id: uuid.UUID, space: SearchSpace, codes: list[str]) -> dict[str, float]:
-    """What the latest table that holds an architecture predicts for it."""
-    subspaces = {row.round_index: row.subspace for row in searches.rounds_of(session, [search_id])}
-    predicted: dict[str, float] = {}
+    """What the latest table that may be judged by an architecture predicts for it."""
+    found = _predicted_by_rounds(session, search_id, space, codes)
+    return {code: value for _, predicted in found for code, value in predicted.items()}
+
+
+def _predicted_by_rounds(
+    session: Session, search_id: uuid.UUID, space: SearchSpace, codes: list[str]
+) -> list[tuple[int, dict[str, float]]]:
+    """For every round with a table what it predicts for those architectures that may judge it.
+
+    The round's own true labels have corrected the table; what counts of them is what the others alone would predict.
+    Those of earlier rounds have corrected it as well, and do not count.
+    """
+    rounds = {row.round_index: row for row in searches.rounds_of(session, [search_id])}
+    found, corrected_by = [], set[str]()
     for table in searches.tables_of(session, [search_id]):
-        subspace = Subspace.from_dict(space, subspaces[table.round_index])
-        index_of = {code: index for code in codes if (index := _index(subspace, code)) is not None}
+        row = rounds[table.round_index]
+        left_out = ((row.fit_report or {}).get("standalone") or {}).get("left_out", {})
+        corrected_by |= left_out.keys()
+        subspace = Subspace.from_dict(space, row.subspace)
+        judging = [code for code in codes if code not in corrected_by]
+        index_of = {code: index for code in judging if (index := _index(subspace, code)) is not None}
         rows = tables.predictions(session, table.id, list(index_of.values()))
-        predicted |= {code: rows[index] for code, index in index_of.items()}
-    return predicted
+        # a table that is replaced right now has no rows any more
+        predicted = {code: rows[index] for code, index in index_of.items() if index in rows}
+        predicted |= {code: left_out[code] for code in codes if code in left_out}
+        found.append((table.round_index, predicted))
+    return found
 
 
 def _index(subspace: Subspace, code: str) -> int | None:

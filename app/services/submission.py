@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.db import searches
+from app.db import uploads as uploads_db
 from app.db.models import SearchRow
-from app.domain.data_sets import DataSetError, DataSetInfo, inspect_data_set, is_hub_data_set
+from app.domain.data_sets import DataSetError, DataSetInfo, inspect_data_set, is_hub_data_set, root_of_upload
 from app.domain.rounds import max_table_rows
 from app.domain.search_config import SearchConfig, from_preset
 from app.domain.search_space import SearchSpace, preset
@@ -18,6 +19,7 @@ from app.schemas.search_request import SearchRequest
 from app.services.callers import Caller
 from app.services.field_errors import field_errors
 from app.services.quotas import Quotas
+from app.services.webhooks import WebhookPolicy
 
 
 @dataclass(frozen=True)
@@ -42,27 +44,37 @@ def submit(
     *,
     idempotency_key: str | None,
     data_root: Path | None,
+    upload_root: Path,
     quotas: Quotas,
+    webhooks: WebhookPolicy,
 ) -> Submitted:
     """Check a request and store its search, in state ``queued``, with its first step.
 
     Raises:
         TooManyRequestsError: If the caller's owner has as much as one may have.
-        InvalidRequestError: If the data set, the search space or the configuration will not do.
+        InvalidRequestError: If the data set, the search space, the configuration or the webhook will not do.
         IdempotencyConflictError: If the key was used before with another body.
     """
     asked = request.as_json()
     if (earlier := submitted_before(session, caller.owner, idempotency_key, asked)) is not None:
         return earlier
-    space, config = _checked(request, data_root)
+    upload = uploads_db.find(session, caller.owner, request.dataset, keep=True)
+    try:
+        root = data_root if upload is None else root_of_upload(upload_root, str(upload.id))
+    except DataSetError as error:
+        errors = field_errors(error, "body", "dataset")
+        raise InvalidRequestError(detail=errors[0].msg, errors=errors) from None
+    space, config = _checked(request, root, webhooks)
     values = {
         "owner": caller.owner,
         "dataset": request.dataset,
+        "upload_id": None if upload is None else upload.id,
         "preset": request.preset,
         "search_space": space.model_dump(mode="json"),
         "config": config.model_dump(mode="json"),
         "num_rounds": config.num_rounds,
         "expected_rows": max_table_rows(space, config),
+        "webhook_url": request.webhook_url,
     }
     return store(session, values, "train_supernet", {}, request=asked, idempotency_key=idempotency_key, quotas=quotas)
 
@@ -124,12 +136,14 @@ def _same_again(earlier: SearchRow, request: dict[str, Any]) -> Submitted:
     return Submitted(earlier.id, is_new=False)
 
 
-def _checked(request: SearchRequest, data_root: Path | None) -> tuple[SearchSpace, SearchConfig]:
+def _checked(
+    request: SearchRequest, data_root: Path | None, webhooks: WebhookPolicy
+) -> tuple[SearchSpace, SearchConfig]:
     """The search space and the whole configuration of a request, checked against each other and the data.
 
     All that is wrong is reported at once where it can be.
     """
-    errors: list[FieldError] = []
+    errors = webhooks.errors(request.webhook_url)
     space, config, info = None, None, None
     try:
         space = preset(request.search_space) if isinstance(request.search_space, str) else request.search_space

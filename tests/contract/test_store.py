@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
+from app.db import operations
 from app.db import tables as tables_db
 from app.db.engine import transaction
 from app.db.models import PairRow, SearchRow, SpaceModelRow, StepRow
@@ -261,6 +262,21 @@ class TestComplete:
             assert (space.model, space.id) == (to_bytes(space_model(0.75)), 2), (
                 "whoever kept the old one must not take it for this"
             )
+
+    def test_counts_what_was_done_once(self, world: "World", pairs_outcome: Make) -> None:
+        search_id = world.search()
+        train, evaluate = world.step(search_id, "train_supernet"), world.step(search_id)
+        world.store.complete(world.claimed(train), Outcome(result={"images_per_s": 40.0, "seconds": 2.5}))
+        claim, outcome = world.claimed(evaluate), pairs_outcome("00000000", "00000001")
+        for _ in range(2):
+            world.store.complete(claim, outcome)
+        with transaction(world.engine) as session:
+            assert operations.counters(session) == {
+                ("steps_done", "train_supernet"): 1,
+                ("training_images", "train_supernet"): 100,
+                ("steps_done", "evaluate_shard"): 1,
+                ("evaluations", "evaluate_shard"): 2,
+            }
 
     def test_the_last_step_ends_the_search(self, world: "World") -> None:
         search_id = world.search()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from app.db import operations
 from app.db import steps as steps_db
 from app.db.engine import transaction
 
@@ -22,6 +23,8 @@ class TestExpiry:
         assert world.reap() == [claim.step.id]
         row = world.state(claim.step.id)
         assert (row.state, row.failures, row.attempt, row.lease_expires_at) == ("ready", 1, 1, None)
+        with transaction(world.engine) as session:
+            assert operations.counters(session) == {("lease_expiries", "evaluate_shard"): 1}
 
     def test_renewed_in_the_nick_of_time(self, world: "World") -> None:
         """The lease was over when the reaper looked, and is good again when it comes to take the step back."""

@@ -133,6 +133,10 @@ def test_lookup_equals_a_scan_of_the_stored_table(
         expected = table.subspace.codes(table.top(20, Limits(max_multi_adds=multi_adds)))
         assert [item["code"] for item in answer["items"]] == expected
         assert all(item["multi_adds"] <= multi_adds for item in answer["items"])
+        assert all(item["interval"]["lower"] < item["interval"]["upper"] for item in answer["items"])
+    assert (answer["quality"]["predictor"], answer["quality"]["num_held_out"]) == ("auto", 2)
+    assert answer["quality"]["num_in_band"] == 2, "all of them, under the largest limit"
+    assert answer["quality"]["label_noise"] is not None
 
 
 def test_the_whole_space_answers_every_limit_that_an_architecture_meets(

@@ -1,8 +1,13 @@
 """The API on a real database and broker, and searches with tables put there by SQL."""
 
+import subprocess
+import sys
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +25,7 @@ from app.domain.rounds import first_subspace, round_segments
 from app.domain.search_config import SearchConfig, from_preset
 from app.domain.search_space import SearchSpace, preset
 from app.domain.subspace import Subspace
+from app.embedded.api_endpoint import ApiEndpoint
 from app.main import create_app
 from app.services import api_keys
 from app.services.callers import Scope
@@ -168,3 +174,26 @@ class SearchFactory:
 @pytest.fixture
 def factory(api_settings: Settings) -> SearchFactory:
     return SearchFactory(get_engine(api_settings.required_database_url()))
+
+
+@pytest.fixture
+def serve_api(api_settings: Settings, tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Start the API as a server of its own, with options of uvicorn's, and return its URL."""
+    with ExitStack() as running:
+
+        def serve(*options: str) -> str:
+            endpoint = ApiEndpoint.choose("127.0.0.1", None)
+            command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:create_app", *options]
+            command += ["--host", endpoint.host, "--port", str(endpoint.port), "--timeout-graceful-shutdown", "1"]
+            log = running.enter_context((tmp_path / "api.log").open("wb"))
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            running.callback(process.wait, 30)
+            running.callback(process.terminate)
+            deadline = time.monotonic() + 60
+            while not endpoint.is_ready():
+                assert process.poll() is None, (tmp_path / "api.log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            return endpoint.url
+
+        yield serve

@@ -7,17 +7,32 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import delete, select, text
+from sqlalchemy import delete, select, text, update
 
 from app.db.engine import get_engine, transaction
-from app.db.models import LookupRow, LookupTableRow, PairRow, SearchRow, SpaceModelRow
+from app.db.models import LookupRow, LookupTableRow, PairRow, RoundRow, SearchRow, SpaceModelRow
 from app.db.tables import publish
 from app.domain.lookup_table import Limits, LookupTable
 from app.domain.multi_adds import cost_functions, count
+from app.domain.prediction_interval import PredictionInterval
+from app.domain.rank_correlation import kendall_tau
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.domain.whole_space.archive import prepared_model
 from app.domain.whole_space.model import BlendedPredictor
 from app.domain.whole_space.model_bytes import to_bytes
+
+# two of three left-out architectures meet 60M multi-adds
+SPACE_REPORT = {
+    "predictor": "auto",
+    "num_held_out": 3,
+    "held_out_tau": 0.5,
+    "interval": {"level": 0.9, "edges": [], "lower": [-0.03], "upper": [0.02]},
+    "held_out": {
+        "choices": [[0] * 8, [1] + [0] * 7, [2] * 8],
+        "predicted": [0.5, 0.6, 0.7],
+        "accuracy": [0.4, 0.5, 0.3],
+    },
+}
 
 
 def brute_force(table: LookupTable, num: int, limits: Limits) -> list[str]:
@@ -62,14 +77,59 @@ def test_an_answer_says_all_that_is_known(client_with: tuple[TestClient, Any]) -
         "code": table.subspace.codes([row])[0],
         "readable": search.space.readable(table.subspace.architecture(row)),
         "predicted_accuracy": pytest.approx(float(table.predicted_accuracy[row])),
+        "interval": None,
         "sampled_accuracy": 0.5,
         "reevaluated_accuracy": 0.625,
+        "is_reevaluated": True,
         "multi_adds": int(table.multi_adds[row]),
         "params": int(table.params[row]),
         "latency_ms": {},
     }
     known = [(i["sampled_accuracy"], i["reevaluated_accuracy"]) for i in answer["items"]]
     assert known == [(0.5, 0.625)] * 10 + [(0.5, None)] * 20 + [(None, None)] * 10
+
+
+def test_an_answer_says_how_sure_it_is(client_with: tuple[TestClient, Any]) -> None:
+    client, search = client_with
+    table = search.tables[0]
+    interval = PredictionInterval(0.9, np.array([0.6]), np.array([-0.1, -0.05]), np.array([0.1, 0.02]))
+    report = {"predictor": "auto", "num_held_out": 30, "additive_tau": 0.4, "label_noise": 0.01}
+    accuracy = np.random.default_rng(1).random(30)
+    held_out = table.order[::200][:30]
+    with transaction(get_engine(search_engine_url(client))) as session:
+        session.execute(
+            update(RoundRow)
+            .where(RoundRow.search_id == search.id)
+            .values(held_out_tau=0.5, fit_report=report | {"interval": interval.to_dict()})
+        )
+        session.execute(delete(PairRow).where(PairRow.source == "sampled"))
+        for code, z in zip(table.subspace.codes(held_out), accuracy.tolist(), strict=True):
+            session.add(
+                PairRow(search_id=search.id, round_index=0, source="sampled", code=code, accuracy=z, held_out=True)
+            )
+    limit = int(np.quantile(table.multi_adds[held_out], 0.6))
+    answer = client.get("/lookup", params={"max_madds": limit / 1e6, "limit": 100}).raise_for_status().json()
+    for item in answer["items"]:
+        below, above = (-0.05, 0.02) if item["predicted_accuracy"] >= 0.6 else (-0.1, 0.1)
+        expected = {
+            "level": 0.9,
+            "lower": item["predicted_accuracy"] + below,
+            "upper": item["predicted_accuracy"] + above,
+        }
+        assert item["interval"] == pytest.approx(expected)
+        assert item["is_reevaluated"] == (item["reevaluated_accuracy"] is not None)
+    within = table.multi_adds[held_out] <= limit
+    tau = kendall_tau(table.predicted_accuracy[held_out][within], accuracy[within])
+    assert answer["quality"] == report | {
+        "held_out_tau": 0.5,
+        "standalone_tau": None,
+        "band_tau": pytest.approx(tau),
+        "num_in_band": int(within.sum()),
+    }
+    [one] = client.get(f"/search/{search.id}/architectures/{answer['items'][0]['code']}").json()["predictions"]
+    assert one["interval"] == answer["items"][0]["interval"]
+    round_view = client.get(f"/search/{search.id}/rounds/0").json()
+    assert round_view["quality"] == report | {"held_out_tau": 0.5, "standalone_tau": None}
 
 
 def test_a_limit_that_nothing_meets_names_the_feasible_range(client_with: tuple[TestClient, Any]) -> None:
@@ -204,6 +264,7 @@ def test_each_round_has_its_own_table(client: TestClient, factory: Any) -> None:
         "round_index": 0,
         "subspace_index": 7,
         "predicted_accuracy": pytest.approx(float(search.tables[0].predicted_accuracy[7])),
+        "interval": None,
     }
 
 
@@ -237,7 +298,7 @@ class TestWholeSpace:
         predictor = BlendedPredictor(AdditiveFunction(0.8, tables))
         model = prepared_model(predictor, cost_functions(stored.space), seed=0)
         with transaction(factory.engine) as session:
-            session.add(SpaceModelRow(search_id=stored.id, model=to_bytes(model), report={}))
+            session.add(SpaceModelRow(search_id=stored.id, model=to_bytes(model), report=SPACE_REPORT))
         return stored
 
     @pytest.mark.parametrize("query", ["", "max_madds=30", "max_params=2.5", "max_madds=60&max_params=2", "limit=100"])
@@ -258,6 +319,16 @@ class TestWholeSpace:
         assert [(i["code"], i["multi_adds"], i["params"]) for i in answer["items"]] == [row[1:] for row in expected]
         assert (answer["scope"], answer["is_exact"], answer["num_rows"]) == ("space", True, 6561)
         assert (answer["round_index"], answer["table_digest"]) == (None, None)
+
+    def test_it_says_how_sure_it_is(self, client: TestClient, search: Any) -> None:
+        answer = client.get("/lookup?scope=space&max_madds=60&limit=3").raise_for_status().json()
+        quality = {name: answer["quality"][name] for name in ("held_out_tau", "band_tau", "num_in_band", "predictor")}
+        assert quality == {"held_out_tau": 0.5, "band_tau": 1.0, "num_in_band": 2, "predictor": "auto"}
+        for item in answer["items"]:
+            assert item["interval"]["upper"] == pytest.approx(min(1.0, item["predicted_accuracy"] + 0.02))
+            known = client.get(f"/search/{answer['search_id']}/architectures/{item['code']}").json()
+            assert known["space_prediction"]["predicted_accuracy"] == pytest.approx(item["predicted_accuracy"])
+            assert known["space_prediction"]["interval"] == pytest.approx(item["interval"])
 
     def test_known_accuracies_are_shown(self, client: TestClient, search: Any) -> None:
         best = client.get("/lookup?scope=space&limit=1").json()["items"][0]["code"]

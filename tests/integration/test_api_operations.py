@@ -1,12 +1,14 @@
 """Health, metrics, and that every error is a problem that says what to do."""
 
+import uuid
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from app.api.body_limit import MAX_BODY_BYTES
-from app.db.engine import get_engine
+from app.db.engine import get_engine, transaction
+from app.db.models import SearchRow
 from app.main import create_app
 from app.settings import Settings
 
@@ -100,6 +102,42 @@ def test_a_crash_is_a_problem_with_the_request_id(client: TestClient, monkeypatc
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["request_id"] == "0123456789abcdef0123456789abcdef"
     assert "secret" not in response.text
+
+
+def test_log_lines_name_request_search_and_round(
+    client: TestClient, factory: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError
+
+    search, request_id = factory.search(), uuid.uuid4().hex
+    monkeypatch.setattr("app.services.search_view.read_round", broken)
+    client.get(f"/search/{search.id}/rounds/3", headers={"X-Request-ID": request_id})
+    client.get("/search/none/rounds/none")
+    # what is formatted as JSON afterwards
+    lines = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
+    (failed,) = [line for line in lines if line["event"] == "request failed"]
+    assert (failed["request_id"], failed["search_id"], failed["round_index"]) == (request_id, str(search.id), 3)
+    assert not [line for line in lines if line.get("search_id", str(search.id)) != str(search.id)]
+
+
+def test_a_search_knows_the_request_that_asked_for_it_last(
+    client: TestClient, factory: Any, api_settings: Settings
+) -> None:
+    """The workers' log lines name it."""
+
+    def stored(search_id: str) -> str | None:
+        with transaction(get_engine(api_settings.required_database_url())) as session:
+            return session.get_one(SearchRow, uuid.UUID(search_id)).request_id
+
+    body = {"dataset": "digits", "num_sampled": 40}
+    first, again, resumed = ({"X-Request-ID": uuid.uuid4().hex, "Idempotency-Key": "k"} for _ in range(3))
+    search_id = client.post("/search", json=body, headers=first).json()["id"]
+    assert client.post("/search", json=body, headers=again).json()["id"] == search_id
+    assert stored(search_id) == first["X-Request-ID"]
+    client.post(f"/search/{search_id}/cancel")
+    assert client.post(f"/search/{search_id}/resume", headers=resumed).status_code == 200
+    assert stored(search_id) == resumed["X-Request-ID"]
 
 
 def test_browsers_are_kept_short(client: TestClient) -> None:

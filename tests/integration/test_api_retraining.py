@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
 from app.db import standalone
 from app.db.engine import transaction
-from app.domain.rank_correlation import kendall_tau
-from app.domain.standalone_recipe import from_recipe
+from app.db.models import RoundRow
+from app.domain.rank_correlation import kendall_interval, kendall_tau
+from app.domain.standalone_recipe import from_recipe, label_retraining
 
 
 def path_of(search: Any, code: str = "01201201") -> str:
@@ -193,3 +195,124 @@ def test_agreement_with_the_truth_from_three_architectures_on(client: TestClient
     assert found["tau_predicted"] == pytest.approx(kendall_tau(predicted, [0.7, 0.8, 0.6, 0.5]))
     assert (found["num_architectures"], found["num_predicted"], found["num_sampled"]) == (4, 4, 1)
     assert (found["recipe"], found["epochs"], found["tau_sampled"]) == ("small", 20, None)
+
+
+def labelled(factory: Any, search: Any, codes: list[str], truth: list[float], left_out: list[float] | None) -> None:
+    """What a search's own true labels leave: accuracies, and a corrected table's report."""
+    with transaction(factory.engine) as session:
+        for code, accuracy in zip(codes, truth, strict=True):
+            retraining = label_retraining(search.config, code).model_dump(mode="json")
+            standalone.add(
+                session,
+                {
+                    "job_id": search.id,
+                    "search_id": search.id,
+                    "code": code,
+                    "accuracy": accuracy,
+                    "recipe": "small",
+                    "network": "proxy",
+                    "from_supernet": False,
+                    "seed": search.config.seed,
+                    "epochs": 20,
+                    "retraining": retraining,
+                    "artifact": f"{search.id}/standalone-{code}/standalone",
+                },
+            )
+        if left_out is not None:
+            report = {"standalone": {"left_out": dict(zip(codes, left_out, strict=True))}}
+            session.execute(update(RoundRow).where(RoundRow.search_id == search.id).values(fit_report=report))
+
+
+def test_a_round_tells_its_tau_against_the_truth_with_its_interval(client: TestClient, factory: Any) -> None:
+    search = factory.search()
+    rows = search.tables[0].order[[0, 1000, 3000, 4500, 6000]]
+    codes, truth = search.tables[0].subspace.codes(rows), [0.7, 0.9, 0.6, 0.65, 0.5]
+    assert client.get(f"/search/{search.id}/rounds/0").json()["standalone"] is None
+    labelled(factory, search, codes, truth, None)
+    found = client.get(f"/search/{search.id}/rounds/0").json()["standalone"]
+    predicted = search.tables[0].predicted_accuracy[rows]
+    assert found["num_architectures"] == 5
+    assert found["tau"] == pytest.approx(kendall_tau(predicted, truth))
+    assert found["tau_interval"] == pytest.approx(kendall_interval(predicted, truth))
+    whole = client.get(f"/search/{search.id}").json()
+    assert whole["rounds"][0]["standalone"] == found
+    assert whole["standalone"]["tau_predicted_interval"] == found["tau_interval"]
+
+
+def test_labels_that_corrected_a_table_judge_what_it_would_be_without_them(client: TestClient, factory: Any) -> None:
+    search = factory.search()
+    codes = search.tables[0].subspace.codes(search.tables[0].order[[0, 1000, 3000, 4500]])
+    labelled(factory, search, codes, [0.7, 0.9, 0.6, 0.5], left_out=[0.1, 0.2, 0.3, 0.4])
+    found = client.get(f"/search/{search.id}/rounds/0").json()["standalone"]
+    assert found["tau"] == pytest.approx(kendall_tau([0.1, 0.2, 0.3, 0.4], [0.7, 0.9, 0.6, 0.5]))
+    assert client.get(f"/search/{search.id}").json()["standalone"]["tau_predicted"] == found["tau"]
+
+
+def test_labels_of_earlier_rounds_do_not_judge_a_table_that_they_corrected(client: TestClient, factory: Any) -> None:
+    search = factory.search(
+        num_tables=2, segments=[[0, 1, 2, 3], [4, 5, 6, 7]], num_sampled=40, num_reevaluated=10, num_preserved=1
+    )
+    codes = search.tables[1].subspace.codes(range(5))
+    labelled(factory, search, codes, [0.7, 0.9, 0.6, 0.5, 0.4], None)
+    assert client.get(f"/search/{search.id}/rounds/1").json()["standalone"]["num_architectures"] == 5
+    labelled(factory, search, codes, [0.7, 0.9, 0.6, 0.5, 0.4], left_out=[0.1, 0.2, 0.3, 0.4, 0.5])
+    with transaction(factory.engine) as session:
+        session.execute(
+            update(RoundRow).where(RoundRow.search_id == search.id, RoundRow.round_index == 1).values(fit_report={})
+        )
+    assert client.get(f"/search/{search.id}/rounds/0").json()["standalone"]["num_architectures"] == 5
+    assert client.get(f"/search/{search.id}/rounds/1").json()["standalone"] is None
+
+
+def test_the_weights_of_a_label_can_be_exported(client: TestClient, factory: Any) -> None:
+    search = factory.search()
+    labelled(factory, search, ["01201201"], [0.75], None)
+    response = client.get(f"{path_of(search)}/export", params={"format": "onnx", "weights": "retrained"})
+    assert response.status_code == 202
+    payload = factory.engine.connect().exec_driver_sql("select payload from steps where kind = 'export'").scalar()
+    assert payload["export"]["job_id"] == f"{search.id}/standalone-01201201"
+
+
+def test_a_search_with_true_labels_is_submitted(client: TestClient) -> None:
+    body = {"dataset": "digits", "search_space": "fairnas", "preset": "quick", "num_sampled": 40, "num_standalone": 7}
+    search = client.post("/search", json=body).json()
+    assert (search["config"]["num_standalone"], search["config"]["standalone_start"]) == (7, "scratch")
+    assert [one["stages"]["retraining"] for one in search["rounds"]] == [0.0, 0.0, 0.0]
+    refused = client.post("/search", json=body | {"num_standalone": 121})
+    assert refused.status_code == 422
+    assert "lower it to at most 120" in refused.json()["detail"]
+
+
+def test_a_table_that_is_replaced_in_between_is_no_error(
+    client: TestClient, factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its header is read, then its rows are gone: true labels have corrected it."""
+    from app.db import lookup as lookup_db
+    from app.db import searches, tables
+
+    search = factory.search()
+    codes = search.tables[0].subspace.codes(range(4))
+    labelled(factory, search, codes, [0.7, 0.9, 0.6, 0.5], None)
+
+    def replacing(whole: Any) -> Any:
+        def replaced_first(*args: Any, **options: Any) -> Any:
+            found = whole(*args, **options)
+            with transaction(factory.engine) as session:
+                tables.publish(session, search.id, 0, search.tables[0])
+            return found
+
+        return replaced_first
+
+    with monkeypatch.context() as patched:
+        patched.setattr(searches, "tables_of", replacing(searches.tables_of))
+        for path in (f"/search/{search.id}", f"/search/{search.id}/rounds/0", path_of(search)):
+            assert client.get(path).status_code == 200
+    find, calls = lookup_db.find_table, []
+
+    def found_once(*args: Any) -> Any:
+        calls.append(1)
+        return (replacing(find) if len(calls) == 1 else find)(*args)
+
+    monkeypatch.setattr(lookup_db, "find_table", found_once)
+    assert client.get("/lookup/pareto", params={"search_id": str(search.id)}).json()["items"]
+    assert len(calls) > 1

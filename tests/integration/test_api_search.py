@@ -290,6 +290,7 @@ class TestOneSearch:
         assert known["proxy_multi_adds"] < known["multi_adds"]
         assert [p["source"] for p in known["pairs"]] == ["reevaluated", "sampled"]
         assert [p["subspace_index"] for p in known["predictions"]] == [index]
+        assert (known["is_reevaluated"], known["space_prediction"]) == (True, None)
         for wrong in ("9" * 8, "0", "abc", "²", "0" * 65, "%00"):
             response = client.get(f"/search/{search.id}/architectures/{wrong}")
             assert response.status_code == 422, wrong
@@ -369,4 +370,4 @@ def test_events_end_with_the_search(client: TestClient, factory: Any, soon: Any)
     with client.stream("GET", f"/search/{search.id}/events") as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         lines = [line for line in response.iter_lines() if line.startswith("event:")]
-    assert lines == ["event: state", "event: state"]
+    assert lines == ["event: state", "event: milestone", "event: state"]

@@ -227,3 +227,15 @@ class TestNetworks:
         assert "start one with POST" in capsys.readouterr().err
         assert run([*arguments, "--output", str(tmp_path / "n"), "--format", "tflite"]) == 2
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("served")
+def test_a_webhook_is_named_with_what_is_submitted(factory: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    search_id = str(factory.search().id)
+    for command in (
+        ("search", "--search-space", "nas-bench-macro"),
+        ("retrain", search_id, "0" * 8),
+        ("devices", "measure", "pixel"),
+    ):
+        assert run([*command, "--detach", "--webhook-url", "https://example.org"]) == 2
+        assert "webhook_url: this service signs no webhooks" in capsys.readouterr().err

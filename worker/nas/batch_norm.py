@@ -17,6 +17,8 @@ from worker.nas.folded_layers import Affine, FoldedLayer, Gate, RawBlock, RawCon
 PartialMoments = tuple[Tensor, Tensor, int]
 """Means and biased variances [R, C] of R disjoint parts of a tensor, each of the same number of values per channel."""
 
+_IMAGES_PER_BATCH = 500
+
 _MAX_STATISTICS = 4096
 """Partial statistics of one pass over a tensor: few enough for the first-level cache."""
 
@@ -146,3 +148,9 @@ def _normalise(x_NCHW: Tensor, affine: Affine, layer: RawConv) -> Tensor:
         return activate_(torch.addcmul(shift_C11, x_NCHW, scale_C11, out=x_NCHW), layer.spec.activation)
     wide = activate_(torch.addcmul(shift_C11, x_NCHW.float(), scale_C11), layer.spec.activation)
     return wide.to(x_NCHW.dtype)
+
+
+def statistics_batches(images_NCHW: Tensor) -> list[Tensor]:
+    """Return images in batches of equal size, about 500 each, whose own BN statistics are used (``batch``)."""
+    num_batches = max(1, round(len(images_NCHW) / _IMAGES_PER_BATCH))
+    return list(torch.tensor_split(images_NCHW, num_batches))

@@ -46,30 +46,32 @@ class Checkpoint(NamedTuple):
 
 
 class CheckpointStore:
-    """The checkpoints of one search, under ``<artifact_url>/<search_id>/``.
+    """The checkpoints of one search, under ``<artifact_url>/<search_id>/``, or of a part of it in a folder below.
 
     Writes are atomic: a reader sees the old file or the new one. Two writers of the same name leave one of the two.
     """
 
-    def __init__(self, artifact_url: str, search_id: str) -> None:
+    def __init__(self, artifact_url: str, search_id: str, folder: str | None = None) -> None:
         """Open the store; nothing is created before the first write.
 
         Args:
             artifact_url: A directory, or a URL that fsspec knows (``s3://bucket/prefix``).
             search_id: The search whose checkpoints these are.
+            folder: Of one of its trainings of single architectures.
 
         Raises:
             CheckpointError: If the URL's protocol is unknown or its driver is not installed, or the id is no safe name.
         """
-        if not _NAME.fullmatch(search_id):
-            raise CheckpointError(f"{search_id!r} is no search id: use letters, digits, '-', '_' and '.'")
+        for name in (search_id, folder or "none"):
+            if not _NAME.fullmatch(name):
+                raise CheckpointError(f"{name!r} is no search id or folder: use letters, digits, '-', '_' and '.'")
         try:
             self._fs, root = fsspec.core.url_to_fs(artifact_url)
         except (ValueError, ImportError) as error:
             raise CheckpointError(f"cannot open the artifact URL {artifact_url!r}: {error}") from error
         self.artifact_url = artifact_url
         self.search_id = search_id
-        self._directory = f"{root.rstrip('/')}/{search_id}"
+        self._directory = "/".join(filter(None, [root.rstrip("/"), search_id, folder]))
 
     def save_tensors(self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
         """Write tensors and texts under a name, replacing what was there.

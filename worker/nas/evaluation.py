@@ -11,7 +11,7 @@ finite are an error (:class:`DivergedSupernetError`): no accuracy of such a supe
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from torch.nn import functional
 from app.domain.multi_adds import cell_costs, fixed_cost
 from app.domain.search_config import BNStatistics
 from app.domain.search_space import Architecture, SearchSpace
-from worker.nas.batch_norm import calibrate
+from worker.nas.batch_norm import calibrate, statistics_batches
 from worker.nas.data import SearchData
 from worker.nas.evaluation_memory import MemoryPlan, plan_memory
 from worker.nas.folded_layers import Affine, FoldedBlock, RawBlock, pool, raw_block
@@ -57,7 +57,8 @@ def evaluate_subnetworks(
         supernet: The trained supernet S; not changed.
         architectures: In any order, also repeated.
         data: The validation images, and the calibration images for ``recalibrated``.
-        bn_statistics: ``recalibrated``: each sub-network's own on the calibration set; ``running``: the supernet's.
+        bn_statistics: ``recalibrated``: each sub-network's own on the calibration set; ``running``: the supernet's;
+            ``batch``: each sub-network's own on the validation images themselves, a batch of about 500 at a time.
         device: Where to evaluate.
         memory_bytes: Memory for activations; by default a part of what the machine (or the GPU) has in all. It decides
             the batch size, so the same value gives the same numbers.
@@ -116,6 +117,9 @@ def _predictions(
     on_progress: Callable[[float], None] | None,
 ) -> Iterator[tuple[list[Architecture], Tensor]]:
     """Yield parts of the sorted architectures with their predicted labels [architectures, N]."""
+    if bn_statistics == "batch":
+        yield from _batch_by_batch(supernet, distinct, data, memory_bytes, on_progress)
+        return
     device = data.validation_images_NCHW.device
     network = _RawNetwork.of(supernet, distinct, device)
     recalibrated = bn_statistics == "recalibrated"
@@ -138,6 +142,33 @@ def _predictions(
             yield part, evaluation.run(num_threads)
     finally:
         torch.set_num_threads(num_threads)  # the walkers set one thread for the whole process's MKL
+
+
+def _batch_by_batch(
+    supernet: Supernet,
+    distinct: Sequence[Architecture],
+    data: SearchData,
+    memory_bytes: int | None,
+    on_progress: Callable[[float], None] | None,
+) -> Iterator[tuple[list[Architecture], Tensor]]:
+    """Evaluate with the statistics of the validation images themselves: each batch is its own calibration set."""
+    batches = statistics_batches(data.validation_images_NCHW)
+    labels: dict[int, list[Tensor]] = {}
+    parts: list[list[Architecture]] = []
+    for done, images_NCHW in enumerate(batches):
+        own = replace(data, validation_images_NCHW=images_NCHW, calibration_images_NCHW=images_NCHW)
+
+        def report(fraction: float, done: int = done) -> None:
+            if on_progress is not None:
+                on_progress((done + fraction) / len(batches))
+
+        predicted = _predictions(supernet, distinct, own, "recalibrated", memory_bytes, report)
+        for number, (part, labels_AN) in enumerate(predicted):
+            labels.setdefault(number, []).append(labels_AN)
+            if not done:
+                parts.append(part)
+    for number, part in enumerate(parts):
+        yield part, torch.cat(labels[number], dim=1)
 
 
 @dataclass(frozen=True, eq=False)

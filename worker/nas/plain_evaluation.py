@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from app.domain.search_config import BNStatistics
+from worker.nas.batch_norm import statistics_batches
 from worker.nas.data import SearchData
 from worker.nas.supernet import Supernet
 
@@ -64,20 +65,26 @@ def predict_labels_plain(
         supernet: The trained supernet S, on the device of the data; not changed.
         architecture: M.
         data: The validation images, and the calibration images for ``recalibrated``.
-        bn_statistics: ``running``: the supernet's averages (the paper's way); ``recalibrated``: the sub-network's own.
-        batch_size: Validation images per forward pass.
+        bn_statistics: ``running``: the supernet's averages (the paper's way); ``recalibrated``: the sub-network's own;
+            ``batch``: those of the validation images themselves.
+        batch_size: Validation images per forward pass (not with ``batch``, whose statistics depend on it).
     """
     subnetwork: nn.Module = supernet.subnetwork(architecture)
-    if bn_statistics == "recalibrated":
+    if bn_statistics != "running":
         subnetwork = copy.deepcopy(subnetwork)
+    if bn_statistics == "recalibrated":
         recalibrate(subnetwork, data.normalise(data.calibration_images_NCHW))
     was_training = supernet.training
     subnetwork.eval()
+    batches: Sequence[Tensor] = torch.split(data.validation_images_NCHW, batch_size)
+    if bn_statistics == "batch":
+        batches = statistics_batches(data.validation_images_NCHW)
+    labels = []
     with torch.no_grad():
-        labels = [
-            subnetwork(data.normalise(images)).argmax(1)
-            for images in torch.split(data.validation_images_NCHW, batch_size)
-        ]
+        for images_NCHW in batches:
+            if bn_statistics == "batch":
+                recalibrate(subnetwork, data.normalise(images_NCHW))
+            labels.append(subnetwork(data.normalise(images_NCHW)).argmax(1))
     supernet.train(was_training)
     return torch.cat(labels)
 

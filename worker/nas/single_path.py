@@ -1,4 +1,4 @@
-"""What single-path training of a supernet is: one sampled sub-network per iteration (section 3.3, step 0)."""
+"""What an iteration of a supernet's training is: one sampled sub-network (section 3.3, step 0), or FairNAS's set."""
 
 import math
 
@@ -22,6 +22,17 @@ def sampled_path(space: SearchSpace, seed: int, epoch: int, iteration: int) -> A
     """Return the sub-network that an iteration trains: each cell's choice uniform and independent (section 3.3)."""
     rng = generator(seed, None, f"path {epoch} {iteration}")
     return tuple(int(choice) for choice in rng.integers(0, np.array(space.num_choices)))
+
+
+def fair_paths(space: SearchSpace, seed: int, epoch: int, iteration: int) -> tuple[Architecture, ...]:
+    """Return the sub-networks that a strictly fair iteration trains (FairNAS): together they hold every choice.
+
+    Each cell takes its choices in an order of its own, a random permutation; as many paths as the cell with the most
+    choices has, so that each of its choices is trained once. A cell with fewer goes through its permutation again.
+    """
+    rng = generator(seed, None, f"fair paths {epoch} {iteration}")
+    orders = [rng.permutation(num_choices) for num_choices in space.num_choices]
+    return tuple(tuple(int(order[turn % len(order)]) for order in orders) for turn in range(max(space.num_choices)))
 
 
 def learning_rate_at(config: SupernetTrainingConfig, step: int, num_steps: int) -> float:
@@ -81,9 +92,12 @@ class SinglePathLoop(TrainingLoop):
         )
 
     def plan(self, epoch: int, iteration: int) -> Iteration:
-        """Return a sampled path and its parameters."""
+        """Return a sampled path and its parameters; strictly fair: all paths of a permutation of each cell."""
+        if self.supernet_config.fairness == "strict":
+            paths = fair_paths(self.space, self.seed, epoch, iteration)
+            return Iteration(self.active.everything, tuple((path,) for path in paths))
         path = sampled_path(self.space, self.seed, epoch, iteration)
-        return Iteration(self.active.of(path), (path,))
+        return Iteration(self.active.of(path), ((path,),))
 
     def learning_rate(self, step: int, num_steps: int) -> float:
         """Return the learning rate of a step of all."""
@@ -99,6 +113,11 @@ class _PathParameters:
             [list(network.block(cell_index, choice).parameters()) for choice in range(num_choices)]
             for cell_index, num_choices in enumerate(network.space.num_choices)
         ]
+
+    @property
+    def everything(self) -> list[nn.Parameter]:
+        """The parameters of all blocks."""
+        return [*self.fixed, *(parameter for cell in self.blocks for block in cell for parameter in block)]
 
     def of(self, path: Architecture) -> list[nn.Parameter]:
         """Return the parameters that an iteration with this path gives a gradient."""

@@ -12,7 +12,9 @@ import torch
 
 from app.domain.gray_code import bit_tables, num_bits, placed_bit_tables
 from app.domain.hamming_graph import FactorFeatures, Float64Array, HammingGraph, Int64Array
+from app.domain.held_out_pairs import MAX_PAIRS
 from app.domain.multi_adds import cost_functions
+from app.domain.prediction_interval import calibrate_interval
 from app.domain.rank_correlation import kendall_tau
 from app.domain.search_space import SearchSpace
 from app.domain.seeds import derive_seed, generator
@@ -21,6 +23,7 @@ from app.domain.whole_space.archive import prepared_model
 from app.domain.whole_space.hamming_gcn import HammingGCN
 from app.domain.whole_space.model import BlendedPredictor, WholeSpaceModel
 from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn
+from worker.nas.product_process import label_noise
 
 MAX_GCN_WEIGHT = 0.5
 """Left-out pairs confirm a supernet's artefacts as readily as real interactions: the additive part keeps its half."""
@@ -59,24 +62,50 @@ def fit_space(
         ValueError: As :func:`worker.nas.gcn_training.fit_gcn`.
     """
     fitted = fit_additive(space.num_choices, choices_NL, accuracy_N)
-    report: dict[str, Any] = {
-        "num_pairs": len(accuracy_N),
-        "additive_tau": kendall_tau(fitted.left_out_N, accuracy_N),
-        "gcn_weight": 0.0,
-    }
-    predictor = BlendedPredictor(fitted.function)
+    left_out = _left_out(len(accuracy_N), seed)
+    additive_N, truth_N = fitted.left_out_N[left_out], accuracy_N[left_out]
+    predictor, predicted_N = BlendedPredictor(fitted.function), additive_N
+    gcn_figures: dict[str, float | None] = {"gcn_weight": 0.0}
     if space.size < _MAX_NODES:
-        left_out_N = np.zeros(len(accuracy_N), dtype=bool)
-        num_left_out = max(2, round(_LEFT_OUT_SHARE * len(accuracy_N)))
-        left_out_N[generator(seed, None, "space left out").permutation(len(accuracy_N))[:num_left_out]] = True
-        gcn = _fit_gcn(space, choices_NL[~left_out_N], accuracy_N[~left_out_N], config, seed, device, on_epoch)
-        graph_N = gcn.predict(choices_NL[left_out_N]).astype(np.float64)
-        weight = blend_weight(fitted.left_out_N[left_out_N], graph_N, accuracy_N[left_out_N])
-        report |= {"gcn_tau": kendall_tau(graph_N, accuracy_N[left_out_N]), "gcn_weight": round(weight, 4)}
-        report["num_left_out"] = num_left_out
+        seen = np.setdiff1d(np.arange(len(accuracy_N)), left_out)
+        gcn = _fit_gcn(space, choices_NL[seen], accuracy_N[seen], config, seed, device, on_epoch)
+        graph_N = gcn.predict(choices_NL[left_out]).astype(np.float64)
+        weight = blend_weight(additive_N, graph_N, truth_N)
+        gcn_figures = {"gcn_tau": kendall_tau(graph_N, truth_N), "gcn_weight": round(weight, 4)}
         if weight > 0:
             predictor = BlendedPredictor(fitted.function, gcn, weight)
+            predicted_N = (1 - weight) * additive_N + weight * graph_N
+    report = {
+        "predictor": "auto",
+        "num_pairs": len(accuracy_N),
+        **gcn_figures,
+        "num_held_out": len(left_out),
+        "held_out_tau": kendall_tau(predicted_N, truth_N),
+        "additive_tau": kendall_tau(additive_N, truth_N),
+        "label_noise": label_noise(_features(space), choices_NL, accuracy_N, generator(seed, None, "space noise")),
+        "interval": calibrate_interval(predicted_N, truth_N).to_dict(),
+        "held_out": _kept(choices_NL[left_out], predicted_N, truth_N),
+    }
     return prepared_model(predictor, cost_functions(space), seed), report
+
+
+def _left_out(num_pairs: int, seed: int) -> Int64Array:
+    """int64 [K], the pairs that the GCN does not see, in random order."""
+    num_left_out = max(2, round(_LEFT_OUT_SHARE * num_pairs))
+    return generator(seed, None, "space left out").permutation(num_pairs)[:num_left_out]
+
+
+def _kept(choices_KL: Int64Array, predicted_K: Float64Array, accuracy_K: Float64Array) -> dict[str, list[Any]]:
+    """Left-out pairs as JSON data, as many as a tau under limits is taken from."""
+    return {
+        "choices": choices_KL[:MAX_PAIRS].tolist(),
+        "predicted": predicted_K[:MAX_PAIRS].tolist(),
+        "accuracy": accuracy_K[:MAX_PAIRS].tolist(),
+    }
+
+
+def _features(space: SearchSpace) -> FactorFeatures:
+    return FactorFeatures(np.zeros(num_bits(space), dtype=np.float32), placed_bit_tables(space))
 
 
 def blend_weight(additive_N: Float64Array, graph_N: Float64Array, accuracy_N: Float64Array) -> float:
@@ -100,7 +129,7 @@ def _fit_gcn(
     order = np.argsort(index_N)
     fit = fit_gcn(
         graph,
-        FactorFeatures(np.zeros(num_bits(space), dtype=np.float32), placed_bit_tables(space)),
+        _features(space),
         index_N[order],
         accuracy_N[order],
         config,

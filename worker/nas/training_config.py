@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from app.domain.search_config import Fairness
 from worker.nas.augmentation import AUGMENTATIONS, Augmentation
 from worker.nas.supernet_initialisation import INITIALISATIONS, Initialisation
 from worker.nas.training_state import EpochResult
@@ -30,6 +31,8 @@ class SupernetTrainingConfig:
         label_smoothing: Share of the target spread evenly over the classes.
         initialisation: How the choices of a cell start (see ``supernet_initialisation``); the paper does not say.
         warmup_fraction: Share of all iterations over which the learning rate rises from 0; the paper has none.
+        fairness: ``uniform``: one random path per iteration (the paper); ``strict``: paths that hold every choice once,
+            their gradients added up for one update (FairNAS).
         max_gradient_norm: Longer gradients are scaled down to this length; None (the paper) leaves them.
     """
 
@@ -43,6 +46,7 @@ class SupernetTrainingConfig:
     initialisation: Initialisation = "aligned"
     warmup_fraction: float = 0.0
     max_gradient_norm: float | None = None
+    fairness: Fairness = "uniform"
 
     def __post_init__(self) -> None:
         if self.epochs < 1:

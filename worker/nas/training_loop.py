@@ -82,11 +82,11 @@ class Iteration(NamedTuple):
 
     Attributes:
         parameters: Those that get a gradient.
-        arguments: What the network takes besides the images.
+        passes: Per pass over the batch, what the network takes besides the images; gradients of all passes add up.
     """
 
     parameters: list[nn.Parameter]
-    arguments: tuple[Any, ...] = ()
+    passes: tuple[tuple[Any, ...], ...] = ((),)
 
 
 def trainable(network: nn.Module, device: torch.device) -> nn.Module:
@@ -230,10 +230,13 @@ class TrainingLoop(ABC):
         group["params"] = plan.parameters
         step = epoch * self.iterations + iteration
         group["lr"] = self.learning_rate(step, self.config.epochs * self.iterations)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-            logits_NK = model(images_NCHW, *plan.arguments)
-            loss = F.cross_entropy(logits_NK, labels_N, label_smoothing=self.config.label_smoothing)
-        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        totals_2 = torch.zeros(2, device=self.device)
+        for arguments in plan.passes:
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+                logits_NK = model(images_NCHW, *arguments)
+                loss = F.cross_entropy(logits_NK, labels_N, label_smoothing=self.config.label_smoothing)
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            totals_2 += torch.stack((loss.detach().float(), (logits_NK.detach().argmax(1) == labels_N).sum().float()))
         if self.config.max_gradient_norm is not None:
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(group["params"], self.config.max_gradient_norm)
@@ -241,7 +244,8 @@ class TrainingLoop(ABC):
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
         self.after_step(step)
-        return loss, (logits_NK.detach().argmax(1) == labels_N).sum()
+        loss, num_correct = totals_2 / len(plan.passes)
+        return loss, num_correct
 
     def _report(self, epoch: int, iteration: int, loss: Tensor, on_progress: OnTrainingProgress | None) -> None:
         """Look at the loss and call back a few times a second; in between nothing waits for the device."""

@@ -20,8 +20,9 @@ def run_job(job: Search, step: Step, networks: Networks, report: Report) -> Outc
             return train_standalone(job, step, networks, report)
         case "export":
             return export(job, step, networks, report)
-        case _:
+        case "measure_device":
             return measure_device(job, step, networks, report)
+    raise AssertionError(f"a step {step.kind} belongs to a round")
 
 
 def train_standalone(job: Search, step: Step, networks: Networks, report: Report) -> Outcome:

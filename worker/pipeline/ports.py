@@ -15,6 +15,7 @@ from app.domain.architecture_export import Export
 from app.domain.device_measurement import DeviceMeasurement
 from app.domain.latency import LatencyTable
 from app.domain.lookup_table import LookupTable
+from app.domain.prediction_interval import PredictionInterval
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import Architecture, SearchSpace
 from app.domain.standalone_recipe import Retraining
@@ -29,6 +30,7 @@ StepKind = Literal[
     "fit_space",
     "advance",
     "train_standalone",
+    "correct_predictions",
     "export",
     "measure_device",
 ]
@@ -46,6 +48,10 @@ class LeaseLostError(StepInterrupted):
     """Another worker has the step by now: nothing of this attempt may be stored."""
 
 
+class UntrainableError(ValueError):
+    """An architecture's training by itself diverged."""
+
+
 @dataclass(frozen=True)
 class Search:
     """A search as the pipeline sees it; its configuration is resolved.
@@ -55,12 +61,14 @@ class Search:
         dataset: Name of the image data set.
         space: The target search space S.
         config: All dials.
+        upload_id: The upload that the data set is; None: one of the operator's.
     """
 
     id: str
     dataset: str
     space: SearchSpace
     config: SearchConfig
+    upload_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +165,23 @@ class MeasuredDevice:
 
 
 @dataclass(frozen=True)
+class StandaloneLabel:
+    """A true label of a search's own: an architecture that a round trained by itself.
+
+    Attributes:
+        round_index: The round.
+        code: M.
+        accuracy: z*, a fraction of D_val.
+        predictions: Normal scores of what the round's base predictors said of it, the safest first.
+    """
+
+    round_index: int
+    code: str
+    accuracy: float
+    predictions: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class OpenedRound:
     """A round that begins."""
 
@@ -226,10 +251,12 @@ class Fit:
     Attributes:
         predicted_accuracy: f(M) of every architecture, float32 [size].
         report: Figures of the fit, as JSON data.
+        interval: Where z is to be expected around a prediction; None: the predictor does not say.
     """
 
     predicted_accuracy: npt.NDArray[np.float32]
     report: Mapping[str, Any]
+    interval: PredictionInterval | None = None
 
 
 @dataclass(frozen=True)
@@ -271,7 +298,17 @@ class Networks(Protocol):
         """Fit a predictor of the whole space to all pairs, and prepare it for questions under limits."""
 
     def retrain(self, search: Search, job_id: str, retraining: Retraining, report: Report) -> Retrained:
-        """Train one architecture of a search by itself, or go on from the job's last checkpoint."""
+        """Train one architecture of a search by itself, or go on from its last checkpoint.
+
+        Args:
+            search: The search.
+            job_id: Under which its artifacts lie: a job's id, or ``<search id>/<folder>`` of a step of the search.
+            retraining: What to train, and how.
+            report: Takes the progress.
+
+        Raises:
+            UntrainableError: If the loss or the weights became NaN or infinite.
+        """
 
     def export(self, search: Search, job_id: str, export: Export, report: Report) -> Mapping[str, Any]:
         """Write the network of one architecture of a search to the artifacts of a job; return figures of it."""
@@ -291,3 +328,12 @@ class Reader(Protocol):
 
     def predictions(self, search: Search, round_index: int, subspace_indices: list[int]) -> dict[int, float]:
         """Return the predicted accuracies of some rows of a round's table."""
+
+    def table(self, search: Search, round_index: int) -> LookupTable:
+        """Return the whole table that a round has published last."""
+
+    def fit_report(self, search: Search, round_index: int) -> Mapping[str, Any]:
+        """Return the figures that were published with it."""
+
+    def labels(self, search: Search) -> list[StandaloneLabel]:
+        """Return the architectures that the search has trained by themselves so far, sorted by round and code."""

@@ -1,17 +1,19 @@
 """One round of Algorithm 1: sample and evaluate (step 1), fit and publish (2), re-evaluate and advance (3)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from app.domain import rounds, seeds
 from app.domain.lookup_table import LookupTable
-from app.domain.rank_correlation import kendall_tau
 from app.domain.rounds import Reevaluated
 from app.domain.search_space import Architecture
 from app.domain.subspace import Subspace
 from worker.nas.sampling import sample_distinct
 from worker.nas.trie import shard
+from worker.pipeline import standalone_labels
+from worker.pipeline.fit_quality import judge
 from worker.pipeline.ports import (
     ClosedRound,
     FittedTable,
@@ -83,7 +85,7 @@ def evaluate_shard(search: Search, step: Step, networks: Networks, report: Repor
 
 
 def fit_gcn(search: Search, step: Step, networks: Networks, reader: Reader, report: Report, shard_size: int) -> Outcome:
-    """Fit the GCN to the round's pairs, judge it on the held-out ones, and publish the table of the whole subspace."""
+    """Fit the predictor to the round's pairs, judge it on the held-out ones, and publish the whole table."""
     assert step.round_index is not None
     subspace = reader.subspace(search, step.round_index)
     pairs = reader.pairs(search, step.round_index, "sampled")
@@ -97,17 +99,29 @@ def fit_gcn(search: Search, step: Step, networks: Networks, reader: Reader, repo
         report,
     )
     table = LookupTable.from_predictions(subspace, fit.predicted_accuracy)
-    held_out_index = [subspace.index(search.space.parse_code(p.code)) for p in held_out]
-    tau = kendall_tau(fit.predicted_accuracy[held_out_index], [p.accuracy for p in held_out])
-    figures = {**fit.report, "num_fitted": len(fitted), "num_held_out": len(held_out)}
-    top = subspace.architectures(rounds.reevaluation_candidates(table, search.config, step.round_index))
-    return Outcome(
-        fitted=FittedTable(table, tau, figures),
-        next_steps=shard_steps(
-            search, "reevaluate_shard", step.round_index, [tuple(row) for row in top.tolist()], shard_size
-        ),
-        result={"held_out_tau": tau},
+    tau, figures = judge(subspace, fit, fitted, held_out)
+    following = (
+        standalone_labels.label_steps(search, step.round_index, table, pairs, reader.labels(search))
+        if search.config.num_standalone
+        else _reevaluation(search, step.round_index, table, shard_size)
     )
+    return Outcome(fitted=FittedTable(table, tau, figures), next_steps=following, result={"held_out_tau": tau})
+
+
+def correct(search: Search, step: Step, reader: Reader, report: Report, shard_size: int) -> Outcome:
+    """Publish the round's table as its true labels say, and evaluate its top again."""
+    assert step.round_index is not None
+    fitted = standalone_labels.correct_predictions(search, step, reader, report)
+    return Outcome(
+        fitted=fitted,
+        next_steps=_reevaluation(search, step.round_index, fitted.table, shard_size),
+        result={"held_out_tau": fitted.held_out_tau, "standalone_tau": fitted.report["standalone"]["tau"]},
+    )
+
+
+def _reevaluation(search: Search, round_index: int, table: LookupTable, shard_size: int) -> tuple[NewStep, ...]:
+    top = table.subspace.architectures(rounds.reevaluation_candidates(table, search.config, round_index))
+    return shard_steps(search, "reevaluate_shard", round_index, [tuple(row) for row in top.tolist()], shard_size)
 
 
 def fit_space(search: Search, step: Step, networks: Networks, reader: Reader, report: Report) -> Outcome:
@@ -121,6 +135,8 @@ def fit_space(search: Search, step: Step, networks: Networks, reader: Reader, re
         for pair in reader.pairs(search, round_index, source)
     }
     fitted = networks.fit_space(search, accuracies, report)
+    if search.config.num_standalone:
+        fitted = standalone_labels.corrected_space(search, fitted, reader.labels(search))
     return Outcome(fitted_space=fitted, next_steps=(NewStep("advance", step.round_index),), result=fitted.report)
 
 
@@ -138,11 +154,17 @@ def advance(search: Search, step: Step, reader: Reader, shard_size: int) -> Outc
         for index, pair in pairs.items()
     ]
     budgets = rounds.round_budgets(search.space, search.config, step.round_index)
-    preserved = rounds.select_preserved(reevaluated, search.config.num_preserved, budgets, search.space)
+    weight = 1.0
+    if search.config.weighs_errors:
+        accuracies = {pair.code: pair.accuracy for pair in pairs.values()}
+        weight = standalone_labels.reevaluation_weight(search, step.round_index, reader, accuracies)
+    preserved = rounds.select_preserved(reevaluated, search.config.num_preserved, budgets, search.space, weight)
     codes = tuple(search.space.code(r.architecture) for r in preserved)
     closed = ClosedRound(codes[0], preserved[0].sampled_accuracy, codes)
     following = rounds.next_subspace(search.space, search.config, step.round_index, [r.architecture for r in preserved])
-    result = {"best_code": codes[0], "best_accuracy": preserved[0].sampled_accuracy}
+    result: dict[str, Any] = {"best_code": codes[0], "best_accuracy": preserved[0].sampled_accuracy}
+    if search.config.weighs_errors:
+        result["reevaluation_weight"] = round(weight, 4)
     if following is None:
         return Outcome(closed_round=closed, search_done=True, result=result)
     opened, steps = open_round(search, step.round_index + 1, following, shard_size)

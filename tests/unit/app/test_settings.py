@@ -124,3 +124,13 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NASATLAS_API_KEY", "nas_hidden")
     monkeypatch.setenv("NASATLAS_METRICS_TOKEN", "hidden")
     assert "hidden" not in f"{Settings()!r} {Settings()} {Settings().model_dump()}"
+
+
+def test_uploads_are_not_where_data_sets_are_named(tmp_path: Path) -> None:
+    for root in (tmp_path, tmp_path / "uploads", tmp_path / "a" / "b"):
+        with pytest.raises(ValidationError, match="NASATLAS_UPLOAD_ROOT"):
+            Settings(data_root=tmp_path, upload_root=root)
+    with pytest.raises(ValidationError, match="NASATLAS_UPLOAD_ROOT"):
+        Settings(data_root=tmp_path, state_dir=tmp_path / "state")
+    for root in (tmp_path / ".uploads", tmp_path / ".nasatlas" / "uploads", tmp_path.parent / "elsewhere"):
+        assert Settings(data_root=tmp_path, upload_root=root).uploads() == root

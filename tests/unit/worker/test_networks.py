@@ -1,7 +1,9 @@
 """The torch side of a search behind the pipeline's port: what goes wrong in it belongs to the step."""
 
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,3 +25,23 @@ def test_a_device_that_is_not_there_fails_the_step_and_not_the_worker(tmp_path: 
     )
     with pytest.raises(ValueError, match="is not there: torch sees"):
         networks.train_supernet(SEARCH, lambda _progress, _detail: None)
+
+
+def test_an_upload_is_read_in_its_own_folder_or_not_at_all(tmp_path: Path) -> None:
+    """Never the operator's data set of the same name."""
+    for name, value in (("root", 10), ("uploads/the-id", 200)):
+        (tmp_path / name).mkdir(parents=True)
+        images = np.full((40, 8, 8), value, np.uint8)
+        np.savez(tmp_path / name / "mine.npz", images=images, labels=np.arange(40) % 2)
+    networks = TorchNetworks(
+        choose_device=lambda: torch.device("cpu"),
+        data_root=tmp_path / "root",
+        artifact_url=str(tmp_path),
+        upload_root=tmp_path / "uploads",
+    )
+    search = dataclasses.replace(SEARCH, dataset="mine", upload_id="the-id")
+    for searched, value in ((search, 200), (dataclasses.replace(search, id="other", upload_id=None), 10)):
+        data = networks._load(searched, lambda _progress, _detail: None).data
+        assert int(data.train_images_NCHW.min()) == int(data.train_images_NCHW.max()) == value
+    with pytest.raises(ValueError, match="were deleted"):
+        networks._load(dataclasses.replace(search, id="third", upload_id="gone"), lambda _progress, _detail: None)

@@ -1,5 +1,6 @@
 """Running one step: heartbeats, every way to end, a database that is away, and reasons that people can read."""
 
+import contextlib
 import errno
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from app.db.steps import Signal
 from app.domain.rounds import first_subspace
@@ -322,3 +325,37 @@ class TestReasons:
         assert len(reason) < 2100
         assert reason.startswith("evaluate_shard of round 2: begin")
         assert reason.endswith("end")
+
+
+class TestLogLines:
+    def test_name_search_round_step_and_request(self) -> None:
+        def work(report: Report) -> None:
+            structlog.get_logger("worker.nas").info("deep inside")
+
+        claim = Claim(STEP, SEARCH, "r" * 32)
+        with capture_logs([structlog.contextvars.merge_contextvars]) as lines:
+            Run(ScriptedStore(claimed=claim), work)
+            structlog.get_logger("worker").info("after it")
+        assert [line["event"] for line in lines] == ["step begins", "deep inside", "step ends", "after it"]
+        named = {"search_id": "search", "round_index": 2, "step_id": 7, "attempt": 3, "request_id": "r" * 32}
+        for line in lines[:3]:
+            assert {name: line.get(name) for name in named} == named
+        assert "search_id" not in lines[3]
+
+    def test_spans_name_the_same(self) -> None:
+        made = []
+
+        def span(name: str, attributes: Mapping[str, str | int]) -> Any:
+            made.append((name, dict(attributes)))
+            return contextlib.nullcontext()
+
+        runner = StepRunner(ScriptedStore(), WorkingNetworks(), [].extend, "host:1/2", 0.001, 8, 5, span)  # type: ignore[arg-type]
+        assert runner.run_next() == "done"
+        assert [name for name, _ in made] == ["evaluate_shard"]
+        assert made[0][1] == {
+            "nasatlas.search_id": "search",
+            "nasatlas.round_index": 2,
+            "nasatlas.step_id": 7,
+            "nasatlas.attempt": 3,
+            "nasatlas.shard_index": 0,
+        }

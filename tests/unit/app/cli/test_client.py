@@ -1,6 +1,7 @@
 """The API as the command line sees it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -93,3 +94,17 @@ def test_somebody_else_there() -> None:
 def test_what_is_no_address(url: str) -> None:
     with pytest.raises(CommandError), ApiClient(url) as api:
         api.get("/healthz")
+
+
+def test_a_file_is_sent_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "images.zip"
+    file.write_bytes(b"PK" * 100_000)
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(201, json=[request.method, len(request.read()), request.headers["content-length"]])
+
+    with answering(answer) as api:
+        assert api.upload("/datasets/a", file) == ["PUT", 200_000, "200000"]
+        with pytest.raises(CommandError, match="cannot be read") as caught:
+            api.upload("/datasets/a", tmp_path / "nothing.zip")
+    assert caught.value.exit_code == 2

@@ -1,12 +1,16 @@
 """Commands that need no service, and how commands end."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import shellingham
+import typer
 
 from app.cli import services
-from app.cli.main import run
+from app.cli.errors import FAILED, INTERRUPTED, OK, UNREACHABLE, USAGE
+from app.cli.main import app, run
 from app.settings import get_settings
 
 
@@ -96,3 +100,47 @@ def test_a_worker_without_a_service(capsys: pytest.CaptureFixture[str], monkeypa
 def test_gpus_that_are_visible(monkeypatch: pytest.MonkeyPatch, visible: str, num: int) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert services.num_gpus() == num
+
+
+def commands_of(group: typer.core.TyperGroup, *path: str) -> Iterator[tuple[tuple[str, ...], typer.core.TyperCommand]]:
+    """Every command, with the words that call it."""
+    for name, command in group.commands.items():
+        if isinstance(command, typer.core.TyperGroup):
+            yield from commands_of(command, *path, name)
+        else:
+            yield (*path, name), command
+
+
+def test_every_command_prints_json_on_demand() -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    without = [path for path, command in commands_of(group) if not any("--json" in p.opts for p in command.params)]
+    assert without == []
+
+
+def test_the_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for code in (OK, FAILED, USAGE, UNREACHABLE, INTERRUPTED):
+        assert f"{code} " in printed.partition("Exit codes:")[2]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shell_completion_is_there(
+    shell: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shellingham, "detect_shell", lambda: (shell, f"/bin/{shell}"))
+    with pytest.raises(SystemExit) as caught:
+        run(["--show-completion"])
+    assert caught.value.code == 0
+    assert "_NASATLAS_COMPLETE" in capsys.readouterr().out
+
+
+def test_words_are_completed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_NASATLAS_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "nasatlas devices me")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    with pytest.raises(SystemExit) as caught:
+        run([])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.strip() == "measure"

@@ -12,7 +12,7 @@ from app.cli.progress import Bars, PlainLines, duration
 
 
 def a_search(state: str = "running", **changes: Any) -> dict[str, Any]:
-    stages = {"evaluating_subnetworks": 1.0, "fitting_gcn": 0.5, "reevaluating": 0.0}
+    stages = {"evaluating_subnetworks": 1.0, "fitting_gcn": 0.5, "retraining": 0.0, "reevaluating": 0.0}
     return {
         "kind": "search",
         "state": state,
@@ -28,6 +28,7 @@ def a_search(state: str = "running", **changes: Any) -> dict[str, Any]:
                 "stages": stages,
                 "subspace_size": 279936,
                 "held_out_tau": None,
+                "standalone": None,
                 "best": None,
             },
             {
@@ -36,6 +37,7 @@ def a_search(state: str = "running", **changes: Any) -> dict[str, Any]:
                 "stages": dict.fromkeys(stages, 0.0),
                 "subspace_size": None,
                 "held_out_tau": None,
+                "standalone": None,
                 "best": None,
             },
         ],
@@ -55,6 +57,23 @@ def test_bars_appear_with_their_round() -> None:
     assert "epoch 3/20, loss 0.1235" in text
     assert "re-evaluating" not in text
     assert "round 2" not in text
+
+
+def test_a_round_that_trains_architectures_by_themselves(capsys: pytest.CaptureFixture[str]) -> None:
+    search = a_search()
+    search["rounds"][0] |= {"state": "retraining", "stages": search["rounds"][0]["stages"] | {"retraining": 0.25}}
+    out = io.StringIO()
+    bars = Bars(Console(file=out, force_terminal=True, width=160))
+    bars.start()
+    bars.show(search)
+    search["rounds"][0] |= {"state": "reevaluating", "standalone": {"tau": 0.5, "num_architectures": 16}}
+    bars.show(search)
+    bars.stop()
+    assert "round 1: training architectures by themselves" in out.getvalue()
+    assert "tau 0.500 against 16 of them" in out.getvalue()
+    search["rounds"][0]["state"] = "retraining"
+    PlainLines(Notices()).show(search)
+    assert "training architectures by themselves" in capsys.readouterr().err
 
 
 def test_plain_lines_come_with_changes_and_now_and_then(

@@ -399,3 +399,17 @@ class TestSplit:
     def test_a_single_image_cannot_be_split(self):
         with pytest.raises(DataSetError, match="class 1 has 1 image"):
             stratified_split(np.array([0, 0, 1]), 0.1, 0)
+
+
+def test_links_that_lead_nowhere_are_one_data_set_less_and_no_crash(tmp_path):
+    """They stand in the data root of whoever moved a disk: what is asked for by another name must not fail for them."""
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "gone").symlink_to(tmp_path / "nothing")
+    folder = tmp_path / "images" / "class0"
+    folder.mkdir(parents=True)
+    (folder / "a.png").symlink_to("a.png")
+    (tmp_path / "images" / "class1").mkdir()
+    assert available(tmp_path) == ("digits", "images")
+    for name in ("loop", "gone", "images", "other"):
+        with pytest.raises(DataSetError):
+            inspect_data_set(name, tmp_path)

@@ -3,11 +3,12 @@
 import math
 from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.rank_correlation import kendall_tau
+from app.domain.rank_correlation import kendall_interval, kendall_tau
 
 VALUES = st.one_of(st.integers(0, 6).map(float), st.floats(0, 1))
 PAIRS = st.lists(st.tuples(VALUES, VALUES), min_size=2, max_size=40)
@@ -62,3 +63,35 @@ def test_lengths_must_agree() -> None:
 def test_values_must_be_finite(value: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         kendall_tau([1.0, value], [1.0, 2.0])
+
+
+def test_an_interval_surrounds_the_tau_and_narrows_with_more_values() -> None:
+    rng = np.random.default_rng(1)
+    widths = []
+    for num in (10, 40, 160):
+        first = rng.normal(size=num)
+        second = first + rng.normal(size=num)
+        tau, interval = kendall_tau(first, second), kendall_interval(first, second)
+        assert tau is not None
+        assert interval is not None
+        assert -1 <= interval[0] < tau < interval[1] <= 1
+        assert interval == kendall_interval(first, second), "the same values, the same interval"
+        widths.append(interval[1] - interval[0])
+    assert widths[0] > 1.5 * widths[1] > 2 * widths[2]
+
+
+def test_nine_in_ten_intervals_hold_the_truth() -> None:
+    """Two normal variables with correlation r have a tau of 2/pi arcsin(r)."""
+    rng, held = np.random.default_rng(2), 0
+    for _ in range(200):
+        first = rng.normal(size=30)
+        interval = kendall_interval(first, 0.6 * first + 0.8 * rng.normal(size=30))
+        assert interval is not None
+        held += interval[0] <= 2 / math.pi * math.asin(0.6) <= interval[1]
+    assert 165 <= held <= 195
+
+
+def test_an_interval_of_nothing_or_of_ties() -> None:
+    assert kendall_interval([1.0, 2.0], [1.0, 2.0]) is None
+    assert kendall_interval([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) is None
+    assert kendall_interval([1, 2, 3, 4], [10, 20, 30, 40]) == (1.0, 1.0)

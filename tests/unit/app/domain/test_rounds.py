@@ -16,6 +16,7 @@ from app.domain.rounds import (
     first_subspace,
     max_table_rows,
     next_subspace,
+    num_standalone_of,
     reevaluation_candidates,
     round_budgets,
     round_segments,
@@ -101,6 +102,24 @@ def test_equal_accuracies_are_ordered_by_prediction_then_row() -> None:
     candidates = [reevaluated(9, 0.5, 0.7), reevaluated(4, 0.5, 0.7), reevaluated(7, 0.6, 0.7)]
     for order in (candidates, candidates[::-1]):
         assert [r.index for r in select_preserved(order, 9)] == [7, 4, 9]
+
+
+@pytest.mark.parametrize(
+    ("weight", "order"), [(1.0, [1, 0, 2]), (0.9, [1, 0, 2]), (0.5, [0, 1, 2]), (0.1, [0, 2, 1]), (0.0, [0, 2, 1])]
+)
+def test_prediction_and_reevaluation_can_be_weighed(weight: float, order: list[int]) -> None:
+    candidates = [
+        Reevaluated(0, (0,) * 19, predicted_accuracy=0.7, sampled_accuracy=0.6),
+        Reevaluated(1, (1,) * 19, predicted_accuracy=0.5, sampled_accuracy=0.65),
+        Reevaluated(2, (2,) * 19, predicted_accuracy=0.6, sampled_accuracy=0.5),
+    ]
+    assert [r.index for r in select_preserved(candidates, 3, reevaluation_weight=weight)] == order
+
+
+@pytest.mark.parametrize(("num", "expected"), [(0, [0, 0, 0]), (1, [1, 0, 0]), (32, [11, 11, 10]), (33, [11, 11, 11])])
+def test_rounds_share_the_true_labels(num: int, expected: list[int]) -> None:
+    config = resolved(num_standalone=num)
+    assert [num_standalone_of(config, round_index) for round_index in range(3)] == expected
 
 
 def test_first_and_following_subspaces() -> None:

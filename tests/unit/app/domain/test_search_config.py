@@ -64,6 +64,13 @@ def test_overrides() -> None:
     assert (config.epochs, config.gcn_hidden_sizes, config.num_sampled) == (3, (64, 32), 300)
 
 
+def test_the_papers_predictor_is_the_paper_presets_alone() -> None:
+    assert from_preset("paper", {}).predictor == "paper"
+    assert from_preset("quick", {}).predictor == SearchConfig().predictor == "auto"
+    with pytest.raises(ValueError, match="'paper' or 'auto'"):
+        from_preset("quick", {"predictor": "ridge"})
+
+
 def test_unknown_preset() -> None:
     with pytest.raises(ValueError, match="no preset 'slow'; there are paper, quick"):
         from_preset("slow", {})
@@ -109,6 +116,9 @@ def test_a_given_number_is_held_out() -> None:
         ({"seed": -1}, "greater than or equal to 0"),
         ({"num_rounds": 0}, "greater than or equal to 1"),
         ({"num_rounds": 65}, "less than or equal to 64"),
+        ({"num_standalone": -1}, "greater than or equal to 0"),
+        ({"standalone_start": "nothing"}, "'scratch' or 'supernet'"),
+        ({"preserve_by": "luck"}, "'reevaluated' or 'weighted'"),
         ({"epoch": 3}, "Extra inputs are not permitted"),
     ],
 )
@@ -164,6 +174,7 @@ def test_values_that_are_refused(changes: dict[str, Any], message: str) -> None:
             "round 1 would have up to 362,797,056 architectures, and a table holds 16,777,216: use shorter segments",
         ),
         (FAIRNAS, {"segments": [list(range(19))]}, "round 0 would have up to"),
+        (FAIRNAS, {"num_sampled": 100, "num_standalone": 301}, "num_standalone is 301, but 3 rounds .* at most 300"),
     ],
 )
 def test_what_does_not_fit_the_space(space: SearchSpace, changes: dict[str, Any], message: str) -> None:
@@ -193,3 +204,21 @@ def test_resolving_sorts_segments_and_fills_in() -> None:
     resolved = config.resolved(MACRO)
     assert resolved.segments == ((0, 1, 2, 3, 4), (5, 6, 7))
     assert (resolved.num_rounds, resolved.num_held_out, resolved.initial_architecture) == (2, 3, "2" * 8)
+
+
+def test_true_labels_are_for_those_who_ask() -> None:
+    for preset_name in ("paper", "quick"):
+        config = from_preset(preset_name, {})
+        assert (config.num_standalone, config.preserve_by, config.weighs_errors) == (0, None, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "weighs"),
+    [
+        ({"num_standalone": 8}, True),
+        ({"num_standalone": 8, "preserve_by": "reevaluated"}, False),
+        ({"preserve_by": "weighted"}, True),
+    ],
+)
+def test_errors_are_weighed_where_they_are_known_or_asked_for(changes: dict[str, Any], *, weighs: bool) -> None:
+    assert from_preset("quick", changes).weighs_errors is weighs

@@ -1,9 +1,12 @@
 """Recipes of a stand-alone training: the paper's values, the small one, and what is refused."""
 
+from typing import Any
+
 import pytest
 
+from app.domain.search_config import from_preset
 from app.domain.search_space import preset
-from app.domain.standalone_recipe import Retraining, StandaloneRecipe, from_recipe
+from app.domain.standalone_recipe import Retraining, StandaloneRecipe, from_recipe, label_retraining
 
 
 def test_the_papers_values() -> None:
@@ -78,3 +81,28 @@ def test_which_network_is_trained() -> None:
     target = retraining.space_of(space, proxy)
     assert (target.input_resolution, target.num_classes, target.stem) == (224, 10, space.stem)
     assert retraining.model_copy(update={"network": "proxy"}).space_of(space, proxy) == proxy
+
+
+@pytest.mark.parametrize(
+    ("changes", "from_supernet", "epochs", "batch_size"),
+    [
+        ({}, False, 20, 32),
+        ({"standalone_start": "supernet"}, True, 5, 32),
+        ({"standalone_epochs": 7, "batch_size": 4096}, False, 7, 64),
+        ({"standalone_epochs": 2, "batch_size": 8, "standalone_start": "supernet"}, True, 2, 8),
+    ],
+)
+def test_how_a_search_trains_its_true_labels(
+    changes: dict[str, Any], epochs: int, batch_size: int, *, from_supernet: bool
+) -> None:
+    config = from_preset("quick", {"seed": 5, "augmentation": "none", **changes})
+    retraining = label_retraining(config, "0123")
+    recipe = retraining.recipe
+    assert (retraining.code, retraining.network, retraining.seed, retraining.recipe_name) == (
+        "0123",
+        "proxy",
+        5,
+        "small",
+    )
+    assert (retraining.from_supernet, recipe.epochs, recipe.batch_size) == (from_supernet, epochs, batch_size)
+    assert recipe.augmentation == "none"

@@ -39,6 +39,8 @@ TRAINED = step("train_supernet", None, "done")
         ("running", [TRAINED, step("evaluate_shard", 0, "done"), step("fit_gcn", 0)], "fitting_gcn"),
         ("running", [TRAINED, step("reevaluate_shard", 0, "leased")], "reevaluating"),
         ("running", [TRAINED, step("advance", 0)], "reevaluating"),
+        ("running", [TRAINED, step("fit_gcn", 0, "done"), step("train_standalone", 0, "leased")], "retraining"),
+        ("running", [TRAINED, step("correct_predictions", 0, "leased")], "fitting_gcn"),
         ("failed", [TRAINED, step("fit_gcn", 1, "failed")], "fitting_gcn"),
         ("cancelled", [step("train_supernet")], "training_supernet"),
         ("succeeded", [TRAINED], "done"),
@@ -63,18 +65,22 @@ def test_only_a_succeeded_search_is_at_one() -> None:
     assert progress("succeeded", 1, []) == 1.0
 
 
-@given(st.integers(1, 5), st.lists(st.floats(-1, 2), min_size=3, max_size=3))
-def test_progress_rises_along_a_search(num_rounds: int, fractions: list[float]) -> None:
+@given(st.integers(1, 5), st.lists(st.floats(-1, 2), min_size=3, max_size=3), st.integers(0, 6))
+def test_progress_rises_along_a_search(num_rounds: int, fractions: list[float], num_labels: int) -> None:
     steps: list[StepProgress] = []
     last = 0.0
-    stages = [("train_supernet", None)]
-    stages += [(kind, t) for t in range(num_rounds) for kind in ("evaluate_shard", "fit_gcn", "reevaluate_shard")]
+    stages: list[tuple[str, int | None]] = [("train_supernet", None)]
+    for t in range(num_rounds):
+        labels = ("train_standalone",) * (t < num_labels) + ("correct_predictions",) * (num_labels > 0)
+        stages += [(kind, t) for kind in ("evaluate_shard", "fit_gcn", *labels, "reevaluate_shard")]
     for kind, round_index in stages:
         for fraction in sorted(fractions):
-            now = progress("running", num_rounds, [*steps, step(kind, round_index, "leased", fraction)])
+            so_far = [*steps, step(kind, round_index, "leased", fraction)]
+            now = progress("running", num_rounds, so_far, has_labels=num_labels > 0)
             assert last <= now + 1e-12 <= 1
             last = now
         steps.append(step(kind, round_index, "done"))
+    assert last == pytest.approx(0.999) or max(fractions) < 1
 
 
 def test_the_state_of_a_round() -> None:

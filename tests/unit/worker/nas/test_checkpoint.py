@@ -60,6 +60,22 @@ def test_a_missing_checkpoint_is_said_so(store):
         store.load_tensors("nothing")
 
 
+def test_a_folder_of_a_search_is_a_part_of_it(tmp_path):
+    whole, part = (
+        CheckpointStore(str(tmp_path), "search-1"),
+        CheckpointStore(str(tmp_path), "search-1", "standalone-01"),
+    )
+    whole.save_tensors("supernet", tensors(), {})
+    part.save_tensors("standalone", tensors(), {})
+    assert (whole.names(), part.names()) == (("supernet",), ("standalone",))
+    assert (tmp_path / "search-1" / "standalone-01" / "standalone.safetensors").exists()
+    part.delete_all()
+    assert whole.names() == ("supernet",)
+    for folder in ("..", "a/b", ".hidden"):
+        with pytest.raises(CheckpointError, match="no search id or folder"):
+            CheckpointStore(str(tmp_path), "search-1", folder)
+
+
 def test_searches_do_not_see_each_other(tmp_path):
     one, two = CheckpointStore(str(tmp_path), "one"), CheckpointStore(str(tmp_path), "two")
     one.save_tensors("supernet", tensors(), {})

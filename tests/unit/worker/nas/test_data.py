@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from app.domain.data_sets import DataSetError, load_images
 from worker.nas import data as data_module
@@ -124,3 +125,57 @@ def test_progress_reaches_the_end():
     load(on_progress=fractions.append, num_images=None)
     assert fractions
     assert fractions == sorted(fractions)
+
+
+@pytest.fixture
+def imagenet(tmp_path):
+    """A folder of ImageNet's layout: 12 synsets, odd sizes, some grey; every pixel of a validation image is 255."""
+    for part, shade in (("train", 100), ("val", 255)):
+        for label in range(12):
+            for index in range(10 if part == "train" else 2):
+                path = tmp_path / "imagenet" / part / f"n{label:08}" / f"{index}.JPEG"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                size = (256 + 40 * index, 300 - 10 * label)
+                grey = index % 3 == 0
+                Image.new("L" if grey else "RGB", size, shade if grey else (shade,) * 3).save(path, "JPEG")
+    return tmp_path
+
+
+def test_imagenet_from_its_folder_at_224_with_the_class_subset(imagenet):
+    data = load(imagenet, "imagenet", resolution=224, num_classes=5, num_images=None, num_calibration_images=8, seed=7)
+    assert data.train_images_NCHW.shape == (45, 3, 224, 224)
+    assert data.validation_images_NCHW.shape == (5, 3, 224, 224)
+    assert (data.num_classes, len(data.class_names)) == (5, 5)
+    assert set(data.class_names) < {f"n{label:08}" for label in range(12)}
+    # each class nine to one, out of the training images: those of `val` are never looked at
+    assert torch.bincount(data.train_labels_N).tolist() == [9] * 5
+    assert torch.bincount(data.validation_labels_N).tolist() == [1] * 5
+    assert int(data.validation_images_NCHW.max()) < 255
+    other = load(imagenet, "imagenet", resolution=8, num_classes=5, num_images=None, seed=8)
+    assert other.class_names != data.class_names
+    half = load(imagenet, "imagenet", resolution=8, num_images=None, validation_fraction=0.5)
+    assert len(half.validation_labels_N) == 60
+
+
+def test_odd_sizes_are_cropped_at_the_centre_and_never_stretched(tmp_path):
+    """A circle stays a circle, and what lies outside of the middle square is gone."""
+    for label, (width, height) in enumerate(((200, 100), (100, 200))):
+        y, x = np.mgrid[:height, :width]
+        inside = (x - width / 2) ** 2 + (y - height / 2) ** 2 < 40**2
+        outside = (np.abs(x - width / 2) > 50) | (np.abs(y - height / 2) > 50)
+        pixels = np.where(inside, 200, np.where(outside, 255, 0)).astype(np.uint8)
+        for index in range(3):
+            path = tmp_path / "round" / f"class{label}" / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    data = load(tmp_path, "round", resolution=50, num_images=None, num_calibration_images=2)
+    y, x = np.mgrid[:50, :50] + 0.5
+    distance = np.hypot(x - 25, y - 25)
+    for image in data.train_images_NCHW:
+        assert torch.equal(image[0], image[1])
+        assert torch.equal(image[0], image[2])
+        grey = image[0].numpy()
+        assert (grey[distance < 18] == 200).all()
+        assert (grey[distance > 22] <= 60).all()
+    normalised = data.normalise(data.train_images_NCHW)
+    assert torch.allclose(normalised.mean((0, 2, 3)), torch.zeros(3), atol=1e-4)

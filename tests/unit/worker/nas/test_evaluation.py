@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from app.domain.search_space import InvalidArchitectureError, preset
-from worker.nas import evaluation, evaluation_memory
+from worker.nas import batch_norm, evaluation, evaluation_memory
 from worker.nas.data import SearchData
 from worker.nas.evaluation import DivergedSupernetError, evaluate_subnetworks, predict_labels
 from worker.nas.plain_evaluation import evaluate_plain, predict_labels_plain
 from worker.nas.supernet import Supernet
 from worker.nas.trie import shard
 
-MODES = ("running", "recalibrated")
+MODES = ("running", "recalibrated", "batch")
 SPACES = {
     name: preset(name).proxy(resolution=16, width=0.25, num_classes=5)
     for name in ("fairnas", "fairnas-se", "nas-bench-macro")
@@ -80,6 +80,7 @@ def sample(space, num, seed, first_cell=0):
 @pytest.mark.parametrize("max_batch", [512, 16])
 def test_it_equals_evaluating_each_subnetwork_by_itself(supernets, data, name, bn_statistics, max_batch, monkeypatch):
     monkeypatch.setattr(evaluation_memory, "_MAX_BATCH", max_batch)
+    monkeypatch.setattr(batch_norm, "_IMAGES_PER_BATCH", 20)
     supernet, space = supernets[name], SPACES[name]
     architectures = sample(space, 5, 1) + sample(space, 5, 2, first_cell=space.num_cells - 2)
     fast = predict_labels(supernet, architectures, data, bn_statistics=bn_statistics, device="cpu")
@@ -237,3 +238,20 @@ def test_too_large_a_calibration_set_is_refused(supernets, data):
             device="cpu",
             memory_bytes=100_000,
         )
+
+
+def test_batch_statistics_are_those_of_about_500_images_each():
+    images_NCHW = torch.zeros(1249, 3, 1, 1)
+    assert [len(part) for part in batch_norm.statistics_batches(images_NCHW)] == [625, 624]
+    assert [len(part) for part in batch_norm.statistics_batches(images_NCHW[:30])] == [30]
+
+
+def test_progress_with_batch_statistics_rises_to_one(supernets, data, monkeypatch):
+    monkeypatch.setattr(batch_norm, "_IMAGES_PER_BATCH", 20)
+    seen = []
+    architectures = sample(SPACES["fairnas"], 3, 1)
+    predict_labels(
+        supernets["fairnas"], architectures, data, bn_statistics="batch", device="cpu", on_progress=seen.append
+    )
+    assert seen == sorted(seen)
+    assert seen[-1] == pytest.approx(1.0)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from app.domain.multi_adds import count
+from app.domain.rank_correlation import kendall_tau
 from app.domain.search_space import preset
 from app.domain.whole_space.model import WholeSpaceModel
 from app.domain.whole_space.model_bytes import from_bytes, to_bytes
@@ -66,8 +67,9 @@ def test_the_same_seed_gives_the_same_bytes(fitted):
 
 def test_the_order_of_the_pairs_does_not_matter_to_the_additive_part(fitted):
     choices_NL, accuracy_N = pairs()
-    _, report = fit_space(SPACE, choices_NL[::-1], accuracy_N[::-1], CONFIG, seed=0)
-    assert report["additive_tau"] == pytest.approx(fitted.report["additive_tau"])
+    model, _ = fit_space(SPACE, choices_NL[::-1], accuracy_N[::-1], CONFIG, seed=0)
+    expected = fitted.model.predictor.additive.of(choices_NL)
+    assert model.predictor.additive.of(choices_NL) == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_cancellation_passes_through():
@@ -92,3 +94,11 @@ class TestBlendWeight:
 
     def test_equal_parts(self):
         assert blend_weight(self.truth_N, self.truth_N, self.truth_N) == 0
+
+
+def test_it_says_how_sure_it_is(fitted):
+    report = fitted.report
+    assert report["num_held_out"] == len(report["held_out"]["accuracy"]) == round(0.1 * report["num_pairs"])
+    assert report["held_out_tau"] == kendall_tau(report["held_out"]["predicted"], report["held_out"]["accuracy"])
+    assert 0 < report["label_noise"] < 0.004, "the noise is a tenth of a point"
+    assert report["interval"]["mean_half_width"] < 0.02

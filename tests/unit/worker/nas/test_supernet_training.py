@@ -12,7 +12,7 @@ from app.domain.search_space import Cell, Choice, Head, SearchSpace, Stem
 from app.domain.seeds import derive_seed
 from worker.nas.checkpoint import CheckpointError, CheckpointStore
 from worker.nas.data import load_search_data
-from worker.nas.single_path import initial_supernet, learning_rate_at, sampled_path
+from worker.nas.single_path import fair_paths, initial_supernet, learning_rate_at, sampled_path
 from worker.nas.supernet_training import (
     SupernetTrainingConfig,
     TrainingDivergedError,
@@ -131,6 +131,52 @@ def test_the_loop_is_plain_sgd_on_the_sampled_paths(tmp_path, data):
     trained = weights(store(tmp_path))
     for name, tensor in network.state_dict().items():
         assert torch.allclose(trained[name], tensor, atol=1e-3), name
+
+
+def test_a_strictly_fair_update_adds_up_the_gradients_of_paths_that_hold_every_choice(tmp_path, data):
+    """FairNAS's training written the obvious way."""
+    config = SupernetTrainingConfig(epochs=2, batch_size=64, learning_rate=0.02, augmentation="none", fairness="strict")
+    space = SPACE.model_copy(update={"head": Head(out_channels=32, dropout=0.0)})
+    report = train(store(tmp_path), data, config, space=space)
+    network = initial_supernet(space, config, seed=0).train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9, weight_decay=4e-5)
+    iterations = len(data.train_labels_N) // 64
+    losses = []
+    for epoch in range(2):
+        order = torch.Generator().manual_seed(derive_seed(0, None, f"order {epoch}"))
+        order_N = torch.randperm(len(data.train_labels_N), generator=order)
+        for iteration in range(iterations):
+            index_N = order_N[64 * iteration : 64 * iteration + 64]
+            optimizer.param_groups[0]["lr"] = learning_rate_at(config, epoch * iterations + iteration, 2 * iterations)
+            optimizer.zero_grad(set_to_none=True)
+            images = data.normalise(data.train_images_NCHW[index_N]).contiguous()
+            for path in fair_paths(space, 0, epoch, iteration):
+                loss = F.cross_entropy(network(images, path), data.train_labels_N[index_N])
+                loss.backward()
+                losses.append(loss.item())
+            optimizer.step()
+    found = [result.loss for result in report.results]
+    assert np.allclose(found, np.reshape(losses, (2, -1)).mean(1), atol=1e-3)
+    trained = weights(store(tmp_path))
+    for name, tensor in network.state_dict().items():
+        assert torch.allclose(trained[name], tensor, atol=5e-3), name
+
+
+def test_fair_paths_hold_every_choice_of_every_cell_once():
+    for iteration in range(20):
+        paths = fair_paths(SPACE, 3, 0, iteration)
+        assert all(sorted(choices) == list(range(3)) for choices in zip(*paths, strict=True))
+        assert paths == fair_paths(SPACE, 3, 0, iteration)
+    assert len({fair_paths(SPACE, 3, 0, iteration) for iteration in range(20)}) > 10
+
+
+def test_a_cell_with_fewer_choices_goes_through_them_again():
+    space = SPACE.model_copy(
+        update={"cells": (SPACE.cells[0].model_copy(update={"choices": SPACE.cells[0].choices[:2]}), *SPACE.cells[1:])}
+    )
+    first, *_ = zip(*fair_paths(space, 0, 0, 0), strict=True)
+    assert len(first) == 3
+    assert set(first) == {0, 1}
 
 
 @pytest.mark.parametrize("step", [0, 3, 5, 7, 12, 14])

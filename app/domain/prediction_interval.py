@@ -1,0 +1,99 @@
+"""How far a pair's z may lie from its prediction: cross-conformal intervals (Vovk 2015; Barber et al. 2021).
+
+The residuals of pairs that were left out of a fit are what the next left-out pair's residual will be like, whatever
+the predictor and however the noise is distributed. They are taken group by group of predicted accuracy, because bad
+architectures are predicted worse than good ones. Legend: N pairs or nodes, G groups.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from app.domain.hamming_graph import Float64Array
+
+_PAIRS_PER_GROUP = 60
+_MAX_GROUPS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionInterval:
+    """Bounds of z around a prediction, in accuracy units.
+
+    Attributes:
+        level: Nominal probability that z is within.
+        edges_G: float64 [groups - 1], predicted accuracies that separate the groups.
+        lower_G: float64 [groups], what to add to a prediction for the lower bound (mostly negative).
+        upper_G: float64 [groups], what to add for the upper.
+    """
+
+    level: float
+    edges_G: Float64Array
+    lower_G: Float64Array
+    upper_G: Float64Array
+
+    def bounds(self, predicted_N: Float64Array) -> tuple[Float64Array, Float64Array]:
+        """Return float64 [N] twice, the bounds of z of architectures with these predictions, cut to [0, 1]."""
+        predicted_N = np.asarray(predicted_N, dtype=np.float64)
+        group_N = np.searchsorted(self.edges_G, predicted_N, side="right")
+        return (
+            np.clip(predicted_N + self.lower_G[group_N], 0.0, 1.0),
+            np.clip(predicted_N + self.upper_G[group_N], 0.0, 1.0),
+        )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "PredictionInterval":
+        """Read what :meth:`to_dict` gave."""
+        return cls(data["level"], *(np.array(data[name], dtype=np.float64) for name in ("edges", "lower", "upper")))
+
+    def to_dict(self) -> dict[str, float | list[float]]:
+        """Return the interval as JSON data, with the mean half-width."""
+        return {
+            "level": self.level,
+            "edges": [round(value, 6) for value in self.edges_G.tolist()],
+            "lower": [round(value, 6) for value in self.lower_G.tolist()],
+            "upper": [round(value, 6) for value in self.upper_G.tolist()],
+            "mean_half_width": round(float((self.upper_G - self.lower_G).mean() / 2), 6),
+        }
+
+
+def calibrate_interval(
+    left_out_predicted_N: Float64Array, accuracy_N: Float64Array, level: float = 0.9
+) -> PredictionInterval:
+    """Return the interval that left-out predictions of known pairs call for.
+
+    Each side leaves out half of what is allowed to be outside, with the conformal correction for finitely many pairs
+    (with very few, the largest residual). A small error remains because a left-out prediction is made from fewer pairs.
+
+    Args:
+        left_out_predicted_N: float64 [N], predictions of pairs by fits without them.
+        accuracy_N: float64 [N], their z.
+        level: Nominal coverage.
+
+    Raises:
+        ValueError: If there are no pairs, lengths differ, or the level is not between 0 and 1.
+    """
+    predicted_N, accuracy_N = np.asarray(left_out_predicted_N), np.asarray(accuracy_N)
+    if predicted_N.shape != accuracy_N.shape or not accuracy_N.size:
+        raise ValueError(
+            f"{predicted_N.size} predictions and {accuracy_N.size} accuracies; give one prediction per pair"
+        )
+    if not 0 < level < 1:
+        raise ValueError(f"level is the share of pairs inside, between 0 and 1, got {level}")
+    num_groups = int(np.clip(len(predicted_N) // _PAIRS_PER_GROUP, 1, _MAX_GROUPS))
+    edges_G = np.unique(np.quantile(predicted_N, np.arange(1, num_groups) / num_groups))
+    group_N = np.searchsorted(edges_G, predicted_N, side="right")
+    residual_N = accuracy_N - predicted_N
+    sides = [
+        _conformal_bounds(residual_N[group_N == group] if (group_N == group).any() else residual_N, level)
+        for group in range(len(edges_G) + 1)
+    ]
+    return PredictionInterval(level, edges_G, np.array([a for a, _ in sides]), np.array([b for _, b in sides]))
+
+
+def _conformal_bounds(residual_N: Float64Array, level: float) -> tuple[float, float]:
+    ordered_N = np.sort(residual_N)
+    rank = min(math.ceil((len(ordered_N) + 1) * (1 + level) / 2), len(ordered_N))
+    return float(ordered_N[len(ordered_N) - rank]), float(ordered_N[rank - 1])

@@ -1,0 +1,209 @@
+"""Many callers at once: searches queued, clients that poll them, and clients that follow their events.
+
+    python -m benchmarks.capacity       100 searches, 40 clients, 5 followers; FULL=1: 1,000, 200 and 20
+
+API and PostgreSQL are those of ``make serve``, without workers, on the same cores as the clients. The searches are
+submitted through the API. Each client then reads one search after the other, a second apart, as a page or a script that
+waits does; the followers hold their streams open all the time. Half of the searches have a finished round and pairs, as
+searches under way have. The last line of the output is one JSON object: ``errors`` are answers other than 200 and 202,
+and streams that end or do not bring the search's state.
+"""
+
+import asyncio
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import numpy as np
+from sqlalchemy import Engine, select, update
+
+from app.db.engine import transaction
+from app.db.models import PairRow, RoundRow, SearchRow, StepRow
+from app.domain.rounds import first_subspace
+from app.domain.search_config import SearchConfig
+from app.domain.search_space import preset
+from app.domain.seeds import generator
+from benchmarks._service import SEED, service
+
+SEARCH = {"dataset": "digits", "search_space": "fairnas", "preset": "quick"}
+POLL_S = 1.0
+NUM_PAIRS = 300
+
+
+@dataclass
+class Measured:
+    """What the clients saw.
+
+    Attributes:
+        submit_s: How long each submission took.
+        read_s: How long each ``GET /search/{id}`` took.
+        events: Events that the followers got.
+        errors: What went wrong.
+    """
+
+    submit_s: list[float] = field(default_factory=list)
+    read_s: list[float] = field(default_factory=list)
+    events: int = 0
+    errors: list[str] = field(default_factory=list)
+
+
+class Client:
+    """One connection that stays open; HTTP/1.1 by hand, so that 200 clients leave the cores to the service."""
+
+    def __init__(self, url: str) -> None:
+        """Speak to a service."""
+        self._host, self._port = urlsplit(url).hostname, urlsplit(url).port
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(self._host, self._port)
+        return self._streams
+
+    async def request(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        """Ask, and return the answer's status and body."""
+        reader, writer = await self._open()
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        writer.write(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+        header = await reader.readuntil(b"\r\n\r\n")
+        length = next(line for line in header.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        return int(header[9:12]), await reader.readexactly(int(length.split(b":")[1]))
+
+    async def events(self, path: str) -> tuple[int, asyncio.StreamReader]:
+        """Open a stream, and return its status and where it comes from."""
+        reader, writer = await self._open()
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        header = await reader.readuntil(b"\r\n\r\n")
+        return int(header[9:12]), reader
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._streams is not None:
+            self._streams[1].close()
+
+
+def main() -> None:
+    """Submit, poll, follow, and print the figures."""
+    full = os.environ.get("FULL") == "1"
+    num_searches, num_clients, num_followers, duration_s = (1000, 200, 20, 30.0) if full else (100, 40, 5, 8.0)
+    with service() as running:
+        measured = Measured()
+        search_ids = asyncio.run(submit(running.url, num_searches, measured))
+        let_half_of_them_run(running.engine)
+        asyncio.run(ask(running.url, search_ids, num_clients, num_followers, duration_s, measured))
+    p50, p99 = np.quantile(measured.read_s, [0.5, 0.99]) * 1000
+    for error in measured.errors[:10]:
+        print(error)
+    print(
+        json.dumps(
+            {
+                "p50_ms": round(float(p50), 2),
+                "p99_ms": round(float(p99), 2),
+                "requests_per_s": round(len(measured.read_s) / duration_s, 1),
+                "errors": len(measured.errors),
+                "reads": len(measured.read_s),
+                "events": measured.events,
+                "submissions_per_s": round(num_searches / sum(measured.submit_s), 1),
+                "searches": num_searches,
+                "clients": num_clients,
+                "followers": num_followers,
+                "full": full,
+            }
+        )
+    )
+
+
+async def submit(url: str, num_searches: int, measured: Measured) -> list[str]:
+    """Submit searches one after the other, and return their ids."""
+    client, search_ids = Client(url), []
+    for seed in range(num_searches):
+        started = time.perf_counter()
+        status, body = await client.request("POST", "/search", json.dumps(SEARCH | {"seed": seed}).encode())
+        measured.submit_s.append(time.perf_counter() - started)
+        if status != 202:
+            measured.errors.append(f"submission: {status} {body[:200]!r}")
+            continue
+        search_ids.append(json.loads(body)["id"])
+    client.close()
+    return search_ids
+
+
+def let_half_of_them_run(engine: Engine) -> None:
+    """Make every other search one that is under way: trained, with a round's pairs, and steps that are leased."""
+    space = preset("fairnas")
+    with transaction(engine) as session:
+        rows = session.scalars(select(SearchRow).order_by(SearchRow.created_at)).all()[::2]
+        for number, row in enumerate(rows):
+            subspace = first_subspace(space, SearchConfig.model_validate(row.config))
+            session.add(RoundRow(search_id=row.id, round_index=0, subspace=subspace.to_dict()))
+            session.add(StepRow(search_id=row.id, round_index=0, kind="fit_gcn", state="leased", progress=0.4))
+            index_N = generator(SEED, number, "pairs").permutation(subspace.size)[:NUM_PAIRS]
+            session.add_all(
+                PairRow(search_id=row.id, round_index=0, source="sampled", code=code, accuracy=0.5)
+                for code in subspace.codes(index_N)
+            )
+        running = [row.id for row in rows]
+        session.execute(update(SearchRow).where(SearchRow.id.in_(running)).values(state="running"))
+        done = update(StepRow).where(StepRow.search_id.in_(running), StepRow.kind == "train_supernet")
+        session.execute(done.values(state="done", progress=1.0))
+
+
+async def ask(
+    url: str, search_ids: list[str], num_clients: int, num_followers: int, duration_s: float, measured: Measured
+) -> None:
+    """Poll and follow for a while."""
+    stop = asyncio.Event()
+    followers = [asyncio.create_task(follow(url, search_ids[i], stop, measured)) for i in range(num_followers)]
+    clients = [asyncio.create_task(poll(url, search_ids, i, num_clients, stop, measured)) for i in range(num_clients)]
+    await asyncio.sleep(duration_s)
+    stop.set()
+    await asyncio.gather(*clients, *followers)
+
+
+async def poll(
+    url: str, search_ids: list[str], number: int, num_clients: int, stop: asyncio.Event, measured: Measured
+) -> None:
+    """Read one search after the other, a second apart."""
+    client = Client(url)
+    await asyncio.sleep(POLL_S * number / num_clients)
+    position = number
+    while not stop.is_set():
+        started = time.perf_counter()
+        status, body = await client.request("GET", f"/search/{search_ids[position % len(search_ids)]}")
+        measured.read_s.append(time.perf_counter() - started)
+        if status != 200:
+            measured.errors.append(f"read: {status} {body[:200]!r}")
+        position += num_clients
+        await asyncio.sleep(max(0.0, POLL_S - (time.perf_counter() - started)))
+    client.close()
+
+
+async def follow(url: str, search_id: str, stop: asyncio.Event, measured: Measured) -> None:
+    """Hold a stream open and count its events."""
+    client = Client(url)
+    status, reader = await client.events(f"/search/{search_id}/events")
+    if status != 200:
+        measured.errors.append(f"events: {status}")
+    stopped = asyncio.create_task(stop.wait())
+    num_events = 0
+    while not stop.is_set():
+        line = asyncio.create_task(reader.readline())
+        await asyncio.wait({line, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not line.done():
+            line.cancel()
+        elif not line.result():
+            measured.errors.append(f"the events of {search_id} ended")
+            break
+        else:
+            num_events += line.result().startswith(b"event: ")
+    if not num_events:
+        measured.errors.append(f"the events of {search_id} never brought its state")
+    measured.events += num_events
+    stopped.cancel()
+    client.close()
+
+
+if __name__ == "__main__":
+    main()

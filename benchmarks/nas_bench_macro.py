@@ -1,0 +1,293 @@
+"""A whole search on real CIFAR-10, judged by the truth: all 6,561 networks of NAS-Bench-Macro, trained from scratch.
+
+    python -m benchmarks.nas_bench_macro          quick: 3,000 images, 5 epochs, 100 sampled
+    python -m benchmarks.nas_bench_macro --full   24,000 images at 16 x 16, 20 epochs, 600 sampled (or FULL=1)
+
+The worker's own steps run on a supernet that is trained once and kept under ``NASATLAS_BENCHMARK_CACHE`` (by default
+``~/.cache/nasatlas-benchmarks``). Truth is the mean of the three seeds of the benchmark's file. Reported are Kendall's
+tau of the sampled accuracies and of the predictions against the truth, on the sampled architectures (``tau_sampled``,
+``tau_gain``) and on all (``tau_predicted``), tau inside the true top tenth and inside a narrow band of multi-adds, and
+where the final architecture stands: ``final_percentile`` (0 is the best) and ``final_regret`` (points).
+
+The same for the baselines, each with as many evaluations of the same supernet: the best of the random samples (the
+paper's own baseline), additive ridge, the paper's GCN, and NSGA-II on accuracy and multi-adds as in FairNAS. CIFAR-10
+and the benchmark's file are read under ``NASATLAS_DATA_ROOT``; without them nothing is measured, and the last line says
+so. It is one JSON object.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pymoo.algorithms.moo.nsga2 import NSGA2
+from pymoo.core.problem import Problem
+from pymoo.operators.crossover.pntx import TwoPointCrossover
+from pymoo.operators.mutation.pm import PolynomialMutation
+from pymoo.operators.repair.rounding import RoundingRepair
+from pymoo.operators.sampling.rnd import IntegerRandomSampling
+from pymoo.optimize import minimize
+
+from app.domain.multi_adds import count
+from app.domain.rank_correlation import kendall_tau
+from app.domain.search_config import from_preset
+from app.domain.search_space import Architecture, preset
+from app.domain.whole_space.additive_ridge import fit_additive
+from benchmarks._labelled_spaces import macro_path, macro_truth
+from benchmarks._pipeline import Finished, run_search
+from worker.networks import TorchNetworks
+from worker.pipeline.ports import Search
+
+Float64Array = NDArray[np.float64]
+
+TOP_SHARE = 0.1
+BAND = 0.05
+"""Half the width of the band of multi-adds, relative to its middle, the median."""
+
+POPULATION = 40
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is trained and evaluated.
+
+    Attributes:
+        num_images: Of CIFAR-10, a tenth of them for validation.
+        epochs: Of the supernet.
+        num_sampled: Random architectures.
+        num_reevaluated: Of the predictor's best.
+        seeds: Of the sampling; the supernet is one.
+    """
+
+    num_images: int
+    epochs: int
+    num_sampled: int
+    num_reevaluated: int
+    seed: int = 0
+
+
+FULL = Sizes(num_images=24_000, epochs=20, num_sampled=600, num_reevaluated=100)
+QUICK = Sizes(num_images=3_000, epochs=5, num_sampled=100, num_reevaluated=20)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The true accuracies of the whole space.
+
+    Attributes:
+        accuracy_N: float64 [6561], by index of the whole space.
+        multi_adds_N: float64 [6561].
+    """
+
+    accuracy_N: Float64Array
+    multi_adds_N: Float64Array
+
+    def percentile(self, index: int) -> float:
+        """Share of the architectures that are better, in percent."""
+        return round(float((self.accuracy_N > self.accuracy_N[index]).mean() * 100), 3)
+
+    def regret(self, index: int) -> float:
+        """Points below the best architecture."""
+        return round(float((self.accuracy_N.max() - self.accuracy_N[index]) * 100), 3)
+
+    def judge(self, predicted_N: Float64Array) -> dict[str, float | None]:
+        """Tau of predictions of the whole space: on all, inside the true top tenth, inside the band of multi-adds."""
+        top = np.argsort(-self.accuracy_N)[: round(TOP_SHARE * len(self.accuracy_N))]
+        middle = np.median(self.multi_adds_N)
+        band = np.flatnonzero(np.abs(self.multi_adds_N / middle - 1) <= BAND)
+        parts = {"predicted": np.arange(len(self.accuracy_N)), "top": top, "band": band}
+        return {f"tau_{name}": self.tau(predicted_N[part], part) for name, part in parts.items()}
+
+    def tau(self, predicted_N: Float64Array, index_N: NDArray[np.int64]) -> float | None:
+        """Tau of some architectures' predictions."""
+        tau = kendall_tau(predicted_N, self.accuracy_N[index_N])
+        return None if tau is None else round(tau, 4)
+
+
+def main() -> None:
+    """Search, compare, and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", default=os.environ.get("FULL") == "1")
+    full = parser.parse_args().full
+    path, root = macro_path(), os.environ.get("NASATLAS_DATA_ROOT")
+    if path is None or root is None or not (Path(root) / "cifar10").is_dir():
+        print(json.dumps({"skipped": "set NASATLAS_DATA_ROOT to where cifar10/ and nas-bench-macro/cifar10.csv are"}))
+        return
+    sizes = FULL if full else QUICK
+    figures = Comparison(sizes, Path(root), read_truth(path)).figures()
+    print(json.dumps({**figures, "full": full, "load_average": os.getloadavg()[0]}))
+
+
+def read_truth(path: Path) -> Truth:
+    """Read the mean of three seeds, and multi-adds, of all architectures."""
+    index_N, accuracy_N = macro_truth(path)
+    space = preset("nas-bench-macro")
+    ordered = accuracy_N[np.argsort(index_N)]
+    architectures = np.stack(np.unravel_index(np.arange(space.size), space.num_choices), axis=1)
+    return Truth(ordered, np.array([float(count(space, m).multi_adds) for m in architectures.tolist()]))
+
+
+class Comparison:
+    """One supernet, and what each way of searching makes of it."""
+
+    def __init__(self, sizes: Sizes, data_root: Path, truth: Truth) -> None:
+        self.sizes, self.truth = sizes, truth
+        cache = Path(os.environ.get("NASATLAS_BENCHMARK_CACHE", "~/.cache/nasatlas-benchmarks")).expanduser()
+        cache.mkdir(parents=True, exist_ok=True)
+        self.networks = TorchNetworks(
+            choose_device=lambda: torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            data_root=data_root,
+            artifact_url=cache.as_uri(),
+        )
+
+    def figures(self) -> dict[str, object]:
+        """Run everything and return the figures, those of ``auto`` without a prefix."""
+        started = time.perf_counter()
+        auto = self.finished("auto")
+        minutes = (time.perf_counter() - started) / 60
+        index_N, z_N = self.sampled(auto)
+        figures = self.judged("auto", auto)
+        predicted_N = auto.fitted[0].table.predicted_accuracy.astype(np.float64)
+        on_sampled = self.truth.tau(predicted_N[index_N], index_N)
+        tau_sampled = self.truth.tau(z_N, index_N)
+        assert on_sampled is not None
+        assert tau_sampled is not None
+        ridge_N = self.ridge(auto)
+        baselines: dict[str, dict[str, float | None]] = {
+            "random": self.standing(int(index_N[z_N.argmax()])),
+            "ridge": self.truth.judge(ridge_N) | self.best_of_top(auto, ridge_N),
+            "paper": self.judged("paper", self.finished("paper")),
+            "nsga2": self.standing(self.nsga2(auto)),
+        }
+        return {
+            "tau_sampled": tau_sampled,
+            "tau_gain": round(on_sampled - tau_sampled, 4),
+            **figures,
+            **{f"{name}_{figure}": value for name, part in baselines.items() for figure, value in part.items()},
+            "supernet_accuracy": round(float(z_N.mean()), 4),
+            "num_sampled": self.sizes.num_sampled,
+            "num_evaluations": self.sizes.num_sampled + self.sizes.num_reevaluated,
+            "minutes": round(minutes, 1),
+        }
+
+    def search(self, predictor: str) -> Search:
+        """Return a search whose supernet all predictors share: its id says what was trained."""
+        space, sizes = preset("nas-bench-macro"), self.sizes
+        config = from_preset(
+            "quick",
+            {
+                "num_images": sizes.num_images,
+                "proxy_resolution": 16,
+                "proxy_width": 1.0,
+                "epochs": sizes.epochs,
+                "batch_size": 64,
+                "num_sampled": sizes.num_sampled,
+                "num_held_out": sizes.num_sampled // 10,
+                "num_calibration_images": 1000,
+                "num_reevaluated": sizes.num_reevaluated,
+                "gcn_hidden_sizes": [512, 512],
+                "gcn_epochs": 600,
+                "predictor": predictor,
+                "num_classes": 10,
+                "seed": sizes.seed,
+            },
+        ).resolved(space)
+        trained = (sizes.num_images, sizes.epochs, sizes.seed, config.batch_size, config.learning_rate)
+        digest = hashlib.sha256(repr(trained).encode()).hexdigest()[:12]
+        return Search(f"nas-bench-macro-{digest}", "cifar10", space, config)
+
+    def finished(self, predictor: str) -> Finished:
+        """Run a search to its end."""
+        started = time.perf_counter()
+        finished = run_search(self.search(predictor), self.networks)
+        print(f"{predictor}: {finished.closed[0].best_code} in {time.perf_counter() - started:.0f} s", flush=True)
+        return finished
+
+    def judged(self, name: str, finished: Finished) -> dict[str, float | None]:
+        """Tau of a search's table, and where its final architecture stands."""
+        table, final = finished.fitted[0].table, finished.closed[0].best_code
+        figures = self.truth.judge(table.predicted_accuracy.astype(np.float64)) | self.standing(_index(final))
+        print(f"{name}: {json.dumps(figures)}, held out {finished.fitted[0].held_out_tau}", flush=True)
+        return figures
+
+    def standing(self, index: int) -> dict[str, float | None]:
+        """Where an architecture stands among all."""
+        return {"final_percentile": self.truth.percentile(index), "final_regret": self.truth.regret(index)}
+
+    def sampled(self, finished: Finished) -> tuple[NDArray[np.int64], Float64Array]:
+        """Return the sampled architectures' indices and their z."""
+        pairs = finished.stored_pairs[0, "sampled"]
+        return np.array([_index(p.code) for p in pairs]), np.array([p.accuracy for p in pairs])
+
+    def ridge(self, finished: Finished) -> Float64Array:
+        """Return the whole space as an additive ridge regression on the same fitted pairs predicts it."""
+        space = preset("nas-bench-macro")
+        pairs = [p for p in finished.stored_pairs[0, "sampled"] if not p.held_out]
+        fitted = fit_additive(
+            space.num_choices,
+            np.array([space.parse_code(p.code) for p in pairs]),
+            np.array([p.accuracy for p in pairs]),
+        )
+        everything = np.stack(np.unravel_index(np.arange(space.size), space.num_choices), axis=1)
+        return np.asarray(fitted.function.of(everything.astype(np.uint8)))
+
+    def best_of_top(self, finished: Finished, predicted_N: Float64Array) -> dict[str, float | None]:
+        """Step 3 for another predictor: its best ones are evaluated, and the best of these is final."""
+        top = np.argsort(-predicted_N, kind="stable")[: self.sizes.num_reevaluated]
+        z_N = self.evaluate([_architecture(i) for i in top.tolist()])
+        return self.standing(int(top[int(np.argmax(z_N))]))
+
+    def evaluate(self, architectures: Sequence[Architecture]) -> list[float]:
+        """Return z of some architectures."""
+        return self.networks.evaluate(self.search("auto"), architectures, lambda done, detail: None)
+
+    def nsga2(self, finished: Finished) -> int:
+        """Return the most accurate architecture that NSGA-II finds with as many evaluations."""
+        comparison, space = self, preset("nas-bench-macro")
+        known: dict[Architecture, float] = {}
+
+        class Networks(Problem):  # type: ignore[misc]
+            def __init__(self) -> None:
+                upper = np.array(space.num_choices) - 1
+                super().__init__(n_var=space.num_cells, n_obj=2, xl=np.zeros_like(upper), xu=upper, vtype=int)
+
+            def _evaluate(self, x: NDArray[np.int64], out: dict[str, object], *_: object, **__: object) -> None:
+                architectures = [space.check(row) for row in x.tolist()]
+                new = [m for m in dict.fromkeys(architectures) if m not in known]
+                known.update(zip(new, comparison.evaluate(new), strict=True))
+                multi_adds = [count(space, m).multi_adds / 1e6 for m in architectures]
+                out["F"] = np.stack([[-known[m] for m in architectures], multi_adds], axis=1)
+
+        algorithm = NSGA2(
+            pop_size=POPULATION,
+            sampling=IntegerRandomSampling(),
+            crossover=TwoPointCrossover(),
+            mutation=PolynomialMutation(prob=1.0, prob_var=0.1, eta=3, vtype=float, repair=RoundingRepair()),
+            eliminate_duplicates=True,
+        )
+        budget = self.sizes.num_sampled + self.sizes.num_reevaluated
+        minimize(Networks(), algorithm, ("n_gen", budget // POPULATION), seed=self.sizes.seed, verbose=False)
+        print(f"nsga2: {len(known)} architectures evaluated", flush=True)
+        best, _ = max(known.items(), key=lambda item: item[1])
+        return _index(space.code(best))
+
+
+def _index(code: str) -> int:
+    """Place of an architecture in the whole space: its code is a number of base three."""
+    return int(code, 3)
+
+
+def _architecture(index: int) -> Architecture:
+    space = preset("nas-bench-macro")
+    return space.check([int(i) for i in np.unravel_index(index, space.num_choices)])
+
+
+if __name__ == "__main__":
+    main()

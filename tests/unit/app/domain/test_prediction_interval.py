@@ -1,0 +1,61 @@
+"""Intervals: they cover what they promise, where errors differ as well, and survive their storage."""
+
+import json
+
+import numpy as np
+import pytest
+
+from app.domain.prediction_interval import PredictionInterval, calibrate_interval
+
+
+def labelled(num: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions with errors that are larger for bad architectures and have a long tail to one side."""
+    rng = np.random.default_rng(seed)
+    predicted = rng.uniform(0.5, 0.9, num)
+    error = (0.95 - predicted) * 0.1 * (rng.exponential(1, num) - 1)
+    return predicted, predicted + error
+
+
+@pytest.mark.parametrize("level", [0.8, 0.9])
+def test_it_covers_its_level_everywhere(level: float) -> None:
+    interval = calibrate_interval(*labelled(600, 0), level)
+    predicted, accuracy = labelled(20_000, 1)
+    lower, upper = interval.bounds(predicted)
+    inside = (accuracy >= lower) & (accuracy <= upper)
+    assert inside.mean() == pytest.approx(level, abs=0.03)
+    for bad_or_good in (predicted < 0.7, predicted >= 0.7):
+        assert inside[bad_or_good].mean() == pytest.approx(level, abs=0.05)
+    assert np.mean((upper - lower)[predicted > 0.8]) < np.mean((upper - lower)[predicted < 0.6])
+
+
+def test_few_pairs_give_wide_intervals_and_not_none() -> None:
+    interval = calibrate_interval(np.array([0.5, 0.6]), np.array([0.52, 0.55]))
+    assert interval.lower_G == pytest.approx([-0.05])
+    assert interval.upper_G == pytest.approx([0.02])
+
+
+def test_bounds_stay_fractions() -> None:
+    interval = PredictionInterval(0.9, np.array([]), np.array([-0.2]), np.array([0.2]))
+    lower, upper = interval.bounds(np.array([0.1, 0.95]))
+    assert (lower.tolist(), upper.tolist()) == ([0.0, 0.75], [pytest.approx(0.3), 1.0])
+
+
+def test_it_is_the_same_after_its_storage() -> None:
+    interval = calibrate_interval(*labelled(600, 0))
+    read = PredictionInterval.from_dict(json.loads(json.dumps(interval.to_dict())))
+    predicted, _ = labelled(100, 2)
+    for one, other in zip(interval.bounds(predicted), read.bounds(predicted), strict=True):
+        assert one == pytest.approx(other, abs=2e-6)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 90.0])
+def test_a_level_is_a_share(level: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        calibrate_interval(np.array([0.5]), np.array([0.5]), level)
+
+
+def test_pairs_are_needed() -> None:
+    with pytest.raises(ValueError, match="one prediction per pair"):
+        calibrate_interval(np.array([0.5, 0.6]), np.array([0.5]))
+    with pytest.raises(ValueError, match="one prediction per pair"):
+        calibrate_interval(np.array([]), np.array([]))

@@ -1,0 +1,31 @@
+"""What stored reports say, of this version and of earlier ones."""
+
+import numpy as np
+
+from app.domain.prediction_interval import calibrate_interval
+from app.services.fit_figures import interval_in, intervals_of, quality_of
+
+
+def test_a_report_of_an_earlier_version_leaves_nulls() -> None:
+    report = {"final_loss": 0.01, "num_fitted": 270, "num_held_out": 30}
+    quality = quality_of(report, 0.5)
+    assert (quality.predictor, quality.held_out_tau, quality.num_held_out) == (None, 0.5, 30)
+    assert (quality.additive_tau, quality.label_noise, quality.standalone_tau) == (None, None, None)
+    assert interval_in(report) is None
+    assert intervals_of(None, [0.5, 0.6]) == [None, None]
+
+
+def test_a_report_of_this_version() -> None:
+    interval = calibrate_interval(np.array([0.5, 0.6]), np.array([0.52, 0.55]))
+    report = {"predictor": "auto", "additive_tau": 0.4, "label_noise": 0.01, "interval": interval.to_dict()}
+    assert quality_of(report, 0.5).model_dump() == {
+        "predictor": "auto",
+        "held_out_tau": 0.5,
+        "num_held_out": None,
+        "additive_tau": 0.4,
+        "label_noise": 0.01,
+        "standalone_tau": None,
+    }
+    [bounds] = intervals_of(interval_in(report), [0.7])
+    assert bounds is not None
+    assert [round(value, 6) for value in (bounds.level, bounds.lower, bounds.upper)] == [0.9, 0.65, 0.72]

@@ -1,0 +1,74 @@
+"""The Gaussian process: its tables against sums over pairs, left-out predictions against refits, and its noise."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from app.domain.hamming_graph import HammingGraph
+from app.domain.search_space import preset
+from app.domain.subspace import Subspace
+from worker.nas import product_kernel, product_process
+from worker.nas.product_process import fit_process, label_noise
+
+SUBSPACE = Subspace(preset("nas-bench-macro"), (0,) * 8, (0, 1, 2, 3, 4))
+FEATURES = SUBSPACE.factor_features()
+GRAPH = HammingGraph.assigned(SUBSPACE.factor_sizes)
+
+
+def pairs(num: int, noise: float, seed: int = 0) -> tuple[Any, Any]:
+    """Choices, and targets with an additive part and an interaction of two cells."""
+    rng = np.random.default_rng(seed)
+    choices = GRAPH.choices(np.sort(rng.permutation(GRAPH.num_nodes)[:num]))
+    target = 0.5 * (choices - 1).sum(1) + 0.5 * (choices[:, 0] - 1) * (choices[:, 3] - 1)
+    return choices, target + noise * rng.normal(size=num)
+
+
+def posterior(choices: Any, target: Any) -> Any:
+    """The process with strengths that are the same whatever the pairs."""
+    factors = product_kernel.Factors.of(FEATURES)
+    generator = torch.Generator().manual_seed(0)
+    parameter = 0.3 * torch.randn(2 * 5 + product_kernel.NUM_COMMON, generator=generator, dtype=torch.float64) - 1
+    fit = product_process._posterior(parameter, factors, choices, target, np.arange(len(target)))
+    return fit, parameter, factors
+
+
+def test_tables_are_the_sums_over_pairs() -> None:
+    choices, target = pairs(40, 0.1)
+    fit, parameter, factors = posterior(choices, target)
+    everything = GRAPH.choices(np.arange(GRAPH.num_nodes))
+    strengths = product_kernel.Strengths.of(parameter)
+    parts = product_kernel.covariances(strengths, factors, np.concatenate([choices, everything]))
+    noisy = sum(part[:40, :40] for part in parts) + (strengths.noise + product_kernel.JITTER) * torch.eye(40)
+    weights = torch.linalg.solve(noisy, torch.as_tensor(target))
+    expected = [(part[40:, :40] @ weights).numpy() for part in parts]
+    assert fit.model.additive.of(everything) == pytest.approx(expected[0], abs=1e-9)
+    assert fit.model.predict_interactions(everything) == pytest.approx(expected[1], abs=1e-9)
+
+
+def test_left_out_predictions_are_those_of_refits() -> None:
+    choices, target = pairs(30, 0.1)
+    fit, _, _ = posterior(choices, target)
+    for left in (0, 7, 29):
+        others = np.delete(np.arange(30), left)
+        refit, _, _ = posterior(choices[others], target[others])
+        assert fit.left_out_additive_N[left] == pytest.approx(refit.model.additive.of(choices[[left]])[0], abs=1e-9)
+        assert fit.left_out_interaction_N[left] == pytest.approx(
+            refit.model.predict_interactions(choices[[left]])[0], abs=1e-9
+        )
+
+
+def test_an_interaction_is_found_where_labels_are_clean() -> None:
+    choices, target = pairs(120, 0.02)
+    fit = fit_process(FEATURES, choices, target, np.random.default_rng(0))
+    everything, truth = pairs(GRAPH.num_nodes, 0.0)
+    additive = fit.model.additive.of(everything)
+    assert np.abs(additive + fit.model.predict_interactions(everything) - truth).mean() < 0.05
+    assert np.abs(additive - truth).mean() > 0.15
+
+
+@pytest.mark.parametrize("noise", [0.3, 1.0])
+def test_the_noise_is_estimated(noise: float) -> None:
+    choices, target = pairs(200, noise)
+    assert label_noise(FEATURES, choices, target, np.random.default_rng(0)) == pytest.approx(noise, rel=0.2)

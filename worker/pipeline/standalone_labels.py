@@ -1,0 +1,259 @@
+"""True labels of a round: a few architectures trained by themselves, which correct the round's predictions (step 2).
+
+After the fit, ``train_standalone`` steps train one architecture each; when all are done, ``correct_predictions`` blends
+the additive and the fitted prediction as these labels, with those of earlier rounds, say, and publishes the table anew.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from app.domain import rounds
+from app.domain.hamming_graph import Float64Array
+from app.domain.lookup_table import LookupTable
+from app.domain.prediction_interval import calibrate_interval
+from app.domain.rank_correlation import kendall_interval, kendall_tau
+from app.domain.search_space import SearchSpace
+from app.domain.standalone_recipe import Retraining, label_retraining
+from app.domain.whole_space.additive_function import AdditiveFunction
+from app.domain.whole_space.additive_ridge import fit_additive
+from app.domain.whole_space.archive import prepared_model
+from app.domain.whole_space.model import BlendedPredictor
+from worker.nas.rank_scale import RankScale
+from worker.nas.standalone_blend import MIN_LABELS, Labels, StandaloneBlend, fit_standalone_blend
+from worker.nas.standalone_choice import choose_standalone
+from worker.pipeline.ports import (
+    FittedSpace,
+    FittedTable,
+    Networks,
+    NewStep,
+    Outcome,
+    Pair,
+    Reader,
+    Report,
+    Search,
+    StandaloneAccuracy,
+    StandaloneLabel,
+    Step,
+    UntrainableError,
+)
+
+SAFEST, FITTED = "additive", "predictor"
+"""The base predictions: a supernet's artefacts are mostly interactions, which the additive one cannot express."""
+
+_ROWS = 65_536
+_MIN_ERRORS = 8
+"""Labels that count as much as the guess that prediction and evaluation are equally wrong."""
+
+
+def label_steps(
+    search: Search, round_index: int, table: LookupTable, pairs: Sequence[Pair], labels: Sequence[StandaloneLabel]
+) -> tuple[NewStep, ...]:
+    """Return what comes after a round's fit: trainings, or the correction at once where none is left to do.
+
+    The candidates are the sampled architectures, and those at the top of the table, where order matters most.
+
+    Args:
+        search: The search.
+        round_index: t.
+        table: What the predictor says of S_t.
+        pairs: The round's sampled pairs.
+        labels: Of earlier rounds: no architecture is trained twice.
+    """
+    subspace = table.subspace
+    index = {subspace.index(search.space.parse_code(pair.code)) for pair in pairs}
+    index |= set(table.top(search.config.num_reevaluated).tolist())
+    candidates_N = np.array(sorted(index), dtype=np.int64)
+    known = {label.code for label in labels}
+    unknown = [code not in known for code in subspace.codes(candidates_N)]
+    candidates_N = candidates_N[np.array(unknown, dtype=bool)]
+    base_NK = _base_scores(table, pairs)[0][candidates_N]
+    chosen_N = choose_standalone(
+        base_NK,
+        subspace.architectures(candidates_N).astype(np.int64),
+        search.space.num_choices,
+        rounds.num_standalone_of(search.config, round_index),
+    )
+    steps = tuple(
+        NewStep(
+            "train_standalone",
+            round_index,
+            shard_index,
+            {
+                "retraining": label_retraining(search.config, code).model_dump(mode="json"),
+                "predictions": base_NK[row].tolist(),
+            },
+        )
+        for shard_index, (row, code) in enumerate(
+            zip(chosen_N.tolist(), subspace.codes(candidates_N[chosen_N]), strict=True)
+        )
+    )
+    return steps or (NewStep("correct_predictions", round_index),)
+
+
+def train_label(search: Search, step: Step, networks: Networks, report: Report) -> Outcome:
+    """Train an architecture by itself, for a true label of the round.
+
+    One that diverges is no label, and no reason to end the search.
+    """
+    retraining = Retraining.model_validate(step.payload["retraining"])
+    following = NewStep("correct_predictions", step.round_index)
+    try:
+        retrained = networks.retrain(search, f"{search.id}/standalone-{retraining.code}", retraining, report)
+    except UntrainableError as error:
+        return Outcome(when_stage_done=following, result={"standalone_accuracy": None, "reason": str(error)})
+    return Outcome(
+        standalone=StandaloneAccuracy(search.id, retraining, retrained.accuracy, retrained.artifact),
+        when_stage_done=following,
+        result={"standalone_accuracy": retrained.accuracy, **retrained.figures},
+    )
+
+
+def correct_predictions(search: Search, step: Step, reader: Reader, report: Report) -> FittedTable:
+    """Return the round's table with predictions as all true labels so far say, and how well it agrees with them."""
+    assert step.round_index is not None
+    published, pairs = reader.table(search, step.round_index), reader.pairs(search, step.round_index, "sampled")
+    labels = reader.labels(search)
+    blend = fit_standalone_blend(_labels(search.space, labels), search.space.num_choices)
+    subspace = published.subspace
+    base_SK, scale = _base_scores(published, pairs)
+    corrected_S = np.empty(subspace.size, dtype=np.float32)
+    for start in range(0, subspace.size, _ROWS):
+        rows_N = np.arange(start, min(start + _ROWS, subspace.size))
+        choices_NL = subspace.architectures(rows_N).astype(np.int64)
+        corrected_S[rows_N] = scale.values(blend.corrected(base_SK[rows_N], choices_NL))
+        report(min(1.0, float(rows_N[-1] + 1) / subspace.size), None)
+    table = LookupTable.from_predictions(subspace, corrected_S)
+    figures = {
+        **reader.fit_report(search, step.round_index),
+        "held_out_tau_uncorrected": _held_out_tau(published, pairs),
+        # the fit's own was around predictions that are no longer these
+        "interval": calibrate_interval(*_held_out(table, pairs)).to_dict(),
+        "held_out_coverage": None,
+        "standalone": _figures(blend, scale, labels, step.round_index),
+    }
+    return FittedTable(table, _held_out_tau(table, pairs), figures)
+
+
+def corrected_space(search: Search, fitted: FittedSpace, labels: Sequence[StandaloneLabel]) -> FittedSpace:
+    """Return the predictor of the whole space as the true labels of all rounds say; without any it stays as it is."""
+    if not labels:
+        return fitted
+    predictor = fitted.model.predictor
+    choices_NL = np.array([search.space.parse_code(label.code) for label in labels], dtype=np.int64)
+    base_NK = np.stack([predictor.additive.of(choices_NL), predictor.predict(choices_NL)], axis=1)
+    accuracy_N = np.array([label.accuracy for label in labels])
+    # one predictor for all rounds, so one level for all labels
+    together = Labels(choices_NL, base_NK, np.zeros(len(labels), dtype=np.int64), accuracy_N)
+    blend = fit_standalone_blend(together, search.space.num_choices)
+    gcn_weight = float(blend.weights_K[1]) * predictor.gcn_weight
+    tables = tuple(
+        table + effects / (1.0 - gcn_weight)
+        for table, effects in zip(predictor.additive.tables, blend.effects, strict=True)
+    )
+    additive = AdditiveFunction(predictor.additive.constant, tables)
+    corrected = BlendedPredictor(additive, predictor.gcn, gcn_weight)
+    figures = {"num_labels": len(labels), **blend.report((SAFEST, FITTED))}
+    model = prepared_model(corrected, fitted.model.costs, search.config.seed)
+    return FittedSpace(model, {**fitted.report, "standalone": figures})
+
+
+def reevaluation_weight(search: Search, round_index: int, reader: Reader, reevaluated: Mapping[str, float]) -> float:
+    """Return how much a re-evaluated accuracy counts beside the prediction, from 0 to 1: by their mean squared errors.
+
+    True labels of the round say how large both are. Without, a predictor may say how noisy the evaluation is, and the
+    rest of what held-out pairs are off is its own error; without either, both count alike.
+
+    Args:
+        search: The search.
+        round_index: t.
+        reader: What earlier steps stored.
+        reevaluated: Re-evaluated accuracies by code.
+    """
+    figures, pairs = reader.fit_report(search, round_index), reader.pairs(search, round_index, "sampled")
+    evaluated = {pair.code: pair.accuracy for pair in pairs} | dict(reevaluated)
+    if (labels := figures.get("standalone")) is not None:
+        return _weight(*_label_errors(labels, evaluated))
+    if (noise := figures.get("label_noise")) is not None:
+        held_out = [pair for pair in pairs if pair.held_out]
+        subspace = reader.subspace(search, round_index)
+        rows = [subspace.index(search.space.parse_code(pair.code)) for pair in held_out]
+        predicted = reader.predictions(search, round_index, rows)
+        off = float(np.mean([(predicted[row] - p.accuracy) ** 2 for row, p in zip(rows, held_out, strict=True)]))
+        return _weight(max(off - noise**2, 0.1 * off), noise**2)
+    return _weight(1.0, 1.0)
+
+
+def _label_errors(labels: Mapping[str, Any], evaluated: Mapping[str, float]) -> tuple[float, float]:
+    """Squared errors of prediction and evaluation where z* is known; with few labels, nearly their mean."""
+    codes = [code for code in labels["observed"] if code in evaluated]
+    if len(codes) < MIN_LABELS:
+        return 1.0, 1.0
+    truth_N = np.array([labels["observed"][code] for code in codes])
+    predicted, sampled = (
+        float(np.var(np.array([values[code] for code in codes]) - truth_N))
+        for values in (labels["left_out"], evaluated)
+    )
+    mean, share = (predicted + sampled) / 2, len(codes) / (len(codes) + _MIN_ERRORS)
+    return share * predicted + (1 - share) * mean, share * sampled + (1 - share) * mean
+
+
+def _weight(predicted_error: float, evaluated_error: float) -> float:
+    total = predicted_error + evaluated_error
+    return predicted_error / total if total > 0 else 0.5
+
+
+def _figures(
+    blend: StandaloneBlend, scale: RankScale, labels: Sequence[StandaloneLabel], round_index: int
+) -> dict[str, Any]:
+    """What the labels say, as JSON data: of each of the round's what would be predicted without it, beside z*."""
+    own = [row for row, label in enumerate(labels) if label.round_index == round_index]
+    left_out_N, observed_N = blend.left_out_N[own], blend.observed_N[own]
+    interval = kendall_interval(left_out_N, observed_N)
+    codes = [labels[row].code for row in own]
+    return {
+        "num_labels": len(labels),
+        "num_labels_of_round": len(own),
+        "tau": kendall_tau(left_out_N, observed_N),
+        "tau_interval": interval and list(interval),
+        "tau_uncorrected": kendall_tau([labels[row].predictions[1] for row in own], observed_N),
+        **blend.report((SAFEST, FITTED)),
+        "left_out": dict(zip(codes, scale.values(left_out_N).tolist(), strict=True)),
+        "observed": dict(zip(codes, scale.values(observed_N).tolist(), strict=True)),
+    }
+
+
+def _labels(space: SearchSpace, labels: Sequence[StandaloneLabel]) -> Labels:
+    return Labels(
+        np.array([space.parse_code(label.code) for label in labels], dtype=np.int64).reshape(-1, space.num_cells),
+        np.array([label.predictions for label in labels], dtype=np.float64).reshape(-1, 2),
+        np.array([label.round_index for label in labels], dtype=np.int64),
+        np.array([label.accuracy for label in labels], dtype=np.float64),
+    )
+
+
+def _base_scores(table: LookupTable, pairs: Sequence[Pair]) -> tuple[Float64Array, RankScale]:
+    """float64 [size, 2], the normal scores of the safest and the fitted prediction, and the safest one's scale.
+
+    The safest one is the additive function of the pairs that the predictor was fitted to.
+    """
+    subspace, fitted = table.subspace, [pair for pair in pairs if not pair.held_out]
+    index_N = np.array([subspace.index(subspace.space.parse_code(pair.code)) for pair in fitted], dtype=np.int64)
+    sizes = subspace.factor_sizes
+    accuracy_N = np.array([pair.accuracy for pair in fitted])
+    additive = fit_additive(sizes, np.stack(np.unravel_index(index_N, sizes), axis=1), accuracy_N).function
+    additive_S = additive.whole_space()
+    safest, predictor = RankScale.of(additive_S), RankScale.of(table.predicted_accuracy)
+    return np.stack([safest.scores(additive_S), predictor.scores(table.predicted_accuracy)], axis=1), safest
+
+
+def _held_out_tau(table: LookupTable, pairs: Sequence[Pair]) -> float | None:
+    return kendall_tau(*_held_out(table, pairs))
+
+
+def _held_out(table: LookupTable, pairs: Sequence[Pair]) -> tuple[Float64Array, Float64Array]:
+    """float64 [N], predicted and evaluated accuracies of the held-out pairs."""
+    held_out = [pair for pair in pairs if pair.held_out]
+    rows = [table.subspace.index(table.subspace.space.parse_code(pair.code)) for pair in held_out]
+    return table.predicted_accuracy[rows].astype(np.float64), np.array([pair.accuracy for pair in held_out])
