@@ -152,7 +152,7 @@ def _described(row: ApiKeyRow) -> dict[str, Any]:
         "owner": row.owner,
         "prefix": row.prefix,
         "scopes": row.scopes,
-        "state": _state(row),
+        "state": api_keys.state_of(row),
         "rate_limit_per_minute": row.rate_limit_per_minute,
         **{
             name: value and value.isoformat()
@@ -160,12 +160,6 @@ def _described(row: ApiKeyRow) -> dict[str, Any]:
             for value in [getattr(row, name)]
         },
     }
-
-
-def _state(row: ApiKeyRow) -> str:
-    if row.revoked_at is not None:
-        return "revoked"
-    return "expired" if row.expires_at is not None and row.expires_at <= dt.datetime.now(dt.UTC) else "valid"
 
 
 def _date(iso: str | None) -> str:

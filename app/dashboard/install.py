@@ -9,6 +9,7 @@ from app.api.authentication import Reader
 from app.dashboard import (
     architecture_pages,
     atlas_pages,
+    data_set_pages,
     device_pages,
     documentation_page,
     key_pages,
@@ -44,6 +45,7 @@ def install_pages(app: FastAPI) -> None:
         architecture_pages,
         atlas_pages,
         submission_pages,
+        data_set_pages,
         device_pages,
         key_pages,
         documentation_page,

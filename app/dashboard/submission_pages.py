@@ -1,17 +1,18 @@
-"""The form that submits a search, and what it says about the data set that is chosen."""
+"""The form that submits a search."""
 
 import json
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
 from app.api.authentication import Reader
-from app.api.dependencies import AppSettings
+from app.api.dependencies import AppSettings, Database
 from app.dashboard.rendering import PageRoute, page
-from app.domain.data_sets import DataSetError, DataSetInfo, available, inspect_data_set, is_hub_data_set
+from app.db.engine import transaction
 from app.domain.search_config import SearchConfig, from_preset
 from app.domain.search_space import PRESETS
+from app.services import data_sets
 
 router = APIRouter(prefix="/ui", route_class=PageRoute, include_in_schema=False)
 
@@ -44,14 +45,16 @@ _EXAMPLE_SPACE = {
 
 
 @router.get("/submit")
-def show_form(request: Request, settings: AppSettings, caller: Reader) -> HTMLResponse:
+def show_form(request: Request, engine: Database, settings: AppSettings, caller: Reader) -> HTMLResponse:
     """Show the form."""
+    with transaction(engine) as session:
+        found = data_sets.list_data_sets(session, caller, settings)
     configs = {name: from_preset(name, {}) for name in _PRESETS}
     return page(
         request,
         "submit.html",
         who=caller,
-        data_sets=available(settings.data_root),
+        data_sets=[item.name for item in found.items],
         spaces=sorted(PRESETS.values(), key=lambda space: space.name),
         example_space=json.dumps(_EXAMPLE_SPACE, indent=2),
         asked=[
@@ -60,21 +63,6 @@ def show_form(request: Request, settings: AppSettings, caller: Reader) -> HTMLRe
         all_fields=[_field(name, configs) for name in SearchConfig.model_fields],
         may_submit="submit" in caller.scopes,
     )
-
-
-@router.get("/data-set")
-def show_data_set(
-    request: Request, settings: AppSettings, caller: Reader, dataset: Annotated[str, Query(max_length=200)] = ""
-) -> HTMLResponse:
-    """Say what a data set holds, beside the field that names it."""
-    info: DataSetInfo | None = None
-    error = None
-    try:
-        is_hub = is_hub_data_set(dataset)
-        info = None if is_hub or not dataset else inspect_data_set(dataset, settings.data_root)
-    except DataSetError as found:
-        is_hub, error = False, str(found)
-    return page(request, "parts/data_set.html", who=caller, info=info, is_hub=is_hub, error=error)
 
 
 def _field(name: str, configs: dict[str, SearchConfig]) -> dict[str, Any]:

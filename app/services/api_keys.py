@@ -148,20 +148,20 @@ class DescribedKey:
 
 def list_all(session: Session) -> list[DescribedKey]:
     """Return all keys, also those that are no longer valid, oldest first."""
-    return [_described(row) for row in keys_db.all_keys(session)]
+    return [DescribedKey(row, state_of(row)) for row in keys_db.all_keys(session)]
 
 
 def key_of(session: Session, caller: Caller) -> DescribedKey | None:
     """Return the key that a caller came with; None where the service needs no keys."""
     row = None if caller.key_id is None else session.get(ApiKeyRow, caller.key_id)
-    return None if row is None else _described(row)
+    return None if row is None else DescribedKey(row, state_of(row))
 
 
-def _described(row: ApiKeyRow) -> DescribedKey:
+def state_of(row: ApiKeyRow) -> Literal["valid", "expired", "revoked"]:
+    """Return whether a key is still good for anything."""
     if row.revoked_at is not None:
-        return DescribedKey(row, "revoked")
-    is_over = row.expires_at is not None and row.expires_at <= dt.datetime.now(dt.UTC)
-    return DescribedKey(row, "expired" if is_over else "valid")
+        return "revoked"
+    return "expired" if row.expires_at is not None and row.expires_at <= dt.datetime.now(dt.UTC) else "valid"
 
 
 def still_valid(session: Session, caller: Caller) -> bool:

@@ -28,7 +28,7 @@ def paths_of(app: Any) -> Iterator[tuple[str, str]]:
     """Every method and path that the application serves, ids filled in."""
     for route in iter_route_contexts(app.routes):
         path = (route.path_format or "").format(
-            search_id=uuid.uuid4(), round_index=0, code="0", slug="x", subspace_index=0, rest="x", path="x"
+            search_id=uuid.uuid4(), round_index=0, code="0", slug="x", subspace_index=0, name="x", rest="x", path="x"
         )
         for method in (route.methods or set()) - {"HEAD", "OPTIONS"}:
             yield method, path

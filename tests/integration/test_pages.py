@@ -204,6 +204,14 @@ def test_what_a_data_set_holds_is_said_beside_its_field(client: TestClient) -> N
     assert "hub" in client.get("/ui/data-set?dataset=hub:a/b").text
 
 
+def test_a_data_set_is_shown_with_its_images(client: TestClient) -> None:
+    assert 'href="/ui/data/digits"' in client.get("/ui/data").text
+    text = client.get("/ui/data/digits").text
+    assert "1,797 images in 10 classes" in text
+    assert text.count('<img src="data:image/png;base64,') == 10 * 6
+    assert client.get("/ui/data/cats").status_code == 404
+
+
 def test_comparing_says_what_is_wrong_with_a_code(client: TestClient, stored: StoredSearch) -> None:
     path = f"/ui/searches/{stored.id}/compare"
     assert "They differ in 2 of 8 cells" in client.get(f"{path}?first=00000000&second=01000002").text

@@ -32,6 +32,8 @@ def paths(search_id: str, codes: list[str]) -> dict[str, str]:
         f"/ui/atlas?search_id={search_id}": "#atlas-chart[data-drawn=yes]",
         f"/ui/atlas?search_id={search_id}&scope=space": "#atlas-chart[data-drawn=yes]",
         "/ui/submit": "#dataset-info:has-text('images')",
+        "/ui/data": "#upload-title",
+        "/ui/data/digits": ".samples",
         "/ui/devices": "#measure-title",
         "/ui/keys": "#me-title",
     }

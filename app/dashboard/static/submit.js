@@ -25,6 +25,9 @@ form.addEventListener("click", (event) => {
   input.dispatchEvent(new Event("input", { bubbles: true }));
 });
 
+const wanted = new URLSearchParams(location.search).get("dataset");
+if (wanted) document.getElementById("dataset").value = wanted;
+
 function clearErrors() {
   document.getElementById("form-error").hidden = true;
   for (const box of form.querySelectorAll("[data-error-of]")) box.textContent = "";

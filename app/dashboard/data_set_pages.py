@@ -1,0 +1,77 @@
+"""Data sets: those that are here, what one holds, and uploading one."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import HTMLResponse
+
+from app.api.authentication import Reader
+from app.api.data_sets import DATA_SET_NAME_PATTERN
+from app.api.dependencies import AppSettings, Database
+from app.dashboard.rendering import PageRoute, page
+from app.db.engine import transaction
+from app.domain.data_sets import DataSetError, is_hub_data_set
+from app.errors import DataSetNotFoundError, InvalidRequestError
+from app.schemas.data_set import DataSetView
+from app.services import data_sets
+
+router = APIRouter(prefix="/ui", route_class=PageRoute, include_in_schema=False)
+
+_NUM_EXAMINED = 500
+_NUM_EXAMINED_AT_ONCE = 64
+"""Beside the field of a form, while somebody types."""
+_NUM_CLASSES_SHOWN, _IMAGES_PER_CLASS, _RESOLUTION = 20, 6, 48
+
+Name = Annotated[str, Path(pattern=DATA_SET_NAME_PATTERN)]
+
+
+@router.get("/data")
+def show_data_sets(request: Request, engine: Database, settings: AppSettings, caller: Reader) -> HTMLResponse:
+    """Show the data sets that the caller may search on, and the form that uploads one."""
+    with transaction(engine) as session:
+        found = data_sets.list_data_sets(session, caller, settings)
+    return page(request, "data_sets.html", who=caller, found=found.items)
+
+
+@router.get("/data/{name}")
+def show_data_set(
+    request: Request, name: Name, engine: Database, settings: AppSettings, caller: Reader
+) -> HTMLResponse:
+    """Show a data set: its classes, some of its images, and those that cannot be read."""
+    with transaction(engine) as session:
+        summary, root = data_sets.locate(session, caller, name, settings)
+    found = data_sets.view(summary, root, _NUM_EXAMINED)
+    samples = data_sets.samples(
+        name,
+        root,
+        per_class=_IMAGES_PER_CLASS,
+        resolution=_RESOLUTION,
+        first_class=0,
+        num_classes=_NUM_CLASSES_SHOWN,
+    )
+    counts = {one.name: one.num_images for one in found.classes}
+    return page(request, "data_set.html", who=caller, found=found, samples=samples.items, counts=counts)
+
+
+@router.get("/data-set")
+def describe_data_set(
+    request: Request,
+    engine: Database,
+    settings: AppSettings,
+    caller: Reader,
+    dataset: Annotated[str, Query(max_length=200)] = "",
+) -> HTMLResponse:
+    """Say what a data set holds, beside the field that names it."""
+    found: DataSetView | None = None
+    is_hub, error = False, None
+    try:
+        is_hub = is_hub_data_set(dataset)
+        if dataset and not is_hub:
+            with transaction(engine) as session:
+                summary, root = data_sets.locate(session, caller, dataset, settings)
+            found = data_sets.view(summary, root, _NUM_EXAMINED_AT_ONCE)
+    except (DataSetNotFoundError, InvalidRequestError) as problem:
+        error = problem.detail
+    except DataSetError as problem:
+        error = str(problem)
+    return page(request, "parts/data_set.html", who=caller, info=found, is_hub=is_hub, error=error)
