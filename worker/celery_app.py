@@ -3,6 +3,7 @@
 import os
 import socket
 
+from billiard.process import current_process
 from celery import Celery
 from celery.signals import setup_logging, worker_shutting_down
 
@@ -36,7 +37,8 @@ def make_worker_app() -> Celery:
 
 def worker_name() -> str:
     """Name of this worker's main process, the same in its children."""
-    in_child = os.environ.get("FORKED_BY_MULTIPROCESSING") == "1"
+    # not by FORKED_BY_MULTIPROCESSING: Celery sets it in the main process as well once that has started its children
+    in_child = current_process().name != "MainProcess"
     return f"{socket.gethostname()}:{os.getppid() if in_child else os.getpid()}"
 
 
