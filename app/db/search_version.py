@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 # xmin is the transaction that wrote a row last. Rounds, pairs and tables are written in transactions that write the
-# search's row or one of its steps as well; deliveries of its webhook are not.
+# search's row or one of its steps as well; deliveries of its webhook, and what jobs about it find, are not.
 _VERSION = text("""
-    select s.owner, concat_ws(',', s.xmin::text, t.stamp, d.stamp)
+    select s.owner, concat_ws(',', s.xmin::text, t.stamp, d.stamp, a.stamp)
     from searches s, (
         select string_agg(id || ':' || xmin, ',' order by id) as stamp from steps where search_id = :search_id
     ) t, (
         select string_agg(id || ':' || xmin, ',' order by id) as stamp from webhook_deliveries
         where search_id = :search_id
-    ) d
+    ) d, (
+        select string_agg(job_id || ':' || xmin, ',' order by job_id, code) as stamp from standalone_accuracies
+        where search_id = :search_id
+    ) a
     where s.id = :search_id
 """)
 
