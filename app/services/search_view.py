@@ -266,7 +266,7 @@ def _round(record: SearchRecord, round_index: int, segment: tuple[int, ...]) -> 
             "num_sampled": record.num_pairs.get((round_index, "sampled"), 0),
             "num_reevaluated": record.num_pairs.get((round_index, "reevaluated"), 0),
             "held_out_tau": row and row.held_out_tau,
-            "quality": row and row.fit_report and quality_of(row.fit_report, row.held_out_tau),
+            "quality": quality_of(row.fit_report, row.held_out_tau) if row and row.fit_report else None,
             "standalone": record.standalone_of_rounds.get(round_index),
             "fit_report": row and row.fit_report,
             "best": row and _found(searched, row.best_code, row.best_accuracy),

@@ -207,7 +207,7 @@ def test_cancelled_keeps_its_pairs_and_resumed_ends_with_the_same_table(
 
 def test_a_failing_step_names_its_reason_keeps_the_pairs_and_resume_tries_again(client: httpx2.Client) -> None:
     """At this rate the GCN's units die; the fit is refused, and what was evaluated before it stays."""
-    search_id = submit(client, gcn_learning_rate=100.0)["id"]
+    search_id = submit(client, predictor="paper", gcn_learning_rate=100.0)["id"]
     for _ in range(2):
         failed = follow(client, search_id, ended)[-1]
         assert failed["state"] == "failed"
