@@ -212,4 +212,4 @@ def test_the_latest_search_is_no_job(client: TestClient, factory: Any) -> None:
     for query in ({}, {"scope": "space"}):
         response = client.get("/lookup", params={"search_id": job_id, **query})
         assert response.status_code == 404
-        assert "is a job about an architecture" in response.json()["detail"]
+        assert "is no search but a job" in response.json()["detail"]
