@@ -34,6 +34,9 @@ def from_details(
     for detail in details:
         path = _without_tag(detail["loc"])
         msg = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] == "tuple_type":
+            # what JSON calls a list; pydantic names Python's type
+            msg = "must be a list in square brackets, e.g. [512, 512]; segments are a list of such lists"
         if detail["type"] == "extra_forbidden" and model is not None:
             msg = _unknown_field(str(path[-1]), model, path)
         found.append(FieldError(loc=[*prefix, *path], msg=msg))

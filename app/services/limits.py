@@ -58,7 +58,7 @@ def infeasible(where: str, feasible: CostRanges, whole: CostRanges, asked: Asked
     """
     limits = list(_given(feasible, whole, asked))
     if reasons := [
-        f"{limit.given} is below the cheapest architecture of this {where}, which go from {limit.range}"
+        f"{limit.given} is below the cheapest architecture of this {where}; they go from {limit.range}"
         + (f" (the whole search space: from {limit.elsewhere}; ask it with scope=space)" if limit.elsewhere else "")
         for limit in limits
         if limit.is_below
