@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from app.db import operations
+from app.db import binary_copy, operations
 from app.db import tables as tables_db
 from app.db.engine import transaction
 from app.db.models import PairRow, SearchRow, SpaceModelRow, StepRow
@@ -315,7 +315,7 @@ class TestComplete:
     ) -> None:
         claim = world.claimed(world.step(world.search(), "fit_gcn"))
         before = world.stored()
-        monkeypatch.setattr(tables_db, "_TRAILER", b"\x00\x63")
+        monkeypatch.setattr(binary_copy, "TRAILER", b"\x00\x63")
         with pytest.raises(Exception, match=r"COPY|format|field count"):
             world.store.complete(claim, fitted_outcome())
         assert world.stored() == before

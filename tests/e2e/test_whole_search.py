@@ -174,7 +174,7 @@ def kill_worker_children(stack: Stack) -> int:
             if marker in {f"{name}={value}" for name, value in process.environ().items()}:
                 process.send_signal(signal.SIGKILL)
                 killed += 1
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, psutil.AccessDenied):  # gone, or another user's
             continue
     return killed
 
