@@ -9,13 +9,11 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from app import queue
 from app.api.authentication import Reader, Submitter
 from app.api.dependencies import AppSettings, Database, errors
-from app.api.search import IdempotencyKey
+from app.api.submissions import IdempotencyKey, answer_submitted, submission_responses
 from app.db.engine import transaction
 from app.domain.architecture_export import ExportFormat, WeightsSource
 from app.errors import (
-    ContentTooLargeError,
     ExportStoppedError,
-    IdempotencyConflictError,
     NotRetrainedError,
     SearchNotFoundError,
     SearchStateError,
@@ -42,11 +40,7 @@ def read_architecture(search_id: uuid.UUID, code: Code, engine: Database, caller
     "/retraining",
     status_code=status.HTTP_202_ACCEPTED,
     summary="Train an architecture by itself",
-    responses={
-        200: {"model": SearchView, "description": "This idempotency key gave this job before."},
-        202: {"headers": {"Location": {"schema": {"type": "string"}, "description": "Where the job can be read."}}},
-        **errors(SearchNotFoundError, SearchStateError, IdempotencyConflictError, ContentTooLargeError),
-    },
+    responses=submission_responses("job", SearchNotFoundError, SearchStateError),
 )
 def retrain(
     search_id: uuid.UUID,
@@ -76,12 +70,7 @@ def retrain(
             quotas=Quotas.of(settings),
             webhooks=WebhookPolicy.of(settings),
         )
-    queue.wake(submitted.step_ids)
-    if not submitted.is_new:
-        response.status_code = status.HTTP_200_OK
-    response.headers["Location"] = f"/search/{submitted.search_id}"
-    with transaction(engine) as session:
-        return search_view.read_one(session, submitted.search_id, caller)
+    return answer_submitted(engine, caller, submitted, response)
 
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}

@@ -4,15 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response, status
 
-from app import queue
 from app.api.authentication import Reader, Submitter
 from app.api.dependencies import AppSettings, Database, errors
-from app.api.search import IdempotencyKey
+from app.api.submissions import IdempotencyKey, answer_submitted, submission_responses
 from app.db.engine import transaction
-from app.errors import ContentTooLargeError, DeviceNotFoundError, IdempotencyConflictError
+from app.errors import ContentTooLargeError, DeviceNotFoundError
 from app.schemas.device import DeviceList, DeviceRequest, DeviceView, MeasurementRequest
 from app.schemas.search import SearchView
-from app.services import devices, search_view
+from app.services import devices
 from app.services.quotas import Quotas
 from app.services.webhooks import WebhookPolicy
 
@@ -62,11 +61,7 @@ def register(name: Name, request: DeviceRequest, response: Response, engine: Dat
     "/{name}/measurement",
     status_code=status.HTTP_202_ACCEPTED,
     summary="Measure a device",
-    responses={
-        200: {"model": SearchView, "description": "This idempotency key gave this job before."},
-        202: {"headers": {"Location": {"schema": {"type": "string"}, "description": "Where the job can be read."}}},
-        **errors(IdempotencyConflictError, ContentTooLargeError),
-    },
+    responses=submission_responses("job"),
 )
 def measure(
     name: Name,
@@ -91,12 +86,7 @@ def measure(
             quotas=Quotas.of(settings),
             webhooks=WebhookPolicy.of(settings),
         )
-    queue.wake(submitted.step_ids)
-    if not submitted.is_new:
-        response.status_code = status.HTTP_200_OK
-    response.headers["Location"] = f"/search/{submitted.search_id}"
-    with transaction(engine) as session:
-        return search_view.read_one(session, submitted.search_id, caller)
+    return answer_submitted(engine, caller, submitted, response)
 
 
 @router.delete(

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Response, status
+from fastapi import APIRouter, Depends, Path, Query, Response, status
 from fastapi.responses import StreamingResponse
 from fastapi_pagination.ext.sqlalchemy import paginate
 
@@ -12,11 +12,10 @@ from app import queue
 from app.api.authentication import Reader, Submitter
 from app.api.dependencies import AppSettings, Database, errors
 from app.api.pages import Page, PairPageParams, SearchPageParams
+from app.api.submissions import IdempotencyKey, answer_submitted, submission_responses
 from app.db import searches
 from app.db.engine import transaction
 from app.errors import (
-    ContentTooLargeError,
-    IdempotencyConflictError,
     NoTableError,
     RoundNotFoundError,
     SearchNotFoundError,
@@ -50,26 +49,11 @@ def _streams(csv: str) -> dict[str, Any]:
     }
 
 
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=200,
-        pattern=r"^[\x21-\x7e]+$",
-        description="The same key with the same body gives the same search, however often it is sent.",
-    ),
-]
-
-
 @router.post(
     "",
     status_code=status.HTTP_202_ACCEPTED,
     summary="Submit a search",
-    responses={
-        200: {"model": SearchView, "description": "This idempotency key gave this search before."},
-        202: {"headers": {"Location": {"schema": {"type": "string"}, "description": "Where the search can be read."}}},
-        **errors(IdempotencyConflictError, ContentTooLargeError),
-    },
+    responses=submission_responses("search"),
 )
 def submit(
     request: SearchRequest,
@@ -91,14 +75,7 @@ def submit(
             quotas=Quotas.of(settings),
             webhooks=WebhookPolicy.of(settings),
         )
-        if submitted.is_new:
-            lifecycle.note_request(session, submitted.search_id)
-    queue.wake(submitted.step_ids)
-    if not submitted.is_new:
-        response.status_code = status.HTTP_200_OK
-    response.headers["Location"] = f"/search/{submitted.search_id}"
-    with transaction(engine) as session:
-        return search_view.read_one(session, submitted.search_id, caller)
+    return answer_submitted(engine, caller, submitted, response)
 
 
 @router.get(
