@@ -7,8 +7,8 @@ Runs on the target itself, with Python and onnxruntime alone: this file needs no
 
 All parts are timed in turn, many times over, so that a machine that slows down does so for all of them; a part's time
 is the median. A part by itself pays for what a part inside a network does not (the call, the layout of its input), so
-the sums are then fitted to the times of 20 whole networks with a factor and an offset. The report says how well the sum
-holds, each network predicted by a fit to the other ones.
+the cells' sums are then fitted to the times of 20 whole networks with a factor, and what is left is stem and head. The
+report says how well the sum holds, each network predicted by a fit to the other ones.
 """
 
 import argparse
@@ -45,12 +45,11 @@ def measure(
     """
     times = time_in_turns(runs, progress)
     median_ms = {name: statistics.median(samples) for name, samples in times.items()}
-    base_ms = sum(median_ms[name] for name in contents["base"])
     cells_ms = [[median_ms[name] for name in names] for names in contents["cells"]]
     networks = contents["networks"]
-    summed = np.array([_sum(base_ms, cells_ms, network["architecture"]) for network in networks])
+    summed = np.array([_sum(cells_ms, network["architecture"]) for network in networks])
     measured = np.array([median_ms[network["model"]] for network in networks])
-    factor, offset = _fitted(summed, measured)
+    factor, base_ms = _fitted(summed, measured)
     errors = _left_out_errors(summed, measured)
     report = {
         "num_networks": len(networks),
@@ -58,12 +57,12 @@ def measure(
         "max_relative_error": round(float(errors.max()), 5),
         "median_spread": round(statistics.median(_spread(samples) for samples in times.values()), 5),
         "factor": round(factor, 5),
-        "offset_ms": round(offset, 5),
+        "stem_and_head_ms": round(sum(median_ms[name] for name in contents["base"]), 5),
         "num_turns": _NUM_TURNS,
     }
     return {
         "search_space": contents["search_space"],
-        "base_ms": max(factor * base_ms + offset, 0.0),
+        "base_ms": base_ms,
         "cells_ms": [[factor * ms for ms in cell] for cell in cells_ms],
         "report": report,
     }
@@ -91,17 +90,18 @@ def _time_ms(run: Run) -> float:
     return (time.perf_counter() - started) / num_runs * 1e3
 
 
-def _sum(base_ms: float, cells_ms: Sequence[Sequence[float]], architecture: Sequence[int]) -> float:
-    return base_ms + sum(cell[choice] for cell, choice in zip(cells_ms, architecture, strict=True))
+def _sum(cells_ms: Sequence[Sequence[float]], architecture: Sequence[int]) -> float:
+    return sum(cell[choice] for cell, choice in zip(cells_ms, architecture, strict=True))
 
 
 def _fitted(summed: "np.ndarray[Any, Any]", measured: "np.ndarray[Any, Any]") -> tuple[float, float]:
-    """Factor and offset that turn sums of parts into times of networks, by least squares; the factor stays positive."""
+    """Factor of the cells' sums, and the rest (stem and head), by least squares; neither is negative."""
     centred = summed - summed.mean()
     factor = float(centred @ measured / max(float(centred @ centred), 1e-12))
-    if factor <= 0:
-        factor = float(measured.mean() / summed.mean())
-    return factor, float(measured.mean() - factor * summed.mean())
+    base_ms = float(measured.mean() - factor * summed.mean())
+    if factor <= 0 or base_ms < 0:  # no time is: then the cells alone explain the networks
+        return float(summed @ measured / max(float(summed @ summed), 1e-12)), 0.0
+    return factor, base_ms
 
 
 def _left_out_errors(summed: "np.ndarray[Any, Any]", measured: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
@@ -109,8 +109,8 @@ def _left_out_errors(summed: "np.ndarray[Any, Any]", measured: "np.ndarray[Any, 
     errors = []
     for left_out in range(len(measured)):
         others = np.arange(len(measured)) != left_out
-        factor, offset = _fitted(summed[others], measured[others])
-        errors.append(abs(factor * summed[left_out] + offset - measured[left_out]) / measured[left_out])
+        factor, base_ms = _fitted(summed[others], measured[others])
+        errors.append(abs(factor * summed[left_out] + base_ms - measured[left_out]) / measured[left_out])
     return np.array(errors)
 
 
