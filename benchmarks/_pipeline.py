@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.domain.lookup_table import LookupTable
+from app.domain.steps import PairSource
 from app.domain.subspace import Subspace
 from worker.networks import TorchNetworks
 from worker.pipeline.ports import (
@@ -13,7 +14,6 @@ from worker.pipeline.ports import (
     NewStep,
     Outcome,
     Pair,
-    PairSource,
     Search,
     StandaloneLabel,
     Step,

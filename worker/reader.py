@@ -12,8 +12,13 @@ from app.db import tables as tables_db
 from app.db.engine import transaction
 from app.db.models import RoundRow
 from app.domain.lookup_table import LookupTable
+from app.domain.steps import PairSource
 from app.domain.subspace import Subspace
-from worker.pipeline.ports import Pair, PairSource, Search, StandaloneLabel
+from worker.pipeline.ports import (
+    Pair,
+    Search,
+    StandaloneLabel,
+)
 
 
 class PostgresReader:

@@ -13,10 +13,18 @@ from sqlalchemy.exc import OperationalError
 
 from app.db.steps import Signal
 from app.domain.lookup_table import LookupTable
+from app.domain.steps import PairSource
 from app.domain.subspace import Subspace
 from app.telemetry import Span, no_span
 from worker.pipeline import search as search_pipeline
-from worker.pipeline.ports import LeaseLostError, Networks, Pair, PairSource, Search, StandaloneLabel, StepInterrupted
+from worker.pipeline.ports import (
+    LeaseLostError,
+    Networks,
+    Pair,
+    Search,
+    StandaloneLabel,
+    StepInterrupted,
+)
 from worker.store import Claim, PostgresStore
 
 log = structlog.get_logger(__name__)

@@ -86,7 +86,7 @@ def fit_round(
     """
     fit = _fit_paper if predictor == "paper" else _fit_blend if labels_follow else _fit_inherited
     started = time.perf_counter()
-    fitted, predict, interval = fit(pairs, config, seed, round_index, device, on_progress)
+    fitted, predict, interval = fit(pairs, _Fitting(config, seed, round_index, device, on_progress))
     fit_s = time.perf_counter() - started
     predicted_N = predict(lambda done, total: on_progress(_FIT_SHARE + (1 - _FIT_SHARE) * done / total, None))
     seconds = {"fit_seconds": fit_s, "predict_seconds": time.perf_counter() - started - fit_s}
@@ -94,28 +94,32 @@ def fit_round(
     return RoundFit(predicted_N, interval, report)
 
 
+@dataclass(frozen=True)
+class _Fitting:
+    """How a predictor is fitted, whichever it is; see :func:`fit_round`."""
+
+    config: GCNTrainingConfig
+    seed: int
+    round_index: int
+    device: torch.device
+    on_progress: OnProgress
+
+
 _Predict = Callable[[Callable[[int, int], None]], Float32Array]
 _Fitted = tuple[dict[str, Any], _Predict, PredictionInterval | None]
 
 
-def _fit_paper(
-    pairs: RoundPairs,
-    config: GCNTrainingConfig,
-    seed: int,
-    round_index: int,
-    device: torch.device,
-    on_progress: OnProgress,
-) -> _Fitted:
-    epochs = config.epochs
+def _fit_paper(pairs: RoundPairs, how: _Fitting) -> _Fitted:
+    epochs = how.config.epochs
     fitted = fit_gcn(
         pairs.graph,
         pairs.features,
         pairs.index_N,
         pairs.accuracy_N,
-        config,
-        seed=derive_seed(seed, round_index, "gcn"),
-        device=device,
-        on_epoch=lambda epoch, loss: on_progress(
+        how.config,
+        seed=derive_seed(how.seed, how.round_index, "gcn"),
+        device=how.device,
+        on_epoch=lambda epoch, loss: how.on_progress(
             _FIT_SHARE * epoch / epochs, {"epoch": epoch, "epochs": epochs, "loss": loss}
         ),
     )
@@ -123,49 +127,40 @@ def _fit_paper(
         pairs.features,
         pairs.graph.choices(pairs.index_N),
         np.asarray(pairs.accuracy_N),
-        generator(seed, round_index, "label noise"),
+        generator(how.seed, how.round_index, "label noise"),
     )
     report = {"final_loss": float(fitted.loss_curve[-1]), "label_noise": noise}
     return report, lambda on_nodes: predict_subspace(fitted, on_nodes), None
 
 
-def _fit_blend(
-    pairs: RoundPairs,
-    config: GCNTrainingConfig,
-    seed: int,
-    round_index: int,
-    device: torch.device,
-    on_progress: OnProgress,
-) -> _Fitted:
+def _fit_blend(pairs: RoundPairs, how: _Fitting) -> _Fitted:
     fitted = fit_auto(
         pairs.graph,
         pairs.features,
         pairs.index_N,
         pairs.accuracy_N,
-        config,
-        derive_seed(seed, round_index, "auto"),
-        device,
-        lambda share, details: on_progress(_FIT_SHARE * share, details),
+        how.config,
+        derive_seed(how.seed, how.round_index, "auto"),
+        how.device,
+        lambda share, details: how.on_progress(_FIT_SHARE * share, details),
     )
     return dict(fitted.report), fitted.predict_subspace, fitted.interval
 
 
-def _fit_inherited(
-    pairs: RoundPairs,
-    config: GCNTrainingConfig,
-    seed: int,
-    round_index: int,
-    device: torch.device,
-    on_progress: OnProgress,
-) -> _Fitted:
+def _fit_inherited(pairs: RoundPairs, how: _Fitting) -> _Fitted:
     steps = count(1)
 
     def on_step() -> None:
         # how many there will be is not known: ever closer to the end
-        on_progress(_FIT_SHARE * -math.expm1(-next(steps) / _USUAL_STEPS), None)
+        how.on_progress(_FIT_SHARE * -math.expm1(-next(steps) / _USUAL_STEPS), None)
 
     fitted = fit_inherited(
-        pairs.graph, pairs.features, pairs.index_N, pairs.accuracy_N, derive_seed(seed, round_index, "auto"), on_step
+        pairs.graph,
+        pairs.features,
+        pairs.index_N,
+        pairs.accuracy_N,
+        derive_seed(how.seed, how.round_index, "auto"),
+        on_step,
     )
-    on_progress(_FIT_SHARE, None)
+    how.on_progress(_FIT_SHARE, None)
     return dict(fitted.report), lambda on_nodes: fitted.predict_subspace(), fitted.interval

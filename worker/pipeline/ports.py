@@ -6,7 +6,7 @@ returns an :class:`Outcome`, which the store writes in one transaction. It chang
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,22 +19,9 @@ from app.domain.prediction_interval import PredictionInterval
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import Architecture, SearchSpace
 from app.domain.standalone_recipe import Retraining
+from app.domain.steps import PairSource, StepKind
 from app.domain.subspace import Subspace
 from app.domain.whole_space.model import WholeSpaceModel
-
-StepKind = Literal[
-    "train_supernet",
-    "evaluate_shard",
-    "fit_gcn",
-    "reevaluate_shard",
-    "fit_space",
-    "advance",
-    "train_standalone",
-    "correct_predictions",
-    "export",
-    "measure_device",
-]
-PairSource = Literal["sampled", "reevaluated"]
 
 Report = Callable[[float, Mapping[str, Any] | None], None]
 """Takes the done fraction of a step in [0, 1] and details to show; raises :class:`StepInterrupted` if it shall stop."""

@@ -9,6 +9,7 @@ from app.domain import rounds, seeds
 from app.domain.lookup_table import LookupTable
 from app.domain.rounds import Reevaluated
 from app.domain.search_space import Architecture
+from app.domain.steps import PairSource, StepKind
 from app.domain.subspace import Subspace
 from worker.nas.sampling import sample_distinct
 from worker.nas.trie import shard
@@ -22,12 +23,10 @@ from worker.pipeline.ports import (
     OpenedRound,
     Outcome,
     Pair,
-    PairSource,
     Reader,
     Report,
     Search,
     Step,
-    StepKind,
 )
 
 

@@ -16,9 +16,18 @@ from app.db.steps import Signal
 from app.domain.rounds import first_subspace
 from app.domain.search_config import from_preset
 from app.domain.search_space import Architecture, preset
+from app.domain.steps import PairSource
 from app.domain.subspace import Subspace
 from worker import step_run
-from worker.pipeline.ports import LeaseLostError, Outcome, Pair, PairSource, Report, Search, Step, StepInterrupted
+from worker.pipeline.ports import (
+    LeaseLostError,
+    Outcome,
+    Pair,
+    Report,
+    Search,
+    Step,
+    StepInterrupted,
+)
 from worker.step_run import Heartbeat, PatientReader, StepRunner, patiently, readable_reason
 from worker.store import Claim
 

@@ -17,27 +17,12 @@ import torch
 
 from app.domain.search_space import Head, preset
 from worker.nas.checkpoint import CheckpointError, CheckpointStore
-from worker.nas.data import load_search_data
 from worker.nas.distributed_training import train_supernet_distributed
 from worker.nas.supernet_training import SupernetTrainingConfig, TrainingDivergedError, train_supernet
 
 CPU = torch.device("cpu")
 SPACE = preset("nas-bench-macro").proxy(resolution=8, width=0.125, num_classes=10)
 CONFIG = SupernetTrainingConfig(epochs=3, batch_size=64, learning_rate=0.05, augmentation="crop")
-
-
-@pytest.fixture(scope="module")
-def data():
-    return load_search_data(
-        "digits",
-        None,
-        resolution=8,
-        num_classes=None,
-        num_images=300,
-        validation_fraction=0.1,
-        num_calibration_images=32,
-        seed=0,
-    )
 
 
 def train(checkpoints, data, config=CONFIG, on_progress=None, num_processes=2, space=SPACE):

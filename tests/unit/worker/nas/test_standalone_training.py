@@ -11,10 +11,11 @@ from app.domain.search_space import Cell, Choice, Head, SearchSpace, Stem
 from app.domain.seeds import derive_seed
 from app.domain.standalone_recipe import StandaloneRecipe, from_recipe
 from worker.nas.checkpoint import CheckpointError, CheckpointStore
-from worker.nas.data import load_search_data
 from worker.nas.standalone_training import STANDALONE, learning_rate_at, load_standalone, train_standalone
 from worker.nas.subnetwork import fresh_subnetwork, num_correct
 from worker.nas.training_config import TrainingDivergedError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
 CHOICES = (Choice(kernel_size=3, expansion=2), Choice(kernel_size=5, expansion=3), Choice(kind="identity"))
@@ -30,28 +31,6 @@ SPACE = SearchSpace(
 M = (1, 0)
 SMALL = from_recipe("small", {"epochs": 3, "batch_size": 50, "augmentation": "crop", "ema_decay": 0.9})
 PAPER = from_recipe("paper", {"epochs": 3, "batch_size": 50, "augmentation": "crop", "ema_decay": 0.9})
-
-
-@pytest.fixture(scope="module")
-def data():
-    return load_search_data(
-        "digits",
-        None,
-        resolution=8,
-        num_classes=None,
-        num_images=300,
-        validation_fraction=0.1,
-        num_calibration_images=32,
-        seed=0,
-    )
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def store(tmp_path, name="job"):

@@ -13,6 +13,7 @@ from app.domain.lookup_table import LookupTable
 from app.domain.search_config import from_preset
 from app.domain.search_space import Architecture, SearchSpace
 from app.domain.standalone_recipe import Retraining
+from app.domain.steps import PairSource
 from app.domain.subspace import Subspace
 from app.domain.whole_space.additive_ridge import fit_additive
 from app.domain.whole_space.archive import prepared_model
@@ -25,7 +26,6 @@ from worker.pipeline.ports import (
     NewStep,
     Outcome,
     Pair,
-    PairSource,
     Report,
     Retrained,
     Search,
