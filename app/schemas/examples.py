@@ -33,6 +33,7 @@ _QUALITY: dict[str, Any] = {
     "additive_tau": 0.771,
     "label_noise": 0.0102,
     "standalone_tau": None,
+    "standalone_tau_interval": None,
 }
 
 SUMMARY: dict[str, Any] = {

@@ -89,7 +89,11 @@ class PredictorQuality(BaseModel):
     )
     standalone_tau: float | None = Field(
         default=None,
-        description="Tau against the accuracies of networks trained by themselves; null where there are none.",
+        description="Tau against the accuracies of the networks that the round trained by themselves, each predicted "
+        "without it; null where there are none.",
+    )
+    standalone_tau_interval: tuple[float, float] | None = Field(
+        default=None, description="Where that tau is with 90 %, by resampling; null with too few networks."
     )
 
 

@@ -66,12 +66,15 @@ def _held_out(connection: Connection, header: TableHeader, subspace: Subspace) -
 
 def quality_of(report: Mapping[str, Any], held_out_tau: float | None) -> PredictorQuality:
     """Return what a fit's report says of the predictor's quality."""
+    labels: Mapping[str, Any] = report.get("standalone") or {}
     return PredictorQuality(
         predictor=report.get("predictor"),
         held_out_tau=held_out_tau,
         num_held_out=report.get("num_held_out"),
         additive_tau=report.get("additive_tau"),
         label_noise=report.get("label_noise"),
+        standalone_tau=labels.get("tau"),
+        standalone_tau_interval=labels.get("tau_interval"),
     )
 
 

@@ -44,6 +44,13 @@ def test_labels_are_trained_shown_and_counted(client: httpx2.Client, undisturbed
     assert [one["standalone"]["num_architectures"] for one in final["rounds"]] == [4, 3]
     assert final["standalone"]["num_architectures"] == 7
     assert [one["stages"]["retraining"] for one in final["rounds"]] == [1.0, 1.0]
+    for round_index, one in enumerate(final["rounds"]):
+        query = {"search_id": final["id"], "round_index": round_index}
+        quality = client.get("/lookup", params=query).raise_for_status().json()["quality"]
+        of_labels = one["fit_report"]["standalone"]
+        assert quality["standalone_tau"] == of_labels["tau"]
+        assert quality["standalone_tau_interval"] == of_labels["tau_interval"]
+    assert any(one["fit_report"]["standalone"]["tau"] is not None for one in final["rounds"])
 
 
 def test_a_killed_worker_child_changes_nothing_in_the_result(

@@ -123,13 +123,18 @@ def test_an_answer_says_how_sure_it_is(client_with: tuple[TestClient, Any]) -> N
     assert answer["quality"] == report | {
         "held_out_tau": 0.5,
         "standalone_tau": None,
+        "standalone_tau_interval": None,
         "band_tau": pytest.approx(tau),
         "num_in_band": int(within.sum()),
     }
     [one] = client.get(f"/search/{search.id}/architectures/{answer['items'][0]['code']}").json()["predictions"]
     assert one["interval"] == answer["items"][0]["interval"]
     round_view = client.get(f"/search/{search.id}/rounds/0").json()
-    assert round_view["quality"] == report | {"held_out_tau": 0.5, "standalone_tau": None}
+    assert round_view["quality"] == report | {
+        "held_out_tau": 0.5,
+        "standalone_tau": None,
+        "standalone_tau_interval": None,
+    }
 
 
 def test_a_limit_that_nothing_meets_names_the_feasible_range(client_with: tuple[TestClient, Any]) -> None:

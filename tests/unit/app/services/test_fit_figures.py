@@ -25,7 +25,16 @@ def test_a_report_of_this_version() -> None:
         "additive_tau": 0.4,
         "label_noise": 0.01,
         "standalone_tau": None,
+        "standalone_tau_interval": None,
     }
     [bounds] = intervals_of(interval_in(report), [0.7])
     assert bounds is not None
     assert [round(value, 6) for value in (bounds.level, bounds.lower, bounds.upper)] == [0.9, 0.65, 0.72]
+
+
+def test_true_labels_of_a_round_say_how_well_the_truth_is_ranked() -> None:
+    report = {"standalone": {"num_labels": 8, "tau": 0.5, "tau_interval": [0.1, 0.8]}}
+    quality = quality_of(report, 0.7)
+    assert (quality.standalone_tau, quality.standalone_tau_interval) == (0.5, (0.1, 0.8))
+    too_few = quality_of({"standalone": {"num_labels": 1, "tau": None, "tau_interval": None}}, 0.7)
+    assert (too_few.standalone_tau, too_few.standalone_tau_interval) == (None, None)
