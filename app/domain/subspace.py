@@ -171,6 +171,14 @@ class Subspace:
             raise ValueError(f"{self.space.code(checked)} is not in this round's subspace: its fixed cells differ")
         return index
 
+    def __contains__(self, architecture: Architecture) -> bool:
+        """Whether an architecture is one of this subspace's nodes."""
+        try:
+            self.index(architecture)
+        except ValueError:
+            return False
+        return True
+
     def codes(self, index_N: npt.ArrayLike) -> list[str]:
         """Return the codes of many nodes."""
         return codes_of(self.architectures(index_N))

@@ -102,7 +102,7 @@ def fit_gcn(search: Search, step: Step, networks: Networks, reader: Reader, repo
     following = (
         standalone_labels.label_steps(search, step.round_index, table, pairs, reader.labels(search))
         if search.config.num_standalone
-        else _reevaluation(search, step.round_index, table, shard_size)
+        else _reevaluation(search, table, step.round_index, reader, shard_size)
     )
     return Outcome(fitted=FittedTable(table, tau, figures), next_steps=following, result={"held_out_tau": tau})
 
@@ -113,14 +113,30 @@ def correct(search: Search, step: Step, reader: Reader, report: Report, shard_si
     fitted = standalone_labels.correct_predictions(search, step, reader, report)
     return Outcome(
         fitted=fitted,
-        next_steps=_reevaluation(search, step.round_index, fitted.table, shard_size),
+        next_steps=_reevaluation(search, fitted.table, step.round_index, reader, shard_size),
         result={"held_out_tau": fitted.held_out_tau, "standalone_tau": fitted.report["standalone"]["tau"]},
     )
 
 
-def _reevaluation(search: Search, round_index: int, table: LookupTable, shard_size: int) -> tuple[NewStep, ...]:
-    top = table.subspace.architectures(rounds.reevaluation_candidates(table, search.config, round_index))
-    return shard_steps(search, "reevaluate_shard", round_index, [tuple(row) for row in top.tolist()], shard_size)
+def _reevaluation(
+    search: Search, table: LookupTable, round_index: int, reader: Reader, shard_size: int
+) -> tuple[NewStep, ...]:
+    """Evaluate the top of the table again, and M_{t-1}* with it: no round ends below what an earlier one found."""
+    rows = rounds.reevaluation_candidates(table, search.config, round_index)
+    top = [tuple(row) for row in table.subspace.architectures(rows).tolist()]
+    before = _best_before(search, table.subspace, round_index, reader)
+    if before is not None and before not in top:
+        top.append(before)
+    return shard_steps(search, "reevaluate_shard", round_index, top, shard_size)
+
+
+def _best_before(search: Search, subspace: Subspace, round_index: int, reader: Reader) -> Architecture | None:
+    """Return the best that the round before evaluated again and S_t holds; its preserved ones all lie in S_t."""
+    if not round_index:
+        return None
+    pairs = sorted(reader.pairs(search, round_index - 1, "reevaluated"), key=lambda pair: -pair.accuracy)
+    architectures = (search.space.parse_code(pair.code) for pair in pairs)
+    return next((architecture for architecture in architectures if architecture in subspace), None)
 
 
 def fit_space(search: Search, step: Step, networks: Networks, reader: Reader, report: Report) -> Outcome:

@@ -1,6 +1,7 @@
 """Algorithm 1 as a whole, run to its end by a scheduler of a few lines."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.domain.whole_space.model_bytes import to_bytes
-from worker.pipeline.ports import LeaseLostError, StepInterrupted
+from worker.pipeline.ports import Fit, LeaseLostError, Search, StepInterrupted
 
 if TYPE_CHECKING:
     from tests.unit.worker.pipeline.conftest import Scheduler
@@ -51,6 +52,23 @@ def test_the_final_architecture_is_the_best_reevaluated_of_the_last_round(
     # the formula rewards every cell: a search that works ends near the top of all 729 architectures
     every = np.stack(np.unravel_index(np.arange(729), (3,) * 6), axis=1).tolist()
     assert sum(true_accuracy(m) > final.best_accuracy for m in every) < 10
+
+
+def test_a_round_never_ends_below_what_an_earlier_one_found(schedule: Schedule) -> None:
+    scheduler = schedule(num_rounds=4, num_reevaluated=1, num_preserved=1)
+    fit = scheduler.networks.fit
+
+    def fit_that_is_wrong_later(search: Search, round_index: int, *args: Any) -> Fit:
+        right = fit(search, round_index, *args)
+        return replace(right, predicted_accuracy=1 - right.predicted_accuracy) if round_index else right
+
+    scheduler.networks.fit = fit_that_is_wrong_later  # type: ignore[method-assign]
+    scheduler.run()
+    best = [scheduler.store.closed[t].best_accuracy for t in range(4)]
+    assert best == sorted(best)
+    for t in range(1, 4):
+        evaluated = {pair.code for pair in scheduler.store.pairs(scheduler.search, t, "reevaluated")}
+        assert scheduler.store.closed[t - 1].best_code in evaluated
 
 
 def test_rounds_improve_on_the_initial_architecture(
