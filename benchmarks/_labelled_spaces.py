@@ -92,11 +92,17 @@ def macro_path() -> Path | None:
 
 def macro_truth(path: Path) -> tuple[Int64Array, Float64Array]:
     """Return int64 [N], the nodes of NAS-Bench-Macro in the file's order, and float64 [N], means of their 3 seeds."""
+    index_N, accuracy_N3 = macro_seeds(path)
+    return index_N, accuracy_N3.mean(1)
+
+
+def macro_seeds(path: Path) -> tuple[Int64Array, Float64Array]:
+    """Return int64 [N], the nodes of NAS-Bench-Macro in the file's order, and float64 [N, 3], one per training."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     choices = np.array([[int(digit) for digit in row["architecture"]] for row in rows])
-    truth_N = np.array([np.mean([float(row[f"acc_seed{i}"]) for i in range(3)]) / 100 for row in rows])
-    return Space("nas-bench-macro", 8).graph.index(choices), truth_N
+    accuracy_N3 = np.array([[float(row[f"acc_seed{i}"]) / 100 for i in range(3)] for row in rows])
+    return Space("nas-bench-macro", 8).graph.index(choices), accuracy_N3
 
 
 def synthetic_labels(num_cells: int, num_sampled: int, seed: int) -> Labels:

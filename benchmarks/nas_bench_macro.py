@@ -1,13 +1,18 @@
 """A whole search on real CIFAR-10, judged by the truth: all 6,561 networks of NAS-Bench-Macro, trained from scratch.
 
-    python -m benchmarks.nas_bench_macro          quick: 3,000 images, 5 epochs, 100 sampled
-    python -m benchmarks.nas_bench_macro --full   24,000 images at 16 x 16, 20 epochs, 600 sampled (or FULL=1)
+    python -m benchmarks.nas_bench_macro              quick: 3,000 images, 5 epochs, 100 sampled
+    python -m benchmarks.nas_bench_macro --full       24,000 images at 16 x 16, 20 epochs, 600 sampled (or FULL=1)
+    python -m benchmarks.nas_bench_macro --set fairness=strict    any dial changed, its effect against the same truth
 
 The worker's own steps run on a supernet that is trained once and kept under ``NASATLAS_BENCHMARK_CACHE`` (by default
 ``~/.cache/nasatlas-benchmarks``). Truth is the mean of the three seeds of the benchmark's file. Reported are Kendall's
 tau of the sampled accuracies and of the predictions against the truth, on the sampled architectures (``tau_sampled``,
 ``tau_gain``) and on all (``tau_predicted``), tau inside the true top tenth and inside a narrow band of multi-adds, and
 where the final architecture stands: ``final_percentile`` (0 is the best) and ``final_regret`` (points).
+
+``labels_16_...`` and ``labels_32_...`` are the same search with so many true labels (``num_standalone``). A label is
+the accuracy of the file's first seed: training 32 networks as its authors did takes GPU days. ``--train-labels`` trains
+them here instead, each as the search's own steps do.
 
 The same for the baselines, each with as many evaluations of the same supernet: the best of the random samples (the
 paper's own baseline), additive ridge, the paper's GCN, and NSGA-II on accuracy and multi-adds as in FairNAS. CIFAR-10
@@ -20,9 +25,11 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,17 +40,20 @@ from pymoo.operators.crossover.pntx import TwoPointCrossover
 from pymoo.operators.mutation.pm import PolynomialMutation
 from pymoo.operators.repair.rounding import RoundingRepair
 from pymoo.operators.sampling.rnd import IntegerRandomSampling
-from pymoo.optimize import minimize
 
 from app.domain.multi_adds import count
 from app.domain.rank_correlation import kendall_tau
 from app.domain.search_config import from_preset
 from app.domain.search_space import Architecture, preset
+from app.domain.seeds import generator
+from app.domain.standalone_recipe import Retraining
 from app.domain.whole_space.additive_ridge import fit_additive
-from benchmarks._labelled_spaces import macro_path, macro_truth
+from benchmarks._labelled_spaces import macro_path, macro_seeds
 from benchmarks._pipeline import Finished, run_search
+from worker.nas.sampling import sample_distinct
+from worker.nas.training_config import SupernetTrainingConfig
 from worker.networks import TorchNetworks
-from worker.pipeline.ports import Search
+from worker.pipeline.ports import Report, Retrained, Search
 
 Float64Array = NDArray[np.float64]
 
@@ -52,6 +62,20 @@ BAND = 0.05
 """Half the width of the band of multi-adds, relative to its middle, the median."""
 
 POPULATION = 40
+MAX_GENERATIONS = 200
+"""Of NSGA-II, in case that it meets nothing new any more."""
+
+NUM_LABELS = (16, 32)
+
+TRAINED_BY = frozenset(SupernetTrainingConfig.__dataclass_fields__) | {
+    "seed",
+    "num_classes",
+    "num_images",
+    "validation_fraction",
+    "proxy_resolution",
+    "proxy_width",
+}
+"""Fields of the configuration that a supernet depends on."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +108,12 @@ class Truth:
     Attributes:
         accuracy_N: float64 [6561], by index of the whole space.
         multi_adds_N: float64 [6561].
+        one_seed_N: float64 [6561], accuracies of one training each.
     """
 
     accuracy_N: Float64Array
     multi_adds_N: Float64Array
+    one_seed_N: Float64Array
 
     def percentile(self, index: int) -> float:
         """Share of the architectures that are better, in percent."""
@@ -115,33 +141,59 @@ def main() -> None:
     """Search, compare, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", default=os.environ.get("FULL") == "1")
-    full = parser.parse_args().full
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a field of the configuration")
+    parser.add_argument("--train-labels", action="store_true", help="train the true labels instead of reading them")
+    arguments = parser.parse_args()
     path, root = macro_path(), os.environ.get("NASATLAS_DATA_ROOT")
     if path is None or root is None or not (Path(root) / "cifar10").is_dir():
         print(json.dumps({"skipped": "set NASATLAS_DATA_ROOT to where cifar10/ and nas-bench-macro/cifar10.csv are"}))
         return
-    sizes = FULL if full else QUICK
-    figures = Comparison(sizes, Path(root), read_truth(path)).figures()
-    print(json.dumps({**figures, "full": full, "load_average": os.getloadavg()[0]}))
+    sizes = FULL if arguments.full else QUICK
+    dials = {key: _value(text) for key, _, text in (each.partition("=") for each in arguments.set)}
+    comparison = Comparison(sizes, Path(root), read_truth(path), dials, train_labels=arguments.train_labels)
+    figures = comparison.figures()
+    print(json.dumps({**figures, "full": arguments.full, "dials": dials, "load_average": os.getloadavg()[0]}))
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def read_truth(path: Path) -> Truth:
     """Read the mean of three seeds, and multi-adds, of all architectures."""
-    index_N, accuracy_N = macro_truth(path)
-    space = preset("nas-bench-macro")
-    ordered = accuracy_N[np.argsort(index_N)]
+    index_N, accuracy_N3 = macro_seeds(path)
+    space, order = preset("nas-bench-macro"), np.argsort(index_N)
     architectures = np.stack(np.unravel_index(np.arange(space.size), space.num_choices), axis=1)
-    return Truth(ordered, np.array([float(count(space, m).multi_adds) for m in architectures.tolist()]))
+    multi_adds_N = np.array([float(count(space, m).multi_adds) for m in architectures.tolist()])
+    return Truth(accuracy_N3[order].mean(1), multi_adds_N, accuracy_N3[order, 0])
+
+
+class LabelledNetworks(TorchNetworks):
+    """The worker's networks, with the stand-alone accuracies of the benchmark's file instead of trainings."""
+
+    def __init__(self, truth: Truth, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._truth = truth
+
+    def retrain(self, search: Search, job_id: str, retraining: Retraining, report: Report) -> Retrained:
+        """Return one training's accuracy."""
+        return Retrained(float(self._truth.one_seed_N[_index(retraining.code)]), "", {})
 
 
 class Comparison:
     """One supernet, and what each way of searching makes of it."""
 
-    def __init__(self, sizes: Sizes, data_root: Path, truth: Truth) -> None:
-        self.sizes, self.truth = sizes, truth
+    def __init__(
+        self, sizes: Sizes, data_root: Path, truth: Truth, dials: Mapping[str, Any], *, train_labels: bool
+    ) -> None:
+        self.sizes, self.truth, self.dials = sizes, truth, dials
         cache = Path(os.environ.get("NASATLAS_BENCHMARK_CACHE", "~/.cache/nasatlas-benchmarks")).expanduser()
         cache.mkdir(parents=True, exist_ok=True)
-        self.networks = TorchNetworks(
+        networks = TorchNetworks if train_labels else partial(LabelledNetworks, truth)
+        self.networks = networks(
             choose_device=lambda: torch.device("cuda" if torch.cuda.is_available() else "cpu"),
             data_root=data_root,
             artifact_url=cache.as_uri(),
@@ -161,10 +213,11 @@ class Comparison:
         assert tau_sampled is not None
         ridge_N = self.ridge(auto)
         baselines: dict[str, dict[str, float | None]] = {
-            "random": self.standing(int(index_N[z_N.argmax()])),
+            "random": self.standing(self.best_of_random()),
             "ridge": self.truth.judge(ridge_N) | self.best_of_top(auto, ridge_N),
             "paper": self.judged("paper", self.finished("paper")),
-            "nsga2": self.standing(self.nsga2(auto)),
+            "nsga2": self.standing(self.nsga2()),
+            **{f"labels_{n}": self.judged(f"{n} labels", self.finished("auto", num_standalone=n)) for n in NUM_LABELS},
         }
         return {
             "tau_sampled": tau_sampled,
@@ -173,12 +226,12 @@ class Comparison:
             **{f"{name}_{figure}": value for name, part in baselines.items() for figure, value in part.items()},
             "supernet_accuracy": round(float(z_N.mean()), 4),
             "num_sampled": self.sizes.num_sampled,
-            "num_evaluations": self.sizes.num_sampled + self.sizes.num_reevaluated,
+            "num_evaluations": self.budget,
             "minutes": round(minutes, 1),
         }
 
-    def search(self, predictor: str) -> Search:
-        """Return a search whose supernet all predictors share: its id says what was trained."""
+    def search(self, predictor: str, num_standalone: int = 0) -> Search:
+        """Return a search whose supernet all predictors share: its id says what was trained, and how."""
         space, sizes = preset("nas-bench-macro"), self.sizes
         config = from_preset(
             "quick",
@@ -195,18 +248,20 @@ class Comparison:
                 "gcn_hidden_sizes": [512, 512],
                 "gcn_epochs": 600,
                 "predictor": predictor,
+                "num_standalone": num_standalone,
                 "num_classes": 10,
                 "seed": sizes.seed,
+                **self.dials,
             },
         ).resolved(space)
-        trained = (sizes.num_images, sizes.epochs, sizes.seed, config.batch_size, config.learning_rate)
-        digest = hashlib.sha256(repr(trained).encode()).hexdigest()[:12]
+        trained = {key: value for key, value in config.model_dump(mode="json").items() if key in TRAINED_BY}
+        digest = hashlib.sha256(json.dumps(trained).encode()).hexdigest()[:12]
         return Search(f"nas-bench-macro-{digest}", "cifar10", space, config)
 
-    def finished(self, predictor: str) -> Finished:
+    def finished(self, predictor: str, num_standalone: int = 0) -> Finished:
         """Run a search to its end."""
         started = time.perf_counter()
-        finished = run_search(self.search(predictor), self.networks)
+        finished = run_search(self.search(predictor, num_standalone), self.networks)
         print(f"{predictor}: {finished.closed[0].best_code} in {time.perf_counter() - started:.0f} s", flush=True)
         return finished
 
@@ -248,7 +303,18 @@ class Comparison:
         """Return z of some architectures."""
         return self.networks.evaluate(self.search("auto"), architectures, lambda done, detail: None)
 
-    def nsga2(self, finished: Finished) -> int:
+    @property
+    def budget(self) -> int:
+        """Evaluations of the supernet that every way of searching has."""
+        return self.sizes.num_sampled + self.sizes.num_reevaluated
+
+    def best_of_random(self) -> int:
+        """Return the best of as many random architectures."""
+        index_N = sample_distinct(len(self.truth.accuracy_N), self.budget, generator(self.sizes.seed, None, "random"))
+        z_N = self.evaluate([_architecture(i) for i in index_N.tolist()])
+        return int(index_N[int(np.argmax(z_N))])
+
+    def nsga2(self) -> int:
         """Return the most accurate architecture that NSGA-II finds with as many evaluations."""
         comparison, space = self, preset("nas-bench-macro")
         known: dict[Architecture, float] = {}
@@ -272,10 +338,11 @@ class Comparison:
             mutation=PolynomialMutation(prob=1.0, prob_var=0.1, eta=3, vtype=float, repair=RoundingRepair()),
             eliminate_duplicates=True,
         )
-        budget = self.sizes.num_sampled + self.sizes.num_reevaluated
-        minimize(Networks(), algorithm, ("n_gen", budget // POPULATION), seed=self.sizes.seed, verbose=False)
+        algorithm.setup(Networks(), termination=("n_gen", MAX_GENERATIONS), seed=self.sizes.seed, verbose=False)
+        while len(known) < self.budget and algorithm.has_next():
+            algorithm.next()
         print(f"nsga2: {len(known)} architectures evaluated", flush=True)
-        best, _ = max(known.items(), key=lambda item: item[1])
+        best, _ = max(list(known.items())[: self.budget], key=lambda item: item[1])
         return _index(space.code(best))
 
 

@@ -104,6 +104,7 @@ class TorchNetworks:
             augmentation=config.augmentation,
             label_smoothing=config.label_smoothing,
             initialisation=config.initialisation,
+            residual_scale=1.0 if config.residual_scale is None else config.residual_scale,
             warmup_fraction=config.warmup_fraction,
             max_gradient_norm=config.max_gradient_norm,
             fairness=config.fairness,

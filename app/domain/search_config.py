@@ -24,6 +24,9 @@ Initialisation = Literal["aligned", "independent"]
 MIN_FITTED_PAIRS = 10
 """Fewer arch-accuracy pairs than this do not determine a fit."""
 
+MAX_UNIT_RESIDUAL_CELLS = 12
+"""Networks with more cells start their residual branches at zero."""
+
 Rate = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -62,6 +65,14 @@ class SearchConfig(BaseModel):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     initialisation: Initialisation = Field(
         default="aligned", description="How the choices of a cell start: as one function, or each drawn by itself."
+    )
+    residual_scale: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="BN scale that residual branches start with; null: 1, but 0 for aligned choices beyond 12 cells. "
+        "At 0 a supernet learns little in these cells and ranks architectures by the others; at 1 a deep proxy learns "
+        "nothing within a laptop's budget.",
     )
     warmup_fraction: float = Field(default=0.0, ge=0, lt=1, description="Share of iterations with a rising rate.")
     max_gradient_norm: Rate | None = Field(default=None, description="Longer gradients are scaled down.")
@@ -179,6 +190,7 @@ class SearchConfig(BaseModel):
                 "num_rounds": num_rounds,
                 "initial_architecture": initial,
                 "num_held_out": self.held_out,
+                "residual_scale": self._residual_scale(space),
             }
         )
         config._check_subspaces(space)
@@ -192,6 +204,11 @@ class SearchConfig(BaseModel):
                 f"{config.num_sampled} sample fewer; lower it to at most {config.num_sampled * num_rounds}"
             )
         return config
+
+    def _residual_scale(self, space: SearchSpace) -> float:
+        if self.residual_scale is not None:
+            return self.residual_scale
+        return default_residual_scale(space) if self.initialisation == "aligned" else 1.0
 
     def _check_targets(self, space: SearchSpace) -> None:
         """Check that every limit can be met, and that there is a preserved architecture for each of them."""
@@ -233,6 +250,11 @@ class SearchConfig(BaseModel):
                         f"{list(segment)}) has {smallest} architectures; lower {name} to at most {smallest}, or use "
                         "longer segments"
                     )
+
+
+def default_residual_scale(space: SearchSpace) -> float:
+    """Return the BN scale at which residual branches of a space's networks start (measured: docs/reproduction.md)."""
+    return 1.0 if space.num_cells <= MAX_UNIT_RESIDUAL_CELLS else 0.0
 
 
 _QUICK: dict[str, Any] = {

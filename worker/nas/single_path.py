@@ -46,7 +46,7 @@ def initial_supernet(space: SearchSpace, config: SupernetTrainingConfig, seed: i
     """Return the supernet that a training starts from."""
     network = Supernet(space)
     weights = torch.Generator().manual_seed(derive_seed(seed, None, "supernet weights"))
-    initialise_supernet(network, config.initialisation, weights)
+    initialise_supernet(network, config.initialisation, weights, residual_scale=config.residual_scale)
     return network
 
 

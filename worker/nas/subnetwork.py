@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from app.domain.search_config import default_residual_scale
 from app.domain.search_space import SearchSpace
 from worker.nas.blocks import Head, InvertedResidual, build_choice, build_stem, initialise
 from worker.nas.checkpoint import CheckpointError
@@ -48,16 +49,17 @@ class Subnetwork(nn.Module):
 def fresh_subnetwork(space: SearchSpace, architecture: Sequence[int], generator: torch.Generator) -> Subnetwork:
     """Return an untrained network, from one generator.
 
-    Convolutions are drawn by fan-in, and residual branches start at zero, as in the supernet: a short schedule gets
-    nowhere else with 19 cells.
+    Convolutions are drawn by fan-in, and residual branches start as in the supernet: a short schedule gets nowhere else
+    with 19 cells.
     """
     network = Subnetwork(space, architecture)
     initialise(network, generator)
+    residual_scale = default_residual_scale(space)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             draw_by_fan_in(module.weight, generator)
         elif isinstance(module, InvertedResidual) and module.residual:
-            nn.init.zeros_(module.project.bn.weight)
+            nn.init.constant_(module.project.bn.weight, residual_scale)
     return network
 
 

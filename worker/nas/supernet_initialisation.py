@@ -18,13 +18,15 @@ Initialisation = Literal["aligned", "independent"]
 INITIALISATIONS: tuple[Initialisation, ...] = get_args(Initialisation)
 
 
-def initialise_supernet(network: Supernet, initialisation: Initialisation, generator: torch.Generator) -> None:
+def initialise_supernet(
+    network: Supernet, initialisation: Initialisation, generator: torch.Generator, *, residual_scale: float = 1.0
+) -> None:
     """Set all weights of a supernet, from one generator.
 
     ``aligned``: convolutions are drawn by fan-in, so that the weights in front of every BN have the same length, and so
     the same effective learning rate (by fan-out, those of depthwise layers are ten times shorter, and one step changes
     them beyond recognition). Inverted residuals of a cell share the centre of their kernels and their first channels,
-    and their other channels start without effect; residual branches start at zero.
+    and their other channels start without effect.
 
     ``independent``: every layer by itself, as :func:`~worker.nas.blocks.initialise` does.
 
@@ -32,21 +34,22 @@ def initialise_supernet(network: Supernet, initialisation: Initialisation, gener
         network: The supernet.
         initialisation: ``aligned`` or ``independent``.
         generator: Source of all draws.
+        residual_scale: Of the last BN of every residual branch. At 0 a residual block starts as an
+            identity; within a small budget its weights then learn so little that the supernet ranks architectures by
+            its other cells. But the deeper a proxy, the less it learns from 1.
     """
     initialise(network, generator)
-    if initialisation == "independent":
-        return
+    if initialisation == "aligned":
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                draw_by_fan_in(module.weight, generator)
+        for cell in network.cells:
+            assert isinstance(cell, nn.ModuleList)
+            if blocks := [block for block in cell if isinstance(block, InvertedResidual)]:
+                _align(blocks)
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            draw_by_fan_in(module.weight, generator)
-    for cell in network.cells:
-        assert isinstance(cell, nn.ModuleList)
-        blocks = [block for block in cell if isinstance(block, InvertedResidual)]
-        if blocks:
-            _align(blocks)
-        for block in blocks:
-            if block.residual:
-                nn.init.zeros_(block.project.bn.weight)
+        if isinstance(module, InvertedResidual) and module.residual:
+            nn.init.constant_(module.project.bn.weight, residual_scale)
 
 
 def draw_by_fan_in(weight: Tensor, generator: torch.Generator) -> None:

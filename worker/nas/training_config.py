@@ -30,6 +30,7 @@ class SupernetTrainingConfig:
         augmentation: ``none``, ``crop`` (for images that a mirror changes), or ``crop-flip``.
         label_smoothing: Share of the target spread evenly over the classes.
         initialisation: How the choices of a cell start (see ``supernet_initialisation``); the paper does not say.
+        residual_scale: BN scale at which residual branches start.
         warmup_fraction: Share of all iterations over which the learning rate rises from 0; the paper has none.
         fairness: ``uniform``: one random path per iteration (the paper); ``strict``: paths that hold every choice once,
             their gradients added up for one update (FairNAS).
@@ -44,6 +45,7 @@ class SupernetTrainingConfig:
     augmentation: Augmentation = "crop-flip"
     label_smoothing: float = 0.0
     initialisation: Initialisation = "aligned"
+    residual_scale: float = 1.0
     warmup_fraction: float = 0.0
     max_gradient_norm: float | None = None
     fairness: Fairness = "uniform"

@@ -222,3 +222,17 @@ def test_true_labels_are_for_those_who_ask() -> None:
 )
 def test_errors_are_weighed_where_they_are_known_or_asked_for(changes: dict[str, Any], *, weighs: bool) -> None:
     assert from_preset("quick", changes).weighs_errors is weighs
+
+
+@pytest.mark.parametrize(
+    ("space", "changes", "scale"),
+    [
+        ("nas-bench-macro", {}, 1.0),
+        ("fairnas", {}, 0.0),
+        ("fairnas", {"initialisation": "independent"}, 1.0),
+        ("fairnas", {"residual_scale": 0.5}, 0.5),
+    ],
+)
+def test_residual_branches_start_as_the_depth_asks(space: str, changes: dict[str, Any], scale: float) -> None:
+    chosen = preset(space)
+    assert from_preset("quick", changes).resolved(chosen).residual_scale == scale

@@ -90,7 +90,7 @@ def test_fresh_weights_come_from_the_generator() -> None:
     assert not torch.equal(first["stem.0.conv.weight"], other["stem.0.conv.weight"])
 
 
-def test_residual_branches_start_at_zero() -> None:
+def test_residual_branches_of_deep_networks_start_at_zero() -> None:
     space = SPACES[0]
     network = fresh_subnetwork(space, mixed(space), torch.Generator().manual_seed(0)).eval()
     residual = next(cell_index for cell_index in range(19) if space.keeps_shape(cell_index))

@@ -9,10 +9,10 @@ from worker.nas.supernet import Supernet
 from worker.nas.supernet_initialisation import initialise_supernet
 
 
-def supernet(name, initialisation="aligned", seed=0, resolution=32):
+def supernet(name, initialisation="aligned", seed=0, resolution=32, residual_scale=0.0):
     space = preset(name).proxy(resolution=resolution, width=0.25, num_classes=10)
     network = Supernet(space)
-    initialise_supernet(network, initialisation, torch.Generator().manual_seed(seed))
+    initialise_supernet(network, initialisation, torch.Generator().manual_seed(seed), residual_scale=residual_scale)
     network.head.dropout.p = 0.0
     return network.double().train()
 
@@ -47,11 +47,12 @@ def test_the_larger_choices_can_part_from_the_smaller():
     assert edge.abs().max() > 0
 
 
-def test_residual_branches_start_at_zero_and_others_do_not():
-    network = supernet("fairnas")
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0])
+def test_residual_branches_start_at_their_scale_and_others_at_one(scale):
+    network = supernet("fairnas", residual_scale=scale)
     blocks = [module for module in network.modules() if isinstance(module, InvertedResidual)]
     for block in blocks:
-        assert bool((block.project.bn.weight == 0).all()) == block.residual
+        assert (block.project.bn.weight == (scale if block.residual else 1.0)).all()
     assert {block.residual for block in blocks} == {True, False}
 
 
@@ -65,7 +66,7 @@ def test_weights_in_front_of_batch_norms_are_equally_long():
 
 
 def test_independent_is_the_blocks_own_initialisation():
-    network = supernet("nas-bench-macro", "independent")
+    network = supernet("nas-bench-macro", "independent", residual_scale=1.0)
     plain = Supernet(network.space, torch.Generator().manual_seed(0)).double()
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), plain.parameters(), strict=True))
 
