@@ -11,7 +11,7 @@ def test_every_fault_once_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -
     for name in ("DATABASE_URL", "BROKER_URL", "ARTIFACT_URL", "DATA_ROOT", "URL"):
         monkeypatch.delenv(f"NASATLAS_{name}", raising=False)
     # long enough that faults find work to strike at
-    figures = soak(TINY_SEARCH | {"epochs": 60}, num_searches=1, num_faults=len(FAULTS) - 1, seed=0)
+    figures = soak(TINY_SEARCH | {"epochs": 40}, num_searches=1, num_faults=len(FAULTS) - 1, seed=0)
     assert set(figures["by_kind"]) | {FULL_ARTIFACTS} == set(FAULTS)
     told = {name: figures[name] for name in ("lost", "different", "duplicates", "stale", "orphans")}
     assert told == dict.fromkeys(told, 0), figures
