@@ -1,13 +1,15 @@
-# make demo | test | serve | lint | bench      (the first two need Python 3.11 and nothing else)
+# make demo | test | coverage | serve | lint | bench      (the first two need Python 3.11 and nothing else)
 SHELL := /bin/sh
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_EXTRAS := worker,embedded
 ALL_EXTRAS := worker,embedded,dev
+COVERED_BY := tests/unit/app/domain tests/unit/worker/pipeline
+MIN_COVERAGE := 95
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-slow lint bench clean
+.PHONY: help setup demo serve test test-slow coverage lint bench clean
 
 help:
 	@sed -n '1s/^# //p' $(MAKEFILE_LIST)
@@ -34,8 +36,14 @@ demo: $(VENV)/.run
 serve: $(VENV)/.run
 	$(BIN)/nasatlas serve
 
-test: $(VENV)/.dev
-	$(BIN)/pytest -m "not slow"
+test: coverage
+	$(BIN)/pytest -m "not slow" $(COVERED_BY:%=--ignore=%)
+
+# the unit tests of what holds the method, alone: the rest of `test` would cover lines that no test looks at
+coverage: $(VENV)/.dev
+	$(BIN)/pytest -q -m "not slow" $(COVERED_BY) --cov=app/domain --cov=worker/pipeline --cov-report=
+	$(BIN)/coverage report --skip-covered --include='app/domain/*' --fail-under=$(MIN_COVERAGE)
+	$(BIN)/coverage report --skip-covered --include='worker/pipeline/*' --fail-under=$(MIN_COVERAGE)
 
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow

@@ -18,7 +18,7 @@ from app.api.body_limit import BodyLimitMiddleware
 from app.api.dependencies import log_what_is_asked, only_known_parameters
 from app.api.events import NothingMoreToCome, ServerStop, end_of_events
 from app.api.metrics import install_metrics
-from app.api.problem_handlers import install_problem_handlers
+from app.api.problem_handlers import answer_crashes, install_problem_handlers
 from app.api.security_headers import SecurityHeadersMiddleware
 from app.dashboard.install import install_pages
 from app.db.engine import get_engine
@@ -86,6 +86,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # the last one added is the outermost
     app.add_middleware(BodyLimitMiddleware, max_upload_bytes=settings.max_upload_bytes)
     install_metrics(app, app.state.engine)
+    answer_crashes(app)
     app.add_middleware(SecurityHeadersMiddleware)
     app.add_middleware(CorrelationIdMiddleware)
     return app

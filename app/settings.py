@@ -1,6 +1,7 @@
 """Settings from the environment (``NASATLAS_*``) and ``.env``; nothing else in the product reads the environment."""
 
 import ipaddress
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -40,6 +41,11 @@ class Settings(BaseSettings):
     )
     authentication: Literal["auto", "keys", "none"] = Field(
         default="auto", description="auto: API keys are needed unless the API listens on a loopback address."
+    )
+    allowed_hosts: Annotated[frozenset[str], NoDecode] = Field(
+        default=frozenset(),
+        description="Names, separated by commas, under which the API answers callers without keys; localhost, "
+        "addresses and names without a dot always.",
     )
     api_key: SecretStr | None = Field(default=None, description="Key that the command line sends.")
     metrics_token: SecretStr | None = Field(
@@ -110,11 +116,23 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 
-    @field_validator("webhook_allowed_hosts", mode="before")
+    @field_validator("webhook_allowed_hosts", "allowed_hosts", mode="before")
     @classmethod
     def _split_hosts(cls, given: Any) -> Any:
         hosts = given.split(",") if isinstance(given, str) else given
         return frozenset(host.strip().strip("[]").lower() for host in hosts) - {""}
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_names(cls, hosts: frozenset[str]) -> frozenset[str]:
+        # anything else equals no request's host: it would be refused without a word why
+        for host in sorted(hosts):
+            if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", host):
+                raise ValueError(
+                    f"NASATLAS_ALLOWED_HOSTS has {host!r}, which is no name of a host; give names without scheme, port "
+                    "and wildcard, separated by commas: atlas.example.org"
+                )
+        return hosts
 
     @model_validator(mode="after")
     def _leases_outlive_heartbeats(self) -> Self:

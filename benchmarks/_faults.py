@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
 
 from app.embedded.process_table import descendants
 from app.embedded.stack import Stack
@@ -27,21 +30,51 @@ class UnderFire:
         stack: The stack, with two workers.
         artifacts: Where checkpoints go.
         rng: Draws faults and moments.
+        faults: The names of those that can strike here.
         struck: How often each fault struck.
     """
 
     stack: Stack
     artifacts: Path
     rng: np.random.Generator
+    faults: list[str] = field(default_factory=lambda: sorted(FAULTS))
     struck: Counter[str] = field(default_factory=Counter)
 
     def pids(self, program: str) -> list[int]:
         """Return the processes of a program of the stack, its own first, its children after it."""
         return descendants(self.stack.pid(program))
 
-    def worker(self) -> list[int]:
-        """Return the processes of one of the workers."""
-        return self.pids(str(self.rng.choice(["worker", "worker-2"])))
+    def holder(self) -> tuple[list[int], int] | None:
+        """Return the processes of a worker that holds a step, and its child that does; None while all are idle."""
+        holding = self._holding_children()
+        for program in self.rng.permutation(["worker", "worker-2"]):
+            pids = self.pids(str(program))
+            for child in holding.intersection(pids):
+                return pids, child
+        return None
+
+    def holds(self, child: int) -> bool:
+        """Whether a worker's child holds a step."""
+        return child in self._holding_children()
+
+    def _holding_children(self) -> set[int]:
+        engine = create_engine(self.stack.running.database_url, poolclass=NullPool)
+        try:
+            with engine.connect() as connection:
+                held = connection.execute(text("select worker from steps where state = 'leased'")).scalars().all()
+        except OperationalError:
+            # it is just being started again
+            return set()
+        # host:main process/child
+        return {int(worker.rpartition("/")[2]) for worker in held}
+
+    def missing(self) -> list[str]:
+        """Return the faults that have not struck yet."""
+        return [name for name in self.faults if not self.struck[name]]
+
+    def lacks(self, num_faults: int) -> bool:
+        """Whether fewer have struck than asked, or one kind has not at all."""
+        return self.struck.total() < num_faults or bool(self.missing())
 
     def keep_up(self) -> None:
         """Start again what was killed."""
@@ -50,8 +83,8 @@ class UnderFire:
 
 
 def strike(soak: UnderFire) -> None:
-    """Let one random fault happen."""
-    name = str(soak.rng.choice(sorted(FAULTS)))
+    """Let one random fault happen, one that has not struck yet as long as there is one."""
+    name = str(soak.rng.choice(soak.missing() or soak.faults))
     if FAULTS[name](soak):
         soak.struck[name] += 1
         print(f"  {name}", flush=True)
@@ -69,11 +102,14 @@ def kill(pids: list[int]) -> bool:
 
 def kill_child(soak: UnderFire) -> bool:
     """Kill the child of a worker that does the work."""
-    for pid in soak.worker()[1:]:
-        with contextlib.suppress(OSError):
-            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return kill([pid])
-    return False
+    holder = soak.holder()
+    return holder is not None and kill([holder[1]])
+
+
+def kill_worker(soak: UnderFire) -> bool:
+    """Kill a worker that is at work, with all of its processes."""
+    holder = soak.holder()
+    return holder is not None and kill(holder[0])
 
 
 def wipe_valkey(soak: UnderFire) -> bool:
@@ -86,15 +122,29 @@ def wipe_valkey(soak: UnderFire) -> bool:
 
 
 def stop_worker(soak: UnderFire) -> bool:
-    """Stop a worker for longer than its lease and let it go on: it must find itself fenced off."""
-    pids = soak.worker()
-    for number in (signal.SIGSTOP, signal.SIGCONT):
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-        if number == signal.SIGSTOP:
-            time.sleep(1.5 * LEASE_S)
-    return bool(pids)
+    """Stop a worker until its step is taken from it, and let it go on: it must find itself fenced off."""
+    holder = soak.holder()
+    if holder is None:
+        return False
+    pids, child = holder
+    _signal(pids, signal.SIGSTOP)
+    try:
+        # what it has sent may still be on its way: a step that is done is not taken
+        time.sleep(0.5)
+        if not soak.holds(child):
+            return False
+        deadline = time.monotonic() + 10 * LEASE_S
+        while soak.holds(child) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return not soak.holds(child)
+    finally:
+        _signal(pids, signal.SIGCONT)
+
+
+def _signal(pids: list[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def fill_artifacts(soak: UnderFire) -> bool:
@@ -121,7 +171,7 @@ def truncate_checkpoint(soak: UnderFire) -> bool:
 
 FAULTS: dict[str, Callable[[UnderFire], bool]] = {
     "kill a worker's child": kill_child,
-    "kill a worker and its children": lambda soak: kill(soak.worker()),
+    "kill a worker and its children": kill_worker,
     "kill the API": lambda soak: kill(soak.pids("api")),
     "kill Valkey": lambda soak: kill(soak.pids("valkey")),
     "kill Valkey and wipe its data": wipe_valkey,

@@ -3,12 +3,16 @@
     python -m benchmarks.fault_soak        12 faults over 3 searches; FULL=1 in the environment: 60 faults over 10
 
 First every search runs undisturbed, then again, all at once, on two workers, while at random moments one of the faults
-below strikes. In the end every search must have succeeded with the same pairs and tables, byte for byte. A fault counts
-when it struck; one that finds nothing to strike at (no checkpoint being written) is drawn again. The artifact directory
-is filled for real where a small file system can be mounted (root), otherwise that fault is left out and said so.
+below strikes. In the end every search must have succeeded with the same pairs, tables and model of the whole space,
+byte for byte. A fault counts when it struck; one that finds nothing to strike at (no checkpoint being written, no
+worker with a step) is drawn again. Each kind strikes once before any strikes twice. The artifact directory is filled
+for real where a small file system can be mounted (root), otherwise that fault is left out and said so.
 
-The last line of the output is one JSON object. ``repeated_work_share`` is the share of all claims of steps that did not
-end in a stored result; ``repeated_per_fault`` is at most about one per running worker.
+The last line of the output is one JSON object. ``duplicates`` are rows (steps, pairs, tables, models) that the same
+search alone does not have. ``endings`` counts how attempts at steps ended by the workers' logs; ``fenced`` are those
+that found their step in other hands, ``stale`` those that stored a result nevertheless. ``repeated_work_share`` is the
+share of all claims of steps that did not end in a stored result; ``repeated_per_fault`` is at most about one per
+running worker; ``repeated_s`` the seconds they took, at most.
 """
 
 import contextlib
@@ -20,9 +24,10 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from sqlalchemy import Engine, create_engine, text
@@ -32,7 +37,8 @@ from app.cli.errors import UNREACHABLE, CommandError
 from app.embedded.process_table import process_table
 from app.embedded.services import ServicePlan, ServiceSpec, default_services
 from app.embedded.stack import Stack
-from benchmarks._faults import FAULTS, LEASE_S, UnderFire, strike
+from benchmarks._faults import LEASE_S, UnderFire, strike
+from benchmarks._step_log import StepLog
 
 SETTINGS = {
     "LEASE_S": LEASE_S,
@@ -68,27 +74,73 @@ CONTENT = """
     select 'row', t.round_index, md5(string_agg(concat_ws(' ', r.subspace_index, r.predicted_accuracy, r.multi_adds,
         r.params, r.band), ',' order by r.subspace_index)) || t.digest
     from lookup_tables t join lookup_rows r on r.table_id = t.id where t.search_id = :id group by t.id
+    union all
+    select 'model', null::int, md5(model) from space_models where search_id = :id
     order by 1, 2, 3
 """
-TWICE = """
-    select count(*) from (
-        select 1 from pairs group by search_id, round_index, source, code having count(*) > 1
-        union all select 1 from steps group by search_id, round_index, kind, shard_index having count(*) > 1
-    ) as twice
+ROWS = """
+    select 'steps', count(*) from steps where search_id = :id
+    union all select 'pairs', count(*) from pairs where search_id = :id
+    union all select 'tables', count(*) from lookup_tables where search_id = :id
+    union all select 'rows', count(*)
+        from lookup_tables t join lookup_rows r on r.table_id = t.id where t.search_id = :id
+    union all select 'models', count(*) from space_models where search_id = :id
 """
+FULL_ARTIFACTS = "fill the artifact directory"
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a search has left in the database.
+
+    Attributes:
+        results: All pairs, a digest of all rows of each table, and one of the model of the whole space.
+        num_rows: How many rows it has, by what they are of.
+    """
+
+    results: list[tuple[Any, ...]]
+    num_rows: dict[str, int]
+
+    @classmethod
+    def of(cls, engine: Engine, search_id: uuid.UUID) -> "Content":
+        """Read it."""
+        with engine.connect() as connection:
+            results = [tuple(row) for row in connection.execute(text(CONTENT), {"id": search_id})]
+            num_rows = {row[0]: int(row[1]) for row in connection.execute(text(ROWS), {"id": search_id})}
+        return cls(results, num_rows)
+
+    def num_more_than(self, other: "Content") -> int:
+        """Return how many rows there are that another search with the same results does not have."""
+        return sum(max(0, num_rows - other.num_rows[of]) for of, num_rows in self.num_rows.items())
 
 
 def main() -> None:
     """Run undisturbed, run disturbed, compare, and print the figures."""
     full = os.environ.get("FULL") == "1"
     num_searches, num_faults = (10, 60) if full else (3, 12)
-    os.environ |= {f"NASATLAS_{name}": str(value) for name, value in SETTINGS.items()} | {MARK: uuid.uuid4().hex}
-    with tempfile.TemporaryDirectory(prefix="nasatlas-soak-") as directory, artifact_directory(directory) as artifacts:
-        state_dir = Path(directory) / "state"
-        with Stack(state_dir, services=two_workers, artifact_url=f"file://{artifacts}", on_phase=print) as stack:
-            figures = run(UnderFire(stack, artifacts, np.random.default_rng(0)), num_searches, num_faults)
-        figures["orphans"] = len(left_over(directory))
-    print(json.dumps(figures | {"full": full}))
+    print(json.dumps(soak(SEARCH, num_searches, num_faults) | {"full": full}))
+
+
+def soak(search: dict[str, Any], num_searches: int, num_faults: int, seed: int = 0) -> dict[str, Any]:
+    """Run searches on a stack of their own, undisturbed and then under fire, and return the figures.
+
+    Args:
+        search: The body of the request; each search gets a seed of its own.
+        num_searches: How many of them at once.
+        num_faults: How many faults strike at least; every kind that is possible here does.
+        seed: Which faults, and when.
+    """
+    variables = {f"NASATLAS_{name}": str(value) for name, value in SETTINGS.items()} | {MARK: uuid.uuid4().hex}
+    with patch.dict(os.environ, variables), tempfile.TemporaryDirectory(prefix="nasatlas-soak-") as directory:
+        with artifact_directory(directory) as (artifacts, is_small):
+            state_dir = Path(directory) / "state"
+            with Stack(state_dir, services=two_workers, artifact_url=f"file://{artifacts}", on_phase=print) as stack:
+                under_fire = UnderFire(stack, artifacts, np.random.default_rng(seed))
+                if not is_small:
+                    under_fire.faults.remove(FULL_ARTIFACTS)
+                figures = run(under_fire, search, num_searches, num_faults)
+        orphans = left_over(directory)
+    return figures | {"orphans": len(orphans)}
 
 
 def two_workers(plan: ServicePlan) -> Sequence[ServiceSpec]:
@@ -99,8 +151,8 @@ def two_workers(plan: ServicePlan) -> Sequence[ServiceSpec]:
 
 
 @contextlib.contextmanager
-def artifact_directory(directory: str) -> Iterator[Path]:
-    """Make a directory for artifacts, on a small file system of its own where that is allowed."""
+def artifact_directory(directory: str) -> Iterator[tuple[Path, bool]]:
+    """Make a directory for artifacts, and say whether it is a small file system of its own: where that is allowed."""
     artifacts = Path(directory) / "artifacts"
     artifacts.mkdir()
     options = f"size={ARTIFACT_BYTES},mode=777"
@@ -109,60 +161,76 @@ def artifact_directory(directory: str) -> Iterator[Path]:
     )
     if mounted.returncode:
         print("no small file system can be mounted here: the artifact directory is not filled")
-        FAULTS.pop("fill the artifact directory")
     try:
-        yield artifacts
+        yield artifacts, not mounted.returncode
     finally:
         if not mounted.returncode:
             subprocess.run(["umount", "-l", artifacts], check=True)
 
 
-def run(soak: UnderFire, num_searches: int, num_faults: int) -> dict[str, Any]:
+def run(soak: UnderFire, search: dict[str, Any], num_searches: int, num_faults: int) -> dict[str, Any]:
     """Run the searches undisturbed and disturbed until enough faults have struck; return the figures."""
     engine = create_engine(soak.stack.running.database_url, pool_pre_ping=True)
     started = time.monotonic()
-    expected = {seed: content(engine, search_id) for seed, search_id in submit_all(soak, num_searches).items()}
+    bodies = {seed: search | {"seed": seed} for seed in range(num_searches)}
+    expected = {seed: Content.of(engine, search_id) for seed, search_id in submit_all(soak, bodies).items()}
     undisturbed_s = time.monotonic() - started
     print(f"{num_searches} searches undisturbed: {undisturbed_s:.0f} s", flush=True)
     ends: Counter[str] = Counter()
-    different = num_disturbed = 0
+    different = duplicates = num_disturbed = 0
     before = claims(engine)
-    while soak.struck.total() < num_faults:
-        for seed, search_id in submit_all(soak, num_searches, disturb=True).items():
+    while soak.lacks(num_faults):
+        for seed, search_id in submit_all(soak, bodies, num_faults).items():
+            found = Content.of(engine, search_id)
             ends[state(engine, search_id)] += 1
-            different += content(engine, search_id) != expected[seed]
+            different += found.results != expected[seed].results
+            duplicates += found.num_more_than(expected[seed])
             num_disturbed += 1
         print(f"{soak.struck.total()} faults so far: {dict(soak.struck)}", flush=True)
     num_claims, num_results = (after - earlier for after, earlier in zip(claims(engine), before, strict=True))
-    with engine.connect() as connection:
-        duplicates = connection.execute(text(TWICE)).scalar_one()
-    engine.dispose()
     repeated = num_claims - num_results
-    return {
+    figures = {
         "faults": soak.struck.total(),
         "by_kind": dict(soak.struck),
         "searches": num_disturbed,
         "lost": num_disturbed - ends["succeeded"],
         "different": different,
         "duplicates": duplicates,
+        **of_attempts(engine, soak.stack.state_dir / "logs"),
         "repeated_claims": repeated,
         "repeated_per_fault": round(repeated / soak.struck.total(), 2),
         "repeated_work_share": round(repeated / num_claims, 3),
         "undisturbed_s": round(undisturbed_s, 1),
     }
+    engine.dispose()
+    return figures
 
 
-def submit_all(soak: UnderFire, num_searches: int, *, disturb: bool = False) -> dict[int, uuid.UUID]:
-    """Submit the searches and wait for all of them; strike meanwhile, if asked."""
-    submitted = {
-        seed: uuid.UUID(ask(soak, "POST", "/search", SEARCH | {"seed": seed})["id"]) for seed in range(num_searches)
+def of_attempts(engine: Engine, logs: Path) -> dict[str, Any]:
+    """Return the figures that only the workers' logs know."""
+    with engine.connect() as connection:
+        last_attempts = {row[0]: row[1] for row in connection.execute(text("select id, attempt from steps"))}
+    attempts = StepLog.read(logs)
+    endings = attempts.endings()
+    return {
+        "endings": dict(endings),
+        "fenced": endings["fenced off"],
+        "stale": attempts.stored_by_earlier_attempts(last_attempts),
+        "repeated_s": round(attempts.repeated_s(), 1),
     }
+
+
+def submit_all(
+    soak: UnderFire, bodies: dict[int, dict[str, Any]], num_faults: int | None = None
+) -> dict[int, uuid.UUID]:
+    """Submit the searches and wait for all of them; strike meanwhile until there were enough faults, if any."""
+    submitted = {seed: uuid.UUID(ask(soak, "POST", "/search", body)["id"]) for seed, body in bodies.items()}
     deadline = time.monotonic() + TIMEOUT_S
     open_searches = set(submitted.values())
     while open_searches:
         if time.monotonic() > deadline:
             raise SystemExit(f"{len(open_searches)} searches have not ended after {TIMEOUT_S:g} s")
-        if disturb:
+        if num_faults is not None and soak.lacks(num_faults):
             time.sleep(soak.rng.uniform(0.5, 3.0))
             strike(soak)
         else:
@@ -185,12 +253,6 @@ def ask(soak: UnderFire, method: str, path: str, body: Any = None) -> dict[str, 
                 raise
             time.sleep(0.2)
             soak.keep_up()
-
-
-def content(engine: Engine, search_id: uuid.UUID) -> list[tuple[Any, ...]]:
-    """Return all pairs of a search, and a digest of all rows of each of its tables."""
-    with engine.connect() as connection:
-        return [tuple(row) for row in connection.execute(text(CONTENT), {"id": search_id})]
 
 
 def state(engine: Engine, search_id: uuid.UUID) -> str:

@@ -114,17 +114,17 @@ def check_same_site(request: Request) -> None:
 
 
 def _check_host_is_no_strange_name(request: Request, settings: Settings) -> None:
-    """Refuse the names of others for our loopback address (DNS rebinding): their pages would be of our origin.
+    """Refuse the names of others for our address (DNS rebinding): their pages would be of our origin.
 
-    Addresses and names without a dot (localhost, a container's) can be nobody's in the public DNS.
+    Addresses and names without a dot (localhost, a container's) can be nobody's in the public DNS. It makes no
+    difference that something in front checks who asks: a browser that rebinds goes past it.
     """
-    if settings.authentication != "auto":
-        return
     host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    if "." in host and not _is_ip_address(host) and not host.endswith(".localhost"):
+    is_public_name = "." in host and not _is_ip_address(host) and not host.endswith(".localhost")
+    if is_public_name and host not in settings.allowed_hosts:
         raise ForbiddenError(
-            detail="without API keys this service answers to localhost and addresses only, not to that name; set "
-            "NASATLAS_AUTHENTICATION=keys to give it a name, or none if something in front of it checks who asks"
+            detail="without API keys this service answers to localhost, addresses and names without a dot only, not to "
+            "that name; add it to NASATLAS_ALLOWED_HOSTS if it is the service's, or set NASATLAS_AUTHENTICATION=keys"
         )
 
 

@@ -34,7 +34,7 @@ _COUNTERS: tuple[tuple[operations.Counter, str, tuple[str, ...]], ...] = (
     ("lease_expiries", "Steps taken back from workers that were silent for longer than their lease.", STEP_KINDS),
     ("steps_done", "Steps whose result was stored.", STEP_KINDS),
     ("evaluations", "Sub-networks that were evaluated.", ("evaluate_shard", "reevaluate_shard")),
-    ("training_images", "Images trained on, each time one was seen.", ("train_supernet",)),
+    ("training_images", "Images trained on, each time one was seen.", ("train_supernet", "train_standalone")),
 )
 """What only ever rises: the counter, what it counts, and the kinds of steps that can add to it."""
 

@@ -15,6 +15,7 @@ from fastapi_rfc9457.server import add_problem_handlers
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.responses import Response
 from starlette.routing import compile_path
 
@@ -28,13 +29,22 @@ log = structlog.get_logger(__name__)
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Register the handlers of all errors on an application."""
+    """Register the handlers of all errors on an application, but of crashes: see :func:`answer_crashes`."""
     add_problem_handlers(app, strip_debug=True)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _crash)
+    del app.exception_handlers[Exception]
     for error in (OperationalError, InterfaceError, PoolTimeoutError):
         app.add_exception_handler(error, _database_away)
+
+
+def answer_crashes(app: FastAPI) -> None:
+    """Turn what nothing else has caught into a problem; inside of the middleware that is added after this.
+
+    A handler of ``Exception`` that is registered on the application answers outside of all middleware, so its answers
+    would have neither our security headers nor the request id.
+    """
+    app.add_middleware(ServerErrorMiddleware, handler=_crash)
 
 
 async def _respond(request: Request, problem: Problem) -> Response:

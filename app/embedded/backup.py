@@ -10,6 +10,7 @@ be made while searches run.
 import datetime as dt
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -158,6 +159,7 @@ def restore(
         on_phase("restoring the artifacts")
         num_artifacts = _restore_files(source, ARTIFACTS, artifact_url)
         num_upload_files = _restore_files(source, UPLOADS, _file_url(upload_root))
+        _bury(_search_ids(url), restored_url)
         server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(DATABASE)))
         server.execute(
             sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(_RESTORED), sql.Identifier(DATABASE))
@@ -176,6 +178,29 @@ def _restore_dump(source: Path, url: str) -> None:
     with closing(psycopg.connect(_libpq(url), autocommit=True)) as connection:
         # a dump has neither statistics nor what index-only scans need: lookups would be slow
         connection.execute("VACUUM ANALYZE")
+
+
+def _bury(replaced: list[uuid.UUID], restored_url: str) -> None:
+    """Leave tombstones for searches that the backup does not have, so that the reaper removes their artifacts."""
+    with psycopg.connect(_libpq(restored_url)) as connection:
+        connection.execute(
+            "insert into deleted_searches (search_id) select lost from unnest(%s::uuid[]) as lost "
+            "where lost not in (select id from searches) on conflict do nothing",
+            (replaced,),
+        )
+
+
+def _search_ids(url: str) -> list[uuid.UUID]:
+    """Return all searches and jobs of a database, those that are deleted but not yet forgotten included."""
+    found: list[uuid.UUID] = []
+    with closing(psycopg.connect(_libpq(url))) as connection:
+        # a database of an older version may lack either
+        for table, column in (("searches", "id"), ("deleted_searches", "search_id")):
+            exists = connection.execute("select to_regclass(%s)", (f"public.{table}",)).fetchone()
+            if exists is not None and exists[0] is not None:
+                query = sql.SQL("select {} from {}").format(sql.Identifier(column), sql.Identifier(table))
+                found += [row[0] for row in connection.execute(query)]
+    return found
 
 
 def _restore_files(source: Path, prefix: str, url: str) -> int:

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, select
 
 from app.cli.main import run
 from app.db.engine import transaction
-from app.db.models import SearchRow
+from app.db.models import DeletedSearchRow, SearchRow
 from app.embedded.database import stack_database
 from app.embedded.stack import Stack
 from app.settings import get_settings
@@ -108,6 +108,15 @@ def stored_searches(state_dir: Path) -> list[str]:
     return found
 
 
+def tombstones(state_dir: Path) -> list[str]:
+    with stack_database(state_dir) as url:
+        engine = create_engine(url)
+        with transaction(engine) as session:
+            found = [str(search_id) for search_id in session.scalars(select(DeletedSearchRow.search_id))]
+        engine.dispose()
+    return found
+
+
 def test_a_damaged_backup_changes_nothing(state_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     search_id = store_search(state_dir)
     artifact = state_dir / "artifacts" / search_id / "supernet.safetensors"
@@ -146,11 +155,12 @@ def test_a_damaged_backup_changes_nothing(state_dir: Path, tmp_path: Path, capsy
         assert "backup" in capsys.readouterr().err, name
     assert run(["restore", str(tmp_path / "nothing.tar")]) == 1
     assert not (tmp_path / "escaped").exists()
-    store_search(state_dir)
+    replaced = store_search(state_dir)
     artifact.unlink()
     shutil.rmtree(state_dir / "uploads")
     assert run(["restore", str(whole), "--replace"]) == 0
     assert image.read_bytes() == b"image"
     assert not unfinished.exists()
     assert stored_searches(state_dir) == [search_id]
+    assert tombstones(state_dir) == [replaced], "its artifacts are removed by the reaper"
     assert artifact.read_bytes() == b"w" * 5000

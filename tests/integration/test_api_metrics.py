@@ -99,9 +99,14 @@ def test_counters_add_up(client: TestClient, api_settings: Settings) -> None:
     for num_pairs in (20, 22):
         with transaction(engine) as session:
             operations.count(session, {("evaluations", "evaluate_shard"): num_pairs, ("steps_done", "fit_gcn"): 1})
+            operations.count(
+                session, {("training_images", "train_supernet"): 7, ("training_images", "train_standalone"): 5}
+            )
     found = scraped(client)
     assert found["nasatlas_evaluations_total", "evaluate_shard"] == 42
     assert found["nasatlas_steps_done_total", "fit_gcn"] == 2
+    assert found["nasatlas_training_images_total", "train_supernet"] == 14
+    assert found["nasatlas_training_images_total", "train_standalone"] == 10
 
 
 def test_lookups_are_timed(client: TestClient, factory: Any) -> None:

@@ -101,7 +101,22 @@ def test_a_crash_is_a_problem_with_the_request_id(client: TestClient, monkeypatc
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["request_id"] == "0123456789abcdef0123456789abcdef"
+    assert response.headers["x-request-id"] == "0123456789abcdef0123456789abcdef"
     assert "secret" not in response.text
+
+
+def test_a_crash_has_every_header_of_other_answers(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError
+
+    of_good_answers = client.get("/search").headers
+    monkeypatch.setattr("app.services.search_view.summaries", broken)
+    crashed = client.get("/search")
+    assert crashed.status_code == 500
+    assert set(of_good_answers) <= set(crashed.headers)
+    assert crashed.json()["request_id"] == crashed.headers["x-request-id"]
+    for name in ("x-content-type-options", "x-frame-options", "referrer-policy", "content-security-policy"):
+        assert crashed.headers[name] == of_good_answers[name]
 
 
 def test_log_lines_name_request_search_and_round(

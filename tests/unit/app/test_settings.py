@@ -74,6 +74,8 @@ def test_artifacts_lie_in_the_state_directory(tmp_path: Path, monkeypatch: pytes
         ("TRAINING_PROCESSES", "0", "greater than or equal to 1"),
         ("EVALUATION_MEMORY_BYTES", "1000", "greater than or equal to 67108864"),
         ("AUTHENTICATION", "off", "'auto', 'keys' or 'none'"),
+        ("ALLOWED_HOSTS", "atlas.example.org:8000", "no name of a host; give names without scheme, port"),
+        ("ALLOWED_HOSTS", "*.example.org", "no name of a host"),
         ("RETENTION_DAYS", "0", "greater than 0"),
         ("MAX_ROWS_PER_OWNER", "0", "greater than or equal to 1"),
         ("LOG_LEVEL", "LOUD", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
@@ -118,6 +120,11 @@ def test_who_needs_keys(authentication: str, host: str, expected: bool, monkeypa
     monkeypatch.setenv("NASATLAS_AUTHENTICATION", authentication)
     monkeypatch.setenv("NASATLAS_HOST", host)
     assert Settings().keys_required() is expected
+
+
+def test_names_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NASATLAS_ALLOWED_HOSTS", " Atlas.example.org, nas.internal,,")
+    assert Settings().allowed_hosts == {"atlas.example.org", "nas.internal"}
 
 
 def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
