@@ -137,7 +137,7 @@ class SearchConfig(BaseModel):
     preserve_by: Literal["reevaluated", "weighted"] | None = Field(
         default=None,
         description="The best are those of the highest re-evaluated accuracy (the paper's), or of prediction and "
-        "re-evaluation weighed by their errors; null: weighted where there are true labels.",
+        "re-evaluation weighed by their errors; null: weighted, but the paper's for `predictor: paper` without labels.",
     )
     target_madds: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
         default=(),
@@ -153,7 +153,9 @@ class SearchConfig(BaseModel):
     @property
     def weighs_errors(self) -> bool:
         """Whether the best are chosen by prediction and re-evaluation together."""
-        return self.num_standalone > 0 if self.preserve_by is None else self.preserve_by == "weighted"
+        if self.preserve_by is not None:
+            return self.preserve_by == "weighted"
+        return self.num_standalone > 0 or self.predictor == "auto"
 
     @model_validator(mode="after")
     def _counts_fit_together(self) -> Self:

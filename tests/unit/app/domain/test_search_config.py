@@ -209,13 +209,17 @@ def test_resolving_sorts_segments_and_fills_in() -> None:
 def test_true_labels_are_for_those_who_ask() -> None:
     for preset_name in ("paper", "quick"):
         config = from_preset(preset_name, {})
-        assert (config.num_standalone, config.preserve_by, config.weighs_errors) == (0, None, False)
+        assert (config.num_standalone, config.preserve_by) == (0, None)
 
 
 @pytest.mark.parametrize(
     ("changes", "weighs"),
     [
+        ({}, True),
+        ({"predictor": "paper"}, False),
+        ({"predictor": "paper", "num_standalone": 8}, True),
         ({"num_standalone": 8}, True),
+        ({"preserve_by": "reevaluated"}, False),
         ({"num_standalone": 8, "preserve_by": "reevaluated"}, False),
         ({"preserve_by": "weighted"}, True),
     ],

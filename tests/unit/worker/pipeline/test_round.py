@@ -136,7 +136,7 @@ class TestFit:
 
 class TestAdvance:
     def test_preserved_are_the_best_of_the_reevaluated_in_order(self, schedule: Schedule) -> None:
-        scheduler = schedule().run(is_kind("advance"))
+        scheduler = schedule(preserve_by="reevaluated").run(is_kind("advance"))
         outcome = scheduler.run_one()
         pairs = scheduler.store.pairs(scheduler.search, 0, "reevaluated")
         best_first = sorted(pairs, key=lambda pair: -pair.accuracy)

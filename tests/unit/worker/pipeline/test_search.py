@@ -44,7 +44,7 @@ def test_the_kinds_of_steps_in_order(schedule: Schedule) -> None:
 def test_the_final_architecture_is_the_best_reevaluated_of_the_last_round(
     schedule: Schedule, true_accuracy: Callable[[Sequence[int]], float]
 ) -> None:
-    scheduler = schedule().run()
+    scheduler = schedule(preserve_by="reevaluated").run()
     last = scheduler.store.pairs(scheduler.search, 1, "reevaluated")
     final = scheduler.store.closed[1]
     assert final.best_accuracy == max(pair.accuracy for pair in last)
@@ -55,7 +55,7 @@ def test_the_final_architecture_is_the_best_reevaluated_of_the_last_round(
 
 
 def test_a_round_never_ends_below_what_an_earlier_one_found(schedule: Schedule) -> None:
-    scheduler = schedule(num_rounds=4, num_reevaluated=1, num_preserved=1)
+    scheduler = schedule(num_rounds=4, num_reevaluated=1, num_preserved=1, preserve_by="reevaluated")
     fit = scheduler.networks.fit
 
     def fit_that_is_wrong_later(search: Search, round_index: int, *args: Any) -> Fit:
