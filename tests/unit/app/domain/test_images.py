@@ -1,11 +1,14 @@
 """Encoded images of every kind a user brings become upright RGB squares, or an error that names them."""
 
 import io
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from app.domain import images as images_module
 from app.domain.images import DataSetError, decode_image, decode_images, resize_arrays
 
 
@@ -137,6 +140,45 @@ def test_progress_can_stop_the_decoding():
 
     with pytest.raises(KeyboardInterrupt):
         decode_images(((payload, "x") for _ in range(10_000)), 10_000, 8, stop)
+
+
+def test_one_slow_image_is_no_silence(monkeypatch):
+    """Whoever cancels waits for the next report, which must not wait for an image."""
+    reports, reported_often = [], threading.Event()
+
+    def slow(image, resolution):
+        assert reported_often.wait(60)
+        return np.zeros((resolution, resolution, 3), dtype=np.uint8)
+
+    def on_progress(fraction):
+        reports.append(fraction)
+        if len(reports) == 3:
+            reported_often.set()
+
+    monkeypatch.setattr(images_module, "_REPORT_S", 0.001)
+    monkeypatch.setattr(images_module, "decode_image", slow)
+    decode_images([(Path("a.png"), "a"), (Path("b.png"), "b")], 2, 8, on_progress)
+    assert reports[:3] == [0.0, 0.0, 0.0]
+    assert reports[-1] == 1.0
+
+
+def test_stopping_does_not_wait_for_what_is_queued(monkeypatch):
+    begun, stopped = [], threading.Event()
+
+    def slow(image, resolution):
+        begun.append(image)
+        assert stopped.wait(60)
+        return np.zeros((resolution, resolution, 3), dtype=np.uint8)
+
+    def stop(fraction):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(images_module, "_REPORT_S", 0.001)
+    monkeypatch.setattr(images_module, "decode_image", slow)
+    with pytest.raises(KeyboardInterrupt):
+        decode_images(((Path(f"{i}.png"), "x") for i in range(10_000)), 10_000, 8, stop)
+    stopped.set()
+    assert len(begun) <= 8, "one per thread"
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (3, 8, 8, 1), (3, 8, 8, 3)])
