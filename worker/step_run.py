@@ -31,8 +31,12 @@ log = structlog.get_logger(__name__)
 
 Ending = Literal["done", "handed back", "put off", "fenced off", "failed"]
 
-_TEMPORARY = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ENETDOWN, errno.ETIMEDOUT}
-"""What an artifact store says when it is full or away: nothing is wrong with the search, and it can be mended."""
+_TEMPORARY = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ENOMEM, errno.ENFILE, errno.EMFILE),
+    *(errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT, errno.EREMOTEIO),
+    *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.ENOTCONN, errno.EPIPE, errno.EAGAIN),
+}
+"""What storage says when it is full or away: nothing is wrong with the search, and it can be mended."""
 
 STORE_PATIENCE_S = 120.0
 """How long a step waits for a database that is away (a crash restart) before it gives up."""

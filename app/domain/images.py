@@ -3,6 +3,7 @@
 Arrays: R x R pixels, 3 channels (RGB), uint8.
 """
 
+import errno
 import io
 import os
 import time
@@ -29,6 +30,17 @@ _AHEAD = 16
 """Images per thread that are read before their turn."""
 _REPORT_S = 0.5
 """Seconds between two reports: whoever cancels waits for the next one."""
+_OF_THE_FILE = {
+    None,
+    errno.EINVAL,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.EOVERFLOW,
+}
+"""Errors that stay until the file is mended: Pillow's own bear no number, and it seeks to where a damaged file says."""
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -41,6 +53,7 @@ def decode_image(encoded: Encoded, resolution: int) -> UInt8Array:
 
     Raises:
         DataSetError: If it is no image, truncated, or has more pixels than Pillow allows (a decompression bomb).
+        OSError: If the system cannot read it now, which says nothing about the image.
     """
     payload, origin = encoded
     try:
@@ -66,6 +79,9 @@ def decode_image(encoded: Encoded, resolution: int) -> UInt8Array:
         IndexError,
         TypeError,
     ) as error:
+        if isinstance(error, OSError) and error.errno not in _OF_THE_FILE:
+            # a disk or a server that is away
+            raise
         # Pillow names the object that it could not identify, with its address in memory
         reason = "no known format" if isinstance(error, UnidentifiedImageError) else error
         raise DataSetError(f"{origin} is a corrupt or truncated image ({reason}); replace or remove it") from error

@@ -192,8 +192,8 @@ class TestEndings:
         reason = "evaluate_shard of round 2: cat/7.jpg is no image; remove it"
         assert (run.ending, run.woken, run.after_claim) == ("failed", [], [("fail", reason)])
 
-    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
-    def test_put_off_while_the_artifact_store_is_full_or_broken(self, number: int) -> None:
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ECONNREFUSED, errno.EHOSTUNREACH])
+    def test_put_off_while_storage_is_full_or_away(self, number: int) -> None:
         run = Run(ScriptedStore(num_away={"put_off": 2}), fails(OSError(number, "cannot write", "/artifacts/x")))
         ((name, reason, max_attempts),) = run.after_claim
         assert (run.ending, run.woken, name, max_attempts) == ("put off", [], "put_off", 5)

@@ -1,5 +1,6 @@
 """Encoded images of every kind a user brings become upright RGB squares, or an error that names them."""
 
+import errno
 import io
 import threading
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from app.domain import images as images_module
-from app.domain.images import DataSetError, decode_image, decode_images, resize_arrays
+from app.domain.images import DataSetError, decode_image, decode_images, examine_image, resize_arrays
 
 
 def encoded(image, kind="PNG", **options):
@@ -106,6 +107,20 @@ def test_truncated_images_are_named(kind):
     for length in (0, 3, 20, len(payload) // 2):
         with pytest.raises(DataSetError, match="row 7 is a corrupt or truncated image"):
             decode_image((payload[:length], "row 7"), 8)
+
+
+def test_a_disk_that_is_away_says_nothing_about_the_image(monkeypatch, tmp_path):
+    def away(*_):
+        raise OSError(errno.EIO, "Input/output error", "/data/x.png")
+
+    monkeypatch.setattr(Image, "open", away)
+    with pytest.raises(OSError, match="Input/output error"):
+        decode_image((Path("/data/x.png"), "the file x.png"), 8)
+    monkeypatch.undo()
+    with pytest.raises(DataSetError, match="Is a directory"):
+        decode_image((tmp_path, "a folder"), 8)
+    monkeypatch.setattr(Image, "open", away)
+    assert "Input/output error" in examine_image((Path("/data/x.png"), "the file x.png")).problem
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_unpacked(monkeypatch):
