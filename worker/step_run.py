@@ -50,7 +50,8 @@ T = TypeVar("T")
 class Heartbeat:
     """Renews a claim from a thread of its own, and passes on what the database says to the thread that works.
 
-    The working thread calls :meth:`report`, which costs nothing; the other one writes it down every ``interval_s``.
+    The working thread calls :meth:`report`, which costs nothing; the other one writes it down every ``interval_s``. It
+    goes on after a cancellation: a step that stops late is no dead worker.
     """
 
     def __init__(self, store: PostgresStore, claim: Claim, interval_s: float) -> None:
@@ -87,14 +88,20 @@ class Heartbeat:
             raise self._error
         if self._signal == "lost":
             raise LeaseLostError(f"step {self._claim.step.id}: another worker has it")
-        if self._signal != "go":
+        self.check_wanted()
+
+    def check_wanted(self) -> None:
+        """Raise if the result is not wanted; after a commit whose answer was lost, only the lease looks lost."""
+        if self._signal in ("cancel", "release"):
             raise StepInterrupted(self._signal)
 
     def _beat(self) -> None:
-        while self._signal == "go" and not self._stopped.wait(self._interval_s):
+        while self._signal != "lost" and not self._stopped.wait(self._interval_s):
             progress, detail = self._progress
             try:
-                self._signal = self._store.heartbeat(self._claim, progress, detail)
+                signal = self._store.heartbeat(self._claim, progress, detail)
+                if signal != "go":
+                    self._signal = signal
             except OperationalError as error:
                 # the database may be restarting; the lease tells whether it took too long
                 log.warning("heartbeat failed", step_id=self._claim.step.id, error=str(error.orig))
@@ -198,24 +205,25 @@ class StepRunner:
             return ending
 
     def _run_claimed(self, claim: Claim) -> Ending:
-        try:
-            with Heartbeat(self.store, claim, self.heartbeat_s) as heartbeat:
+        # around everything: the lease is renewed until the step is stored or handed back
+        with Heartbeat(self.store, claim, self.heartbeat_s) as heartbeat:
+            try:
                 reader = PatientReader(self.store, heartbeat)
                 outcome = search_pipeline.run_step(
                     claim.search, claim.step, self.networks, reader, heartbeat.report, shard_size=self.shard_size
                 )
                 # Fenced by itself; to the heartbeat, a commit whose answer was lost looks like a lost lease.
-                ready = patiently(lambda: self.store.complete(claim, outcome), _go_on)
-        except LeaseLostError:
-            return "fenced off"
-        except StepInterrupted as interrupted:
-            patiently(lambda: self.store.hand_back(claim), _go_on)
-            log.info("handed back", reason=str(interrupted))
-            return "handed back"
-        except Exception as error:
-            # whatever went wrong, the search's owner reads it; the traceback is for the operator's log
-            log.exception("step failed", kind=claim.step.kind)
-            return self._give_up(claim, error)
+                ready = patiently(lambda: self.store.complete(claim, outcome, heartbeat.check_wanted), _go_on)
+            except LeaseLostError:
+                return "fenced off"
+            except StepInterrupted as interrupted:
+                patiently(lambda: self.store.hand_back(claim), _go_on)
+                log.info("handed back", reason=str(interrupted))
+                return "handed back"
+            except Exception as error:
+                # whatever went wrong, the search's owner reads it; the traceback is for the operator's log
+                log.exception("step failed", kind=claim.step.kind)
+                return self._give_up(claim, error)
         self.wake(ready)
         return "done"
 

@@ -54,6 +54,7 @@ class ScriptedStore:
     signals: list[Signal | Exception] = field(default_factory=lambda: ["go"])
     num_away: dict[str, int] = field(default_factory=dict)
     complete_error: Exception | None = None
+    check_while_storing: Callable[[Callable[[], None]], None] = lambda check: None
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     beats: list[tuple[float, Any]] = field(default_factory=list)
     beaten: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
@@ -77,8 +78,9 @@ class ScriptedStore:
         finally:
             self.beaten.release()
 
-    def complete(self, claim: Claim, outcome: Outcome) -> list[int]:
+    def complete(self, claim: Claim, outcome: Outcome, check: Callable[[], None]) -> list[int]:
         self._perhaps_away("complete")
+        self.check_while_storing(check)
         if self.complete_error is not None:
             raise self.complete_error
         self.calls.append(("complete", [pair.code for pair in outcome.pairs]))
@@ -254,7 +256,37 @@ class TestHeartbeat:
     def test_goes_on_when_the_database_is_away_for_a_moment(self) -> None:
         store = ScriptedStore(signals=[away(), away(), "cancel"])
         run = Run(store, until_interrupted)
-        assert (run.ending, len(store.beats)) == ("handed back", 3)
+        assert run.ending == "handed back"
+        assert len(store.beats) >= 3
+
+    def test_goes_on_after_a_cancellation_until_the_step_is_handed_back(self) -> None:
+        """A step that stops late, e.g. inside of a download, must not look like a dead worker."""
+        store = ScriptedStore(signals=["cancel"])
+
+        def stops_late(report: Report) -> None:
+            for _ in range(5):
+                assert store.beaten.acquire(timeout=30)
+            until_interrupted(report)
+
+        assert Run(store, stops_late).ending == "handed back"
+        assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
+
+    def test_a_cancellation_is_not_forgotten(self) -> None:
+        """One that was withdrawn, or a heartbeat that sees a resumed search: the step is handed back all the same."""
+        store = ScriptedStore(signals=["cancel", "go"])
+
+        def stops_late(report: Report) -> None:
+            for _ in range(3):
+                assert store.beaten.acquire(timeout=30)
+            report(0.5, None)
+
+        assert Run(store, stops_late).ending == "handed back"
+
+    def test_a_cancellation_stops_the_storing(self) -> None:
+        run = Run(
+            ScriptedStore(signals=["release"], check_while_storing=lambda check: until_interrupted(lambda *_: check()))
+        )
+        assert (run.ending, run.after_claim) == ("handed back", [("hand_back",)])
 
     def test_an_error_of_its_own_ends_the_step_instead_of_the_lease(self) -> None:
         run = Run(ScriptedStore(signals=[TypeError("float32 is not JSON serializable")]), until_interrupted)
