@@ -19,7 +19,7 @@ from worker.nas.rmsprop import RMSProp
 from worker.nas.subnetwork import Subnetwork, fresh_subnetwork, load_subnetwork, num_correct
 from worker.nas.training_config import OnTrainingProgress, TrainingReport
 from worker.nas.training_loop import Iteration, SingleReplica, TrainingLoop, check_fit, trainable
-from worker.nas.training_state import TrainingState, check_digest, digest_of, load_latest_epoch, parse_results
+from worker.nas.training_state import TrainingState, digest_of, load_saved_training
 
 STANDALONE = "standalone"
 """Name of the finished network's checkpoint."""
@@ -77,17 +77,14 @@ def train_standalone(
     architecture = space.check(architecture)
     data = data.to(device)
     digest = _digest(space, architecture, data, recipe, seed, inherited)
-    if checkpoints.exists(STANDALONE):
-        finished = checkpoints.load_tensors(STANDALONE)
-        check_digest(finished, digest)
-        results = parse_results(finished)
-        report = TrainingReport(tuple(results), len(results), 0, 0.0, 0.0)
+    saved = load_saved_training(checkpoints, STANDALONE, digest)
+    if saved.results is not None:
+        report = TrainingReport(tuple(saved.results), len(saved.results), 0, 0.0, 0.0)
     else:
         loop = StandaloneLoop(space, architecture, data, recipe, seed=seed, digest=digest, inherited=inherited)
-        checkpoint, warnings = load_latest_epoch(checkpoints)
-        if checkpoint is not None:
-            loop.state.restore(checkpoint)
-        report = dataclasses.replace(loop.run(checkpoints, on_progress), warnings=warnings)
+        if saved.checkpoint is not None:
+            loop.state.restore(saved.checkpoint)
+        report = dataclasses.replace(loop.run(checkpoints, on_progress), warnings=saved.warnings)
     return _result(space, architecture, data, checkpoints, report)
 
 
