@@ -41,6 +41,9 @@ _TEMPORARY = {
 STORE_PATIENCE_S = 120.0
 """How long a step waits for a database that is away (a crash restart) before it gives up."""
 
+DEFAULT_MAX_SILENCE_S = 3600.0
+"""Steps report several times a second; only native code that never returns is silent for so long."""
+
 _RETRY_S = 1.0
 _MAX_REASON_LENGTH = 2000
 
@@ -54,10 +57,21 @@ class Heartbeat:
     goes on after a cancellation: a step that stops late is no dead worker.
     """
 
-    def __init__(self, store: PostgresStore, claim: Claim, interval_s: float) -> None:
-        """Prepare heartbeats for a claim; they begin with the context."""
+    def __init__(
+        self, store: PostgresStore, claim: Claim, interval_s: float, max_silence_s: float = DEFAULT_MAX_SILENCE_S
+    ) -> None:
+        """Prepare heartbeats for a claim; they begin with the context.
+
+        Args:
+            store: The database.
+            claim: What is renewed.
+            interval_s: Seconds between two heartbeats.
+            max_silence_s: A step that has not reported for so long hangs, and its lease is left to run out.
+        """
         self._store, self._claim, self._interval_s = store, claim, interval_s
+        self._max_silence_s, self._reported_s = max_silence_s, time.monotonic()
         self._progress: tuple[float, Mapping[str, Any] | None] = (0.0, None)
+        self._hangs = False
         self._signal: Signal = "go"
         self._error: Exception | None = None
         self._stopped = threading.Event()
@@ -79,7 +93,7 @@ class Heartbeat:
             StepInterrupted: If the search was cancelled or the worker shuts down.
             Exception: Whatever ended the heartbeats; without them the lease would run out while the work goes on.
         """
-        self._progress = (min(max(progress, 0.0), 1.0), detail)
+        self._progress, self._reported_s = (min(max(progress, 0.0), 1.0), detail), time.monotonic()
         self.check()
 
     def check(self) -> None:
@@ -98,6 +112,11 @@ class Heartbeat:
     def _beat(self) -> None:
         while self._signal != "lost" and not self._stopped.wait(self._interval_s):
             progress, detail = self._progress
+            if time.monotonic() - self._reported_s > self._max_silence_s:
+                if not self._hangs:
+                    log.error("step hangs, its lease is not renewed", step_id=self._claim.step.id, progress=progress)
+                self._hangs = True
+                continue
             try:
                 signal = self._store.heartbeat(self._claim, progress, detail)
                 if signal != "go":
@@ -175,6 +194,7 @@ class StepRunner:
         shard_size: Architectures in one evaluation step.
         max_attempts: How often a step may be put off, or kill its worker, before its search fails.
         span: Makes a span for traces of each step.
+        max_silence_s: A step that has not reported for so long hangs; its lease is left to run out.
     """
 
     store: PostgresStore
@@ -185,6 +205,7 @@ class StepRunner:
     shard_size: int
     max_attempts: int
     span: Span = no_span
+    max_silence_s: float = DEFAULT_MAX_SILENCE_S
 
     def run_next(self) -> Ending | None:
         """Claim the step whose turn it is and do it; None where there was nothing to do."""
@@ -206,7 +227,7 @@ class StepRunner:
 
     def _run_claimed(self, claim: Claim) -> Ending:
         # around everything: the lease is renewed until the step is stored or handed back
-        with Heartbeat(self.store, claim, self.heartbeat_s) as heartbeat:
+        with Heartbeat(self.store, claim, self.heartbeat_s, self.max_silence_s) as heartbeat:
             try:
                 reader = PatientReader(self.store, heartbeat)
                 outcome = search_pipeline.run_step(

@@ -271,6 +271,20 @@ class TestHeartbeat:
         assert Run(store, stops_late).ending == "handed back"
         assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
 
+    def test_a_step_that_hangs_is_no_longer_renewed_until_it_reports(self) -> None:
+        store = ScriptedStore()
+        with capture_logs() as lines, Heartbeat(store, CLAIM, 0.001, 0.05) as heartbeat:  # type: ignore[arg-type]
+            while not lines:
+                threading.Event().wait(0.001)
+            before = len(store.beats)
+            threading.Event().wait(0.05)
+            assert len(store.beats) == before
+            heartbeat.report(0.75)
+            while len(store.beats) == before:
+                threading.Event().wait(0.001)
+        assert lines[0]["event"] == "step hangs, its lease is not renewed"
+        assert store.beats[-1] == (0.75, None)
+
     def test_a_cancellation_is_not_forgotten(self) -> None:
         """One that was withdrawn, or a heartbeat that sees a resumed search: the step is handed back all the same."""
         store = ScriptedStore(signals=["cancel", "go"])
