@@ -90,6 +90,12 @@ class Settings(BaseSettings):
         le=MAX_DURATION_S,
         description="How often a worker renews its lease and looks for a cancellation.",
     )
+    max_silence_s: float = Field(
+        default=3600.0,
+        ge=60,
+        le=MAX_DURATION_S,
+        description="A step that reports nothing for longer hangs: its lease is no longer renewed.",
+    )
     reap_s: float = Field(
         default=5.0, gt=0, le=MAX_DURATION_S, description="How often the reaper looks for lost steps."
     )

@@ -233,11 +233,11 @@ class TorchNetworks:
             trained = self._checkpoints_at(export.job_id)
             space = export.space_of(search.space, loaded.proxy)
             network = load_standalone(space, architecture, trained).to(self._device)
-        report(0.5, {"format": export.format})
         # Imported here: seconds, for the few steps that export.
         from worker.nas.export import write_export
 
-        return write_export(network, loaded.data, export, CheckpointStore(self._artifact_url, job_id))
+        artifacts = CheckpointStore(self._artifact_url, job_id)
+        return write_export(network, loaded.data, export, artifacts, lambda: report(0.5, {"format": export.format}))
 
     def measure_device(self, space: SearchSpace, wanted: DeviceMeasurement, report: Report) -> MeasuredDevice:
         """Measure the latencies of a search space's choices on this machine."""

@@ -31,11 +31,18 @@ log = structlog.get_logger(__name__)
 
 Ending = Literal["done", "handed back", "put off", "fenced off", "failed"]
 
-_TEMPORARY = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ENETDOWN, errno.ETIMEDOUT}
-"""What an artifact store says when it is full or away: nothing is wrong with the search, and it can be mended."""
+_TEMPORARY = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ENOMEM, errno.ENFILE, errno.EMFILE),
+    *(errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT, errno.EREMOTEIO),
+    *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.ENOTCONN, errno.EPIPE, errno.EAGAIN),
+}
+"""What storage says when it is full or away: nothing is wrong with the search, and it can be mended."""
 
 STORE_PATIENCE_S = 120.0
 """How long a step waits for a database that is away (a crash restart) before it gives up."""
+
+DEFAULT_MAX_SILENCE_S = 3600.0
+"""Steps report several times a second; only native code that never returns is silent for so long."""
 
 _RETRY_S = 1.0
 _MAX_REASON_LENGTH = 2000
@@ -46,13 +53,25 @@ T = TypeVar("T")
 class Heartbeat:
     """Renews a claim from a thread of its own, and passes on what the database says to the thread that works.
 
-    The working thread calls :meth:`report`, which costs nothing; the other one writes it down every ``interval_s``.
+    The working thread calls :meth:`report`, which costs nothing; the other one writes it down every ``interval_s``. It
+    goes on after a cancellation: a step that stops late is no dead worker.
     """
 
-    def __init__(self, store: PostgresStore, claim: Claim, interval_s: float) -> None:
-        """Prepare heartbeats for a claim; they begin with the context."""
+    def __init__(
+        self, store: PostgresStore, claim: Claim, interval_s: float, max_silence_s: float = DEFAULT_MAX_SILENCE_S
+    ) -> None:
+        """Prepare heartbeats for a claim; they begin with the context.
+
+        Args:
+            store: The database.
+            claim: What is renewed.
+            interval_s: Seconds between two heartbeats.
+            max_silence_s: A step that has not reported for so long hangs, and its lease is left to run out.
+        """
         self._store, self._claim, self._interval_s = store, claim, interval_s
+        self._max_silence_s, self._reported_s = max_silence_s, time.monotonic()
         self._progress: tuple[float, Mapping[str, Any] | None] = (0.0, None)
+        self._hangs = False
         self._signal: Signal = "go"
         self._error: Exception | None = None
         self._stopped = threading.Event()
@@ -74,7 +93,7 @@ class Heartbeat:
             StepInterrupted: If the search was cancelled or the worker shuts down.
             Exception: Whatever ended the heartbeats; without them the lease would run out while the work goes on.
         """
-        self._progress = (min(max(progress, 0.0), 1.0), detail)
+        self._progress, self._reported_s = (min(max(progress, 0.0), 1.0), detail), time.monotonic()
         self.check()
 
     def check(self) -> None:
@@ -83,14 +102,25 @@ class Heartbeat:
             raise self._error
         if self._signal == "lost":
             raise LeaseLostError(f"step {self._claim.step.id}: another worker has it")
-        if self._signal != "go":
+        self.check_wanted()
+
+    def check_wanted(self) -> None:
+        """Raise if the result is not wanted; after a commit whose answer was lost, only the lease looks lost."""
+        if self._signal in ("cancel", "release"):
             raise StepInterrupted(self._signal)
 
     def _beat(self) -> None:
-        while self._signal == "go" and not self._stopped.wait(self._interval_s):
+        while self._signal != "lost" and not self._stopped.wait(self._interval_s):
             progress, detail = self._progress
+            if time.monotonic() - self._reported_s > self._max_silence_s:
+                if not self._hangs:
+                    log.error("step hangs, its lease is not renewed", step_id=self._claim.step.id, progress=progress)
+                self._hangs = True
+                continue
             try:
-                self._signal = self._store.heartbeat(self._claim, progress, detail)
+                signal = self._store.heartbeat(self._claim, progress, detail)
+                if signal != "go":
+                    self._signal = signal
             except OperationalError as error:
                 # the database may be restarting; the lease tells whether it took too long
                 log.warning("heartbeat failed", step_id=self._claim.step.id, error=str(error.orig))
@@ -164,6 +194,7 @@ class StepRunner:
         shard_size: Architectures in one evaluation step.
         max_attempts: How often a step may be put off, or kill its worker, before its search fails.
         span: Makes a span for traces of each step.
+        max_silence_s: A step that has not reported for so long hangs; its lease is left to run out.
     """
 
     store: PostgresStore
@@ -174,6 +205,7 @@ class StepRunner:
     shard_size: int
     max_attempts: int
     span: Span = no_span
+    max_silence_s: float = DEFAULT_MAX_SILENCE_S
 
     def run_next(self) -> Ending | None:
         """Claim the step whose turn it is and do it; None where there was nothing to do."""
@@ -194,24 +226,25 @@ class StepRunner:
             return ending
 
     def _run_claimed(self, claim: Claim) -> Ending:
-        try:
-            with Heartbeat(self.store, claim, self.heartbeat_s) as heartbeat:
+        # around everything: the lease is renewed until the step is stored or handed back
+        with Heartbeat(self.store, claim, self.heartbeat_s, self.max_silence_s) as heartbeat:
+            try:
                 reader = PatientReader(self.store, heartbeat)
                 outcome = search_pipeline.run_step(
                     claim.search, claim.step, self.networks, reader, heartbeat.report, shard_size=self.shard_size
                 )
                 # Fenced by itself; to the heartbeat, a commit whose answer was lost looks like a lost lease.
-                ready = patiently(lambda: self.store.complete(claim, outcome), _go_on)
-        except LeaseLostError:
-            return "fenced off"
-        except StepInterrupted as interrupted:
-            patiently(lambda: self.store.hand_back(claim), _go_on)
-            log.info("handed back", reason=str(interrupted))
-            return "handed back"
-        except Exception as error:
-            # whatever went wrong, the search's owner reads it; the traceback is for the operator's log
-            log.exception("step failed", kind=claim.step.kind)
-            return self._give_up(claim, error)
+                ready = patiently(lambda: self.store.complete(claim, outcome, heartbeat.check_wanted), _go_on)
+            except LeaseLostError:
+                return "fenced off"
+            except StepInterrupted as interrupted:
+                patiently(lambda: self.store.hand_back(claim), _go_on)
+                log.info("handed back", reason=str(interrupted))
+                return "handed back"
+            except Exception as error:
+                # whatever went wrong, the search's owner reads it; the traceback is for the operator's log
+                log.exception("step failed", kind=claim.step.kind)
+                return self._give_up(claim, error)
         self.wake(ready)
         return "done"
 

@@ -2,7 +2,7 @@
 
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,10 +107,17 @@ class PostgresStore(PostgresReader):
                 session, claim.key, progress=progress, detail=detail and _json(detail), lease_s=self._lease_s
             )
 
-    def complete(self, claim: Claim, outcome: Outcome) -> list[int]:
+    def complete(self, claim: Claim, outcome: Outcome, check: Callable[[], None] = lambda: None) -> list[int]:
         """Store a step's outcome and the steps that follow, all or nothing.
 
-        Safe to repeat: where an earlier call was committed and its answer lost, nothing is stored again.
+        Safe to repeat: where an earlier call was committed and its answer lost, nothing is stored again. A table's rows
+        are loaded before the search is locked, so that neither a cancellation nor a heartbeat waits for them; the lock
+        then decides whether they are committed.
+
+        Args:
+            claim: The step.
+            outcome: What it has found.
+            check: Called now and then before the lock; may raise to stop, and nothing is stored.
 
         Returns:
             The steps that became ready, to be woken.
@@ -120,15 +127,23 @@ class PostgresStore(PostgresReader):
             StepInterrupted: If the search is cancelled for good; nothing is stored, the step is to be handed back.
         """
         search_id = uuid.UUID(claim.search.id)
+        prepared = None if outcome.fitted is None else tables_db.prepare(outcome.fitted.table, check)
         with transaction(self._engine) as session:
+            loaded = None if prepared is None else (prepared, tables_db.load(session, prepared, check))
             search = steps_db.lock_search(session, search_id)
             if search is not None and search.state == "cancelled":
                 # a worker that was silent beyond its lease; "cancelled" was the last word, and a resume needs the step
                 raise StepInterrupted("cancel")
             if not steps_db.finish(session, claim.key, _json(outcome.result)):
                 if steps_db.was_finished(session, claim.key):
-                    return steps_db.ready_steps(session, search_id)
+                    # the rows that were just loaded once more; without a header nothing would ever delete them
+                    session.rollback()
+                    with transaction(self._engine) as fresh:
+                        return steps_db.ready_steps(fresh, search_id)
                 raise LeaseLostError(f"step {claim.step.id}: attempt {claim.step.attempt} was fenced off")
+            if loaded is not None:
+                assert claim.step.round_index is not None, "a table belongs to a round"
+                tables_db.put_header(session, search_id, claim.step.round_index, *loaded)
             self._store_round(session, search_id, claim.step, outcome)
             ready = list(outcome.next_steps)
             if outcome.when_stage_done and not steps_db.num_unfinished(
@@ -150,7 +165,7 @@ class PostgresStore(PostgresReader):
             log.warning("table not vacuumed; autovacuum will", error=str(error))
 
     def _store_round(self, session: Session, search_id: uuid.UUID, step: Step, outcome: Outcome) -> None:
-        """Write pairs, table and the facts of rounds that an outcome holds."""
+        """Write pairs and the facts of rounds that an outcome holds."""
         pairs_db.add(
             session,
             [
@@ -167,7 +182,6 @@ class PostgresStore(PostgresReader):
         )
         values: dict[str, Any] = {}
         if (fitted := outcome.fitted) is not None and step.round_index is not None:
-            tables_db.publish(session, search_id, step.round_index, fitted.table)
             values |= {"held_out_tau": fitted.held_out_tau, "fit_report": _json(fitted.report)}
         if (closed := outcome.closed_round) is not None:
             values |= {"best_code": closed.best_code, "best_accuracy": closed.best_accuracy}

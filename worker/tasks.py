@@ -34,6 +34,7 @@ def _runner() -> StepRunner:
         shard_size=settings.shard_size,
         max_attempts=settings.max_attempts,
         span=span_maker(settings, "nasatlas-worker"),
+        max_silence_s=settings.max_silence_s,
     )
 
 

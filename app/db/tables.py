@@ -1,6 +1,8 @@
 """Publishing lookup tables: a header, and its rows by binary COPY from a numpy buffer."""
 
 import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,10 @@ from app.db import binary_copy
 from app.db.models import LookupRow, LookupTableRow
 from app.domain.lookup_table import LookupTable
 
-_COLUMNS: tuple[tuple[str, str], ...] = (
+Columns = tuple[tuple[str, str], ...]
+Check = Callable[[], None]
+
+_COLUMNS: Columns = (
     ("table_id", ">i4"),
     ("subspace_index", ">i4"),
     ("predicted_accuracy", ">f4"),
@@ -25,15 +30,69 @@ _COLUMNS: tuple[tuple[str, str], ...] = (
 _CHUNK_BYTES = 2**22
 
 
-def publish(session: Session, search_id: uuid.UUID, round_index: int, table: LookupTable) -> int:
-    """Store a table and its rows in the session's transaction; a table of the same round is replaced.
+@dataclass(frozen=True)
+class PreparedTable:
+    """A table as PostgreSQL takes it: all that takes long is done before a transaction begins.
+
+    Attributes:
+        header: Columns of its header, but for the search and round it belongs to.
+        buffers: Columns and bytes of one COPY each; their ``table_id`` is not known yet.
+    """
+
+    header: Mapping[str, Any]
+    buffers: tuple[tuple[Columns, npt.NDArray[np.void]], ...]
+
+
+def prepare(table: LookupTable, check: Check = lambda: None) -> PreparedTable:
+    """Compute digest, band and COPY's bytes of a table; ``check`` is called now and then and may raise to stop."""
+    band = table.band(on_block=check)
+    values: dict[str, npt.NDArray[Any]] = {
+        "table_id": np.zeros(table.num_rows, dtype=np.int32),
+        "subspace_index": np.arange(table.num_rows),
+        "predicted_accuracy": table.predicted_accuracy,
+        "multi_adds": table.multi_adds,
+        "params": table.params,
+        "band": band,
+    }
+    buffers = []
+    # a NULL has no bytes in COPY's format, so rows without a band are loaded without the column
+    for columns, chosen_N in ((_COLUMNS, band >= 0), (_COLUMNS[:-1], band < 0)):
+        check()
+        buffers.append((columns, binary_copy.rows(columns, {name: values[name][chosen_N] for name, _ in columns})))
+    header = {
+        "num_rows": table.num_rows,
+        "digest": table.digest(),
+        "min_multi_adds": int(table.multi_adds.min()),
+        "max_multi_adds": int(table.multi_adds.max()),
+        "min_params": int(table.params.min()),
+        "max_params": int(table.params.max()),
+    }
+    return PreparedTable(header, tuple(buffers))
+
+
+def load(session: Session, prepared: PreparedTable, check: Check = lambda: None) -> int:
+    """Store a table's rows in the session's transaction, without a header; no row of another table is locked.
+
+    Whoever loads has to :func:`put_header` in the same transaction, or to roll it back: nothing else would ever delete
+    rows that no header names.
 
     Returns:
-        The table's id.
+        The table's id, taken for it.
     """
     # VACUUM marks a page as visible only if the commit of its rows is on disk. After an asynchronous commit it would
     # mark none, and every index-only scan would read the heap.
     session.execute(text("set local synchronous_commit = on"))
+    table_id: int = session.execute(text("select nextval(pg_get_serial_sequence('lookup_tables', 'id'))")).scalar_one()
+    for columns, buffer in prepared.buffers:
+        buffer["table_id"] = table_id
+        _copy(session, columns, buffer, check)
+    return table_id
+
+
+def put_header(
+    session: Session, search_id: uuid.UUID, round_index: int, prepared: PreparedTable, table_id: int
+) -> None:
+    """Make loaded rows the table of a round; the round's table of before is deleted."""
     old = select(LookupTableRow.id).where(
         LookupTableRow.search_id == search_id, LookupTableRow.round_index == round_index
     )
@@ -41,41 +100,24 @@ def publish(session: Session, search_id: uuid.UUID, round_index: int, table: Loo
     session.execute(
         delete(LookupTableRow).where(LookupTableRow.id.in_(old)).execution_options(synchronize_session=False)
     )
-    header = LookupTableRow(
-        search_id=search_id,
-        round_index=round_index,
-        num_rows=table.num_rows,
-        digest=table.digest(),
-        min_multi_adds=int(table.multi_adds.min()),
-        max_multi_adds=int(table.multi_adds.max()),
-        min_params=int(table.params.min()),
-        max_params=int(table.params.max()),
-    )
-    session.add(header)
+    session.add(LookupTableRow(id=table_id, search_id=search_id, round_index=round_index, **prepared.header))
     session.flush()
-    band = table.band()
-    values = {
-        "table_id": np.full(table.num_rows, header.id),
-        "subspace_index": np.arange(table.num_rows),
-        "predicted_accuracy": table.predicted_accuracy,
-        "multi_adds": table.multi_adds,
-        "params": table.params,
-        "band": band,
-    }
-    # a NULL has no bytes in COPY's format, so rows without a band are loaded without the column
-    _copy(session, _COLUMNS, values, band >= 0)
-    _copy(session, _COLUMNS[:-1], values, band < 0)
-    return header.id
 
 
-def _copy(
-    session: Session,
-    columns: tuple[tuple[str, str], ...],
-    values: dict[str, npt.NDArray[Any]],
-    chosen_N: npt.NDArray[np.bool_],
-) -> None:
-    """Load the chosen rows with COPY ... BINARY."""
-    buffer = binary_copy.rows(columns, {name: values[name][chosen_N] for name, _ in columns})
+def publish(session: Session, search_id: uuid.UUID, round_index: int, table: LookupTable) -> int:
+    """Store a table and its rows in the session's transaction; a table of the same round is replaced.
+
+    Returns:
+        The table's id.
+    """
+    prepared = prepare(table)
+    table_id = load(session, prepared)
+    put_header(session, search_id, round_index, prepared, table_id)
+    return table_id
+
+
+def _copy(session: Session, columns: Columns, buffer: npt.NDArray[np.void], check: Check) -> None:
+    """Load rows with COPY ... BINARY."""
     connection = session.connection().connection.driver_connection
     assert connection is not None
     statement = f"COPY lookup_rows ({', '.join(name for name, _ in columns)}) FROM STDIN (FORMAT BINARY)"
@@ -84,6 +126,7 @@ def _copy(
             copy.write(binary_copy.HEADER)
             data = buffer.view(np.uint8).data if buffer.size else memoryview(b"")
             for start in range(0, len(data), _CHUNK_BYTES):
+                check()
                 copy.write(data[start : start + _CHUNK_BYTES])
             copy.write(binary_copy.TRAILER)
     except psycopg.OperationalError as error:

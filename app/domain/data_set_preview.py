@@ -132,13 +132,13 @@ def _decoded(source: LocalSource, index_N: Int64Array, resolution: int) -> dict[
     """The images of an ascending index that can be read, by index."""
     try:
         return dict(zip(index_N.tolist(), source.decode(index_N, resolution), strict=True))
-    except DataSetError:
+    except (DataSetError, OSError):
         # one is broken: which of them shows one by one
         found = {}
         for index in index_N:
             try:
                 found[int(index)] = source.decode(np.array([index]), resolution)[0]
-            except DataSetError:
+            except (DataSetError, OSError):
                 continue
         return found
 

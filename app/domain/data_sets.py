@@ -164,7 +164,10 @@ def inspect_data_set(name: str, data_root: Path | None) -> DataSetInfo:
     num_images = len(source.labels_N)
     is_small = source.num_bytes <= _FULL_CHECK_BYTES and num_images <= _FULL_CHECK_IMAGES
     num_checked = num_images if is_small else min(num_images, _SAMPLE_IMAGES)
-    source.decode(np.linspace(0, num_images - 1, num_checked).astype(np.int64), 8)
+    try:
+        source.decode(np.linspace(0, num_images - 1, num_checked).astype(np.int64), 8)
+    except OSError as error:
+        raise DataSetError(f"the data set {name!r} cannot be read now ({error}); try again later") from error
     info = DataSetInfo(name, num_images, len(counts), source.class_names, tuple(map(int, counts)), num_checked)
     with _inspected_lock:
         if len(_inspected) >= _MAX_INSPECTED:

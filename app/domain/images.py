@@ -3,14 +3,15 @@
 Arrays: R x R pixels, 3 channels (RGB), uint8.
 """
 
+import errno
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +23,25 @@ Encoded = tuple[bytes | Path, str]
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
-_CHUNK = 64
 _EXAMINED_RESOLUTION = 16
 _THREADED_BYTES = 16 * 2**10
 """Below this an image is decoded faster than threads can hand the interpreter lock around."""
+_AHEAD = 16
+"""Images per thread that are read before their turn."""
+_REPORT_S = 0.5
+"""Seconds between two reports: whoever cancels waits for the next one."""
+_OF_THE_FILE = {
+    None,
+    errno.EINVAL,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.EOVERFLOW,
+}
+"""Errors that stay until the file is mended: Pillow's own bear no number, and it seeks to where a damaged file says."""
 _EXIF_ORIENTATION = 0x0112
-_T = TypeVar("_T")
 
 
 class DataSetError(ValueError):
@@ -39,6 +53,7 @@ def decode_image(encoded: Encoded, resolution: int) -> UInt8Array:
 
     Raises:
         DataSetError: If it is no image, truncated, or has more pixels than Pillow allows (a decompression bomb).
+        OSError: If the system cannot read it now, which says nothing about the image.
     """
     payload, origin = encoded
     try:
@@ -64,6 +79,9 @@ def decode_image(encoded: Encoded, resolution: int) -> UInt8Array:
         IndexError,
         TypeError,
     ) as error:
+        if isinstance(error, OSError) and error.errno not in _OF_THE_FILE:
+            # a disk or a server that is away
+            raise
         # Pillow names the object that it could not identify, with its address in memory
         reason = "no known format" if isinstance(error, UnidentifiedImageError) else error
         raise DataSetError(f"{origin} is a corrupt or truncated image ({reason}); replace or remove it") from error
@@ -105,27 +123,77 @@ def decode_images(
     """Return ``num_images`` encoded images as uint8 [N, R, R, 3], decoded by a few threads, in order.
 
     Args:
-        encoded: The images; at most some hundred are held at a time.
+        encoded: The images; a few dozen are held at a time.
         num_images: How many there are.
         resolution: R, in pixels.
-        on_progress: Called with the fraction done; may raise to stop.
+        on_progress: Called about twice a second with the fraction done; may raise to stop.
 
     Raises:
         DataSetError: At the first image that cannot be read.
+        OSError: If the system cannot read it now, which says nothing about the image.
     """
     images_NHWC = np.empty((num_images, resolution, resolution, 3), dtype=np.uint8)
-    done = 0
+    progress = _Progress(num_images, on_progress)
     threads = min(8, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads) as pool:
-        for group in _batches(_batches(encoded, _CHUNK), 4 * threads):
-            map_chunks = pool.map if _is_large(group[0][0]) else map
-            for decoded in map_chunks(lambda chunk: [decode_image(image, resolution) for image in chunk], group):
-                images_NHWC[done : done + len(decoded)] = decoded
-                done += len(decoded)
-            if on_progress is not None:
-                on_progress(done / num_images)
-    assert done == num_images
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for image in _decoded(encoded, resolution, pool, _AHEAD * threads, progress):
+            images_NHWC[progress.done] = image
+            progress.one_more()
+    finally:
+        # Not waited for: where it was told to stop, threads are at images of any size.
+        pool.shutdown(wait=False, cancel_futures=True)
+    assert progress.done == num_images
+    progress.report()
     return images_NHWC
+
+
+class _Progress:
+    """Images done, reported by the clock: one image takes 50 microseconds or 5 seconds."""
+
+    def __init__(self, num_images: int, on_progress: Callable[[float], None] | None) -> None:
+        self.done = 0
+        self._num_images, self._on_progress = num_images, on_progress
+        self._reported_s = -np.inf
+
+    def one_more(self) -> None:
+        """Count an image."""
+        self.done += 1
+        self.look_at_clock()
+
+    def look_at_clock(self) -> None:
+        """Report if the last report is too long ago."""
+        if time.monotonic() - self._reported_s >= _REPORT_S:
+            self.report()
+
+    def report(self) -> None:
+        """Say how far it is; raises what the listener raises."""
+        self._reported_s = time.monotonic()
+        if self._on_progress is not None:
+            self._on_progress(self.done / self._num_images)
+
+
+def _decoded(
+    encoded: Iterable[Encoded], resolution: int, pool: ThreadPoolExecutor, ahead: int, progress: _Progress
+) -> Iterator[UInt8Array]:
+    """Yield the images in order: large ones decoded by the pool, up to ``ahead`` at a time, small ones here."""
+    pending: deque[Future[UInt8Array]] = deque()
+    for image in encoded:
+        if _is_large(image):
+            pending.append(pool.submit(decode_image, image, resolution))
+        while pending and (len(pending) >= ahead or not _is_large(image)):
+            yield _result(pending.popleft(), progress)
+        if not _is_large(image):
+            yield decode_image(image, resolution)
+    while pending:
+        yield _result(pending.popleft(), progress)
+
+
+def _result(future: Future[UInt8Array], progress: _Progress) -> UInt8Array:
+    """Wait for an image, reporting meanwhile."""
+    while not wait([future], _REPORT_S).done:
+        progress.look_at_clock()
+    return future.result()
 
 
 def resize_arrays(
@@ -135,10 +203,10 @@ def resize_arrays(
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
     resized_NHWC = np.empty((len(images), resolution, resolution, 3), dtype=np.uint8)
+    progress = _Progress(len(images), on_progress)
     for index, pixels in enumerate(images):
         resized_NHWC[index] = square(Image.fromarray(np.ascontiguousarray(pixels)), resolution, f"image {index}")
-        if on_progress is not None and index % 1024 == 1023:
-            on_progress((index + 1) / len(images))
+        progress.one_more()
     return resized_NHWC
 
 
@@ -194,9 +262,3 @@ def _scaled_grey(values: npt.NDArray[np.generic], mode: str, origin: str) -> UIn
     if not (low >= 0 and high <= limit):  # also false for NaN
         raise DataSetError(f"{origin} has grey values from {low:g} to {high:g}; store 8-bit or 16-bit images")
     return np.rint(numbers * factor).astype(np.uint8)
-
-
-def _batches(items: Iterable[_T], size: int) -> Iterator[Sequence[_T]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

@@ -5,6 +5,7 @@ Rows are ordered by predicted accuracy, descending; equal ones by their index in
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -94,20 +95,21 @@ class LookupTable:
             sha.update(np.ascontiguousarray(column, dtype=dtype).tobytes())
         return sha.hexdigest()
 
-    def band(self, depth: int = BAND_DEPTH) -> npt.NDArray[np.int16]:
+    def band(self, depth: int = BAND_DEPTH, on_block: Callable[[], None] = lambda: None) -> npt.NDArray[np.int16]:
         """Return for every row how many rows beat it, int16 [size]; -1 where that is ``depth`` or more.
 
         A row beats another if it comes earlier in the order and costs no more of anything. So the best ``depth``
-        architectures under *any* limits all have a band of 0 or more.
+        architectures under *any* limits all have a band of 0 or more. ``on_block`` is called every few thousand rows,
+        and may raise to stop.
         """
         order = self.order
         costs_NC = np.stack([self.multi_adds[order], self.params[order]], axis=1)
         band = np.full(self.num_rows, -1, dtype=np.int16)
-        band[order] = _num_dominators(costs_NC, depth)
+        band[order] = _num_dominators(costs_NC, depth, on_block)
         return band
 
 
-def _num_dominators(costs_NC: npt.NDArray[np.int64], depth: int) -> npt.NDArray[np.int16]:
+def _num_dominators(costs_NC: npt.NDArray[np.int64], depth: int, on_block: Callable[[], None]) -> npt.NDArray[np.int16]:
     """For rows from best to worst, count the earlier ones that cost no more of anything; -1 from ``depth`` on.
 
     Whoever is beaten by ``depth`` rows is beaten by ``depth`` rows of the band, so it is enough to compare with those.
@@ -120,6 +122,7 @@ def _num_dominators(costs_NC: npt.NDArray[np.int64], depth: int) -> npt.NDArray[
     out = np.full(num_rows, -1, dtype=np.int16)
     band_MC = np.empty((0, num_costs), dtype=np.int64)
     for start in range(0, num_rows, _BLOCK):
+        on_block()
         block, bins = costs_NC[start : start + _BLOCK], bins_NC[start : start + _BLOCK]
         below = histogram
         for axis in range(num_costs):

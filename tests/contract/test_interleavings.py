@@ -252,8 +252,8 @@ class TestDatabaseRestart:
         world.step(search_id, payload={"codes": ["00000000", "00000001"]})
         complete, calls = world.store.complete, []
 
-        def lost_answer(claim: Claim, outcome: Outcome) -> list[int]:
-            calls.append(complete(claim, outcome))
+        def lost_answer(claim: Claim, outcome: Outcome, check: Callable[[], None]) -> list[int]:
+            calls.append(complete(claim, outcome, check))
             if len(calls) == 1:
                 raise OperationalError("commit", None, Exception("server closed the connection unexpectedly"))
             return calls[-1]

@@ -1,8 +1,8 @@
 """Lookup tables of the store on real PostgreSQL: what is read back is what was published."""
 
 import uuid
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -11,9 +11,7 @@ from sqlalchemy import select
 from app.db import tables as tables_db
 from app.db.engine import transaction
 from app.db.models import LookupRow, LookupTableRow
-from worker.pipeline.ports import (
-    Outcome,
-)
+from worker.pipeline.ports import LeaseLostError, NewStep, Outcome, StepInterrupted
 
 if TYPE_CHECKING:
     from tests.contract.conftest import World
@@ -57,7 +55,7 @@ class TestTables:
         monkeypatch.setattr(tables_db, "_CHUNK_BYTES", 100)
         search_id, table = world.search(), world.table()
         band = table.band(3)
-        monkeypatch.setattr(type(table), "band", lambda self: band)
+        monkeypatch.setattr(type(table), "band", lambda self, **_: band)
         with transaction(world.engine) as session:
             table_id = tables_db.publish(session, search_id, 0, table)
         rows = self.rows(world, table_id)
@@ -81,3 +79,59 @@ class TestTables:
             assert connection.exec_driver_sql(query).scalar_one() == 1
             visible = "select relallvisible > 0, reltuples from pg_class where relname = 'lookup_rows'"
             assert tuple(connection.exec_driver_sql(visible).one()) == (True, 81.0)
+
+
+class TestLoadingBeforeTheLock:
+    def test_neither_a_cancellation_nor_a_heartbeat_waits(
+        self, world: "World", fitted_outcome: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Both come while the rows are loaded; the search is cancelled once the table is there."""
+        search_id = world.search()
+        claim = world.claimed(world.step(search_id, "fit_gcn"))
+        signals = []
+
+        def cancel_and_load(*arguments: Any) -> int:
+            table_id = load(*arguments)
+            world.cancel(search_id)
+            signals.append(world.store.heartbeat(claim, 0.9, None))
+            return table_id
+
+        load = tables_db.load
+        monkeypatch.setattr(tables_db, "load", cancel_and_load)
+        world.store.complete(claim, fitted_outcome())
+        assert signals == ["cancel"]
+        assert world.search_row(search_id).state == "cancelled"
+        assert (world.count(LookupTableRow), world.count(LookupRow)) == (1, 81)
+
+    def test_rows_of_a_fenced_attempt_are_never_seen(self, world: "World", fitted_outcome: Make) -> None:
+        claim = world.claimed(world.step(world.search(), "fit_gcn"))
+        world.let_lease_run_out(claim.step.id)
+        world.reap()
+        with pytest.raises(LeaseLostError):
+            world.store.complete(claim, fitted_outcome())
+        assert (world.count(LookupTableRow), world.count(LookupRow)) == (0, 0)
+
+    def test_a_repeated_call_leaves_no_rows_behind(self, world: "World", fitted_outcome: Make) -> None:
+        claim = world.claimed(world.step(world.search(), "fit_gcn"))
+        follows = fitted_outcome(next_steps=(NewStep("reevaluate_shard", 0),))
+        ready = world.store.complete(claim, follows)
+        assert len(ready) == 1
+        assert world.store.complete(claim, follows) == ready
+        assert (world.count(LookupTableRow), world.count(LookupRow)) == (1, 81)
+
+    def test_it_can_be_stopped(self, world: "World", fitted_outcome: Make) -> None:
+        claim = world.claimed(world.step(world.search(), "fit_gcn"))
+        for stopped_at in range(1, 6):
+            calls = iter(range(1, 1 + stopped_at))
+
+            def check(calls: Iterator[int] = calls, stopped_at: int = stopped_at) -> None:
+                if next(calls) == stopped_at:
+                    raise StepInterrupted("cancel")
+
+            if stopped_at < 5:
+                with pytest.raises(StepInterrupted):
+                    world.store.complete(claim, fitted_outcome(), check)
+                assert (world.count(LookupTableRow), world.count(LookupRow)) == (0, 0)
+            else:
+                world.store.complete(claim, fitted_outcome(), check)
+        assert world.count(LookupRow) == 81

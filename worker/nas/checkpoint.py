@@ -33,6 +33,10 @@ class CheckpointError(ValueError):
     """A checkpoint that is missing, truncated, foreign, or holds weights that are not finite."""
 
 
+class CheckpointMissingError(CheckpointError):
+    """A checkpoint that is not there, or no longer: a worker that was fenced off may still delete it."""
+
+
 class Checkpoint(NamedTuple):
     """What a checkpoint file holds.
 
@@ -113,7 +117,7 @@ class CheckpointStore:
         try:
             payload = self._fs.cat_file(path)
         except FileNotFoundError as error:
-            raise CheckpointError(f"there is no checkpoint {name!r} in {self._directory}") from error
+            raise CheckpointMissingError(f"there is no checkpoint {name!r} in {self._directory}") from error
         try:
             tensors = load_safetensors(payload)
             metadata = header_metadata(payload)

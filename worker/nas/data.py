@@ -127,7 +127,8 @@ def load_search_data(
         # Imported here: seconds, for the few searches that read from the hub.
         from worker.nas.hub_images import open_hub_source
 
-        source: ImageSource = open_hub_source(name)
+        report = on_progress or (lambda fraction: None)
+        source: ImageSource = open_hub_source(name, lambda: report(0.0))
     else:
         source = open_source(name, data_root)
     _check_memory(min(num_images or len(source.labels_N), len(source.labels_N)), resolution)

@@ -3,7 +3,7 @@
 import copy
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import onnx
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from app.domain.architecture_export import DESCRIPTION_KEY, Export, artifact_name
 from app.domain.multi_adds import count
 from worker.nas.checkpoint import CheckpointStore
+from worker.nas.child_call import call_in_child
 from worker.nas.data import SearchData
 from worker.nas.subnetwork import Subnetwork, num_correct
 
@@ -31,11 +32,13 @@ class ExportError(ValueError):
     """The exported file does not compute what the network computes."""
 
 
-def describe(network: Subnetwork, data: SearchData, export: Export) -> dict[str, Any]:
+def describe(
+    network: Subnetwork, data: SearchData, export: Export, on_wait: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
     """Return what a user of the network's file has to know, as JSON data.
 
     ``mean`` and ``std`` are those of the training images' channels, in units of [0, 1]: the network takes
-    (image - mean) / std. ``accuracy`` is on D_val.
+    (image - mean) / std. ``accuracy`` is on D_val; ``on_wait`` is called batch by batch and may raise to stop.
     """
     space, architecture = network.space, network.architecture
     cost = count(space, architecture)
@@ -50,7 +53,7 @@ def describe(network: Subnetwork, data: SearchData, export: Export) -> dict[str,
         "mean": data.mean_C.tolist(),
         "std": data.std_C.tolist(),
         "class_names": list(data.class_names),
-        "accuracy": num_correct(network, data) / len(data.validation_labels_N),
+        "accuracy": num_correct(network, data, on_batch=on_wait) / len(data.validation_labels_N),
         "num_validation_images": len(data.validation_labels_N),
         "multi_adds": cost.multi_adds,
         "params": cost.params,
@@ -59,9 +62,20 @@ def describe(network: Subnetwork, data: SearchData, export: Export) -> dict[str,
 
 
 def write_export(
-    network: Subnetwork, data: SearchData, export: Export, checkpoints: CheckpointStore
+    network: Subnetwork,
+    data: SearchData,
+    export: Export,
+    checkpoints: CheckpointStore,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> Mapping[str, Any]:
     """Write a network to the artifacts of its job; the file's name is that of ``artifact_name``.
+
+    Args:
+        network: The network, on the images' device.
+        data: Its accuracy is that on D_val.
+        export: What is asked for.
+        checkpoints: The artifacts of the job.
+        on_wait: Called at least about twice a second; may raise to stop, and nothing is written.
 
     Returns:
         Figures of the export, as JSON data.
@@ -69,7 +83,7 @@ def write_export(
     Raises:
         ExportError: If the file does not compute what the network computes.
     """
-    description = describe(network, data, export)
+    description = describe(network, data, export, on_wait)
     figures = {"format": export.format, "accuracy": description["accuracy"]}
     if export.format == "safetensors":
         texts = {DESCRIPTION_KEY: json.dumps(description)}
@@ -79,10 +93,18 @@ def write_export(
         return figures
     network = network.cpu()
     images_NCHW = data.validation_images_NCHW[: max(_CHECKED_BATCH_SIZES)]
-    payload = to_onnx(network, description)
-    difference = check_onnx(payload, network, data.normalise(images_NCHW).cpu().contiguous())
+    # in a process of its own: torch's exporter takes many seconds and never looks up
+    payload, difference = call_in_child(
+        on_wait, checked_onnx, network, description, data.normalise(images_NCHW).cpu().contiguous()
+    )
     checkpoints.save_bytes(artifact_name("onnx"), payload)
     return {**figures, "largest_difference": difference}
+
+
+def checked_onnx(network: Subnetwork, description: Mapping[str, Any], images_NCHW: Tensor) -> tuple[bytes, float]:
+    """Return a network as an ONNX file, and by how much its logits differ; see :func:`check_onnx`."""
+    payload = to_onnx(network, description)
+    return payload, check_onnx(payload, network, images_NCHW)
 
 
 def to_onnx(network: Subnetwork, description: Mapping[str, Any]) -> bytes:

@@ -1,6 +1,6 @@
 """Images of data sets on the Hugging Face hub, read by workers (the API has no ``datasets``)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from app.domain.data_sets import DataSetError, is_hub_data_set
 from app.domain.image_archives import image_bytes
 from app.domain.image_sources import Fingerprint, Int64Array, OnProgress, dense_labels
 from app.domain.images import Encoded, UInt8Array, decode_images
+from worker.nas.child_call import call_in_child
 
 _BATCH_ROWS = 256
 
@@ -47,11 +48,12 @@ class HubSource:
                 yield _payload(cell, origin), origin
 
 
-def open_hub_source(name: str) -> HubSource:
+def open_hub_source(name: str, on_wait: Callable[[], None] = lambda: None) -> HubSource:
     """Download (or find in the cache) the training split of a hub data set. Its own code is never run.
 
     Args:
         name: ``hub:OWNER/NAME``.
+        on_wait: Called about twice a second during the download; may raise to stop it.
 
     Raises:
         DataSetError: If the name is none, or the hub cannot be reached or has no such data set.
@@ -62,11 +64,19 @@ def open_hub_source(name: str) -> HubSource:
     if Path(repository).exists():
         # load_dataset prefers a folder of that name to the hub; a request must not name folders of the worker.
         raise DataSetError(f"{name!r} is also a folder of the worker's working directory; start the worker elsewhere")
+    return HubSource(call_in_child(on_wait, download, name, repository), name)
+
+
+def download(name: str, repository: str) -> datasets.Dataset:
+    """Return the training split of a repository on the hub; its rows are in files of the hub's cache.
+
+    Raises:
+        DataSetError: If the hub cannot be reached or has no such data set.
+    """
     try:
-        rows = datasets.load_dataset(repository, split="train")
+        return datasets.load_dataset(repository, split="train")
     except (OSError, ValueError, RuntimeError) as error:
         raise DataSetError(f"cannot read {name!r} from the Hugging Face hub: {error}") from error
-    return HubSource(rows, name)
 
 
 def _payload(cell: Any, origin: str) -> bytes | Path:

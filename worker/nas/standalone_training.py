@@ -17,9 +17,9 @@ from worker.nas.data import SearchData
 from worker.nas.device import autocast_dtype
 from worker.nas.rmsprop import RMSProp
 from worker.nas.subnetwork import Subnetwork, fresh_subnetwork, load_subnetwork, num_correct
-from worker.nas.training_config import OnTrainingProgress, TrainingReport
+from worker.nas.training_config import OnTrainingProgress, TrainingProgress, TrainingReport, training_curve
 from worker.nas.training_loop import Iteration, SingleReplica, TrainingLoop, check_fit, trainable
-from worker.nas.training_state import TrainingState, check_digest, digest_of, load_latest_epoch, parse_results
+from worker.nas.training_state import TrainingState, digest_of, load_saved_training
 
 STANDALONE = "standalone"
 """Name of the finished network's checkpoint."""
@@ -77,18 +77,15 @@ def train_standalone(
     architecture = space.check(architecture)
     data = data.to(device)
     digest = _digest(space, architecture, data, recipe, seed, inherited)
-    if checkpoints.exists(STANDALONE):
-        finished = checkpoints.load_tensors(STANDALONE)
-        check_digest(finished, digest)
-        results = parse_results(finished)
-        report = TrainingReport(tuple(results), len(results), 0, 0.0, 0.0)
+    saved = load_saved_training(checkpoints, STANDALONE, digest)
+    if saved.results is not None:
+        report = TrainingReport(tuple(saved.results), len(saved.results), 0, 0.0, 0.0)
     else:
         loop = StandaloneLoop(space, architecture, data, recipe, seed=seed, digest=digest, inherited=inherited)
-        checkpoint, warnings = load_latest_epoch(checkpoints)
-        if checkpoint is not None:
-            loop.state.restore(checkpoint)
-        report = dataclasses.replace(loop.run(checkpoints, on_progress), warnings=warnings)
-    return _result(space, architecture, data, checkpoints, report)
+        if saved.checkpoint is not None:
+            loop.state.restore(saved.checkpoint)
+        report = dataclasses.replace(loop.run(checkpoints, on_progress), warnings=saved.warnings)
+    return _result(space, architecture, data, checkpoints, report, on_progress)
 
 
 def load_standalone(space: SearchSpace, architecture: Sequence[int], checkpoints: CheckpointStore) -> Subnetwork:
@@ -220,11 +217,19 @@ def _result(
     data: SearchData,
     checkpoints: CheckpointStore,
     report: TrainingReport,
+    on_progress: OnTrainingProgress | None,
 ) -> StandaloneResult:
     """Judge what was saved, not what is in memory: it is what is handed out, and a resumed training judges the same."""
     try:
         network = load_standalone(space, architecture, checkpoints).to(data.device)
     except CheckpointError as error:
         raise CheckpointError(f"the network was trained, but cannot be read back: {error}") from error
-    accuracy = num_correct(network, data) / len(data.validation_labels_N)
+    num_epochs = len(report.results)
+    progress = TrainingProgress(num_epochs, 0, 1.0, report.results[-1].loss, training_curve(report.results))
+
+    def on_batch() -> None:
+        if on_progress is not None:
+            on_progress(progress)
+
+    accuracy = num_correct(network, data, on_batch=on_batch) / len(data.validation_labels_N)
     return StandaloneResult(accuracy, network, report)

@@ -1,6 +1,6 @@
 """One architecture M as a network of its own: no supernet inside, weights inherited from one or drawn afresh."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -108,10 +108,18 @@ def load_subnetwork(space: SearchSpace, architecture: Sequence[int], tensors: di
 
 
 @torch.no_grad()
-def num_correct(network: nn.Module, data: SearchData, batch_size: int = 64) -> int:
+def num_correct(
+    network: nn.Module, data: SearchData, batch_size: int = 64, on_batch: Callable[[], None] = lambda: None
+) -> int:
     """Return how many validation images a network classifies correctly; it is left in evaluation mode.
 
     An image whose logits are not all finite counts as misclassified.
+
+    Args:
+        network: On the images' device.
+        data: The images.
+        batch_size: How many are classified at once.
+        on_batch: Called before each batch; may raise to stop.
     """
     network.eval()
     correct = 0
@@ -120,6 +128,7 @@ def num_correct(network: nn.Module, data: SearchData, batch_size: int = 64) -> i
         torch.split(data.validation_labels_N, batch_size),
         strict=True,
     ):
+        on_batch()
         logits_NK = network(data.normalise(images)).float()
         right_N = (logits_NK.argmax(1) == labels_N) & logits_NK.isfinite().all(1)
         correct += int(right_N.sum())

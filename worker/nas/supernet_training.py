@@ -23,10 +23,8 @@ from worker.nas.training_loop import SingleReplica, check_fit
 from worker.nas.training_state import (
     SUPERNET,
     EpochResult,
-    check_digest,
     digest_of,
-    load_latest_epoch,
-    parse_results,
+    load_saved_training,
 )
 
 __all__ = [
@@ -74,17 +72,14 @@ def train_supernet(
     replica = replica or SingleReplica()
     check_fit(space, data, config.batch_size, replica.num_replicas)
     digest = training_digest(space, data, config, seed)
-    if checkpoints.exists(SUPERNET):
-        finished = checkpoints.load_tensors(SUPERNET)
-        check_digest(finished, digest)
-        results = parse_results(finished)
-        return TrainingReport(tuple(results), len(results), 0, 0.0, 0.0)
+    saved = load_saved_training(checkpoints, SUPERNET, digest)
+    if saved.results is not None:
+        return TrainingReport(tuple(saved.results), len(saved.results), 0, 0.0, 0.0)
     loop = SinglePathLoop(space, data.to(device), config, seed=seed, digest=digest, replica=replica)
-    checkpoint, warnings = load_latest_epoch(checkpoints)
-    if checkpoint is not None:
-        loop.state.restore(checkpoint)
+    if saved.checkpoint is not None:
+        loop.state.restore(saved.checkpoint)
     report = loop.run(checkpoints, on_progress)
-    return dataclasses.replace(report, warnings=warnings)
+    return dataclasses.replace(report, warnings=saved.warnings)
 
 
 def load_supernet(space: SearchSpace, checkpoints: CheckpointStore, device: torch.device) -> Supernet:

@@ -4,11 +4,12 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from worker.nas.checkpoint import Checkpoint, CheckpointError, CheckpointStore
+from worker.nas.checkpoint import Checkpoint, CheckpointError, CheckpointMissingError, CheckpointStore
 
 SUPERNET = "supernet"
 """Name of the finished supernet's checkpoint."""
@@ -126,21 +127,64 @@ def epoch_checkpoints(checkpoints: CheckpointStore) -> list[str]:
     return sorted((name for name in checkpoints.names() if name.startswith(_EPOCH_PREFIX)), reverse=True)
 
 
+class SavedTraining(NamedTuple):
+    """What is saved of a training.
+
+    Attributes:
+        results: Of all epochs, where it is finished; else None.
+        checkpoint: After the latest epoch, where it is not finished and one is done.
+        warnings: Why later epochs' checkpoints were passed over.
+    """
+
+    results: list[EpochResult] | None
+    checkpoint: Checkpoint | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def load_saved_training(checkpoints: CheckpointStore, name: str, digest: str) -> SavedTraining:
+    """Return what is saved of the training with a digest, whose finished network bears a name.
+
+    Raises:
+        CheckpointError: If it belongs to another training, or there are epochs' checkpoints and none can be read.
+    """
+    finished = _finished(checkpoints, name, digest)
+    if finished is None:
+        checkpoint, warnings = load_latest_epoch(checkpoints)
+        if checkpoint is not None:
+            return SavedTraining(None, checkpoint, warnings)
+        # a fenced worker may have finished meanwhile; it deletes the epochs once the network is saved
+        finished = _finished(checkpoints, name, digest)
+    return SavedTraining(finished)
+
+
+def _finished(checkpoints: CheckpointStore, name: str, digest: str) -> list[EpochResult] | None:
+    if not checkpoints.exists(name):
+        return None
+    finished = checkpoints.load_tensors(name)
+    check_digest(finished, digest)
+    return parse_results(finished)
+
+
 def load_latest_epoch(checkpoints: CheckpointStore) -> tuple[Checkpoint | None, tuple[str, ...]]:
-    """Return the latest readable epoch checkpoint, and why later ones were passed over; None if none was ever saved.
+    """Return the latest readable epoch checkpoint, and why later ones were passed over; None if there is none.
 
     Raises:
         CheckpointError: If there are some and none can be read: a silent restart would hide the loss.
     """
-    reasons: list[str] = []
-    for name in epoch_checkpoints(checkpoints):
+    reasons: dict[str, str] = {}
+    vanished: set[str] = set()
+    # listed again where one has vanished since, but each is tried twice at most
+    while unread := [name for name in epoch_checkpoints(checkpoints) if name not in reasons]:
         try:
-            return checkpoints.load_tensors(name), tuple(reasons)
+            return checkpoints.load_tensors(unread[0]), tuple(reasons.values())
         except CheckpointError as error:
-            reasons.append(str(error))
+            if isinstance(error, CheckpointMissingError) and unread[0] not in vanished:
+                vanished.add(unread[0])
+            else:
+                reasons[unread[0]] = str(error)
     if reasons:
         raise CheckpointError(
-            f"no checkpoint of this training can be read; delete them to start again: {'; '.join(reasons)}"
+            f"no checkpoint of this training can be read; delete them to start again: {'; '.join(reasons.values())}"
         )
     return None, ()
 

@@ -1,12 +1,16 @@
 """Encoded images of every kind a user brings become upright RGB squares, or an error that names them."""
 
+import errno
 import io
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from app.domain.images import DataSetError, decode_image, decode_images, resize_arrays
+from app.domain import images as images_module
+from app.domain.images import DataSetError, decode_image, decode_images, examine_image, resize_arrays
 
 
 def encoded(image, kind="PNG", **options):
@@ -105,6 +109,20 @@ def test_truncated_images_are_named(kind):
             decode_image((payload[:length], "row 7"), 8)
 
 
+def test_a_disk_that_is_away_says_nothing_about_the_image(monkeypatch, tmp_path):
+    def away(*_):
+        raise OSError(errno.EIO, "Input/output error", "/data/x.png")
+
+    monkeypatch.setattr(Image, "open", away)
+    with pytest.raises(OSError, match="Input/output error"):
+        decode_image((Path("/data/x.png"), "the file x.png"), 8)
+    monkeypatch.undo()
+    with pytest.raises(DataSetError, match="Is a directory"):
+        decode_image((tmp_path, "a folder"), 8)
+    monkeypatch.setattr(Image, "open", away)
+    assert "Input/output error" in examine_image((Path("/data/x.png"), "the file x.png")).problem
+
+
 def test_a_decompression_bomb_is_refused_before_it_is_unpacked(monkeypatch):
     payload = encoded(Image.new("L", (64, 64)))
     for limit in (64 * 64 - 1, 64 * 40, 64):  # Pillow warns up to twice its limit and raises beyond
@@ -137,6 +155,45 @@ def test_progress_can_stop_the_decoding():
 
     with pytest.raises(KeyboardInterrupt):
         decode_images(((payload, "x") for _ in range(10_000)), 10_000, 8, stop)
+
+
+def test_one_slow_image_is_no_silence(monkeypatch):
+    """Whoever cancels waits for the next report, which must not wait for an image."""
+    reports, reported_often = [], threading.Event()
+
+    def slow(image, resolution):
+        assert reported_often.wait(60)
+        return np.zeros((resolution, resolution, 3), dtype=np.uint8)
+
+    def on_progress(fraction):
+        reports.append(fraction)
+        if len(reports) == 3:
+            reported_often.set()
+
+    monkeypatch.setattr(images_module, "_REPORT_S", 0.001)
+    monkeypatch.setattr(images_module, "decode_image", slow)
+    decode_images([(Path("a.png"), "a"), (Path("b.png"), "b")], 2, 8, on_progress)
+    assert reports[:3] == [0.0, 0.0, 0.0]
+    assert reports[-1] == 1.0
+
+
+def test_stopping_does_not_wait_for_what_is_queued(monkeypatch):
+    begun, stopped = [], threading.Event()
+
+    def slow(image, resolution):
+        begun.append(image)
+        assert stopped.wait(60)
+        return np.zeros((resolution, resolution, 3), dtype=np.uint8)
+
+    def stop(fraction):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(images_module, "_REPORT_S", 0.001)
+    monkeypatch.setattr(images_module, "decode_image", slow)
+    with pytest.raises(KeyboardInterrupt):
+        decode_images(((Path(f"{i}.png"), "x") for i in range(10_000)), 10_000, 8, stop)
+    stopped.set()
+    assert len(begun) <= 8, "one per thread"
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (3, 8, 8, 1), (3, 8, 8, 3)])

@@ -21,7 +21,7 @@ from worker.nas.checkpoint import CheckpointError, CheckpointStore
 from worker.nas.data import load_search_data
 from worker.nas.export import ExportError, check_onnx, to_onnx, write_export
 from worker.nas.standalone_training import train_standalone
-from worker.nas.subnetwork import Subnetwork, inherited_subnetwork, num_correct
+from worker.nas.subnetwork import Subnetwork, fresh_subnetwork, inherited_subnetwork, num_correct
 from worker.nas.supernet import Supernet
 
 RESOLUTION = 16
@@ -133,8 +133,26 @@ def test_a_file_that_computes_something_else_is_not_handed_out(data, tmp_path, m
         return to_onnx(changed, description)
 
     monkeypatch.setattr(export_module, "to_onnx", broken)
+    monkeypatch.setattr(export_module, "call_in_child", lambda on_wait, function, *arguments: function(*arguments))
     with pytest.raises(ExportError, match=r"differs by 0\.1"):
         write_export(network, data, export_of(network, "onnx"), CheckpointStore(str(tmp_path), "job"))
+    assert not (tmp_path / "job").exists()
+
+
+@pytest.mark.parametrize("num_reports", [0, 1], ids=["while it is judged", "while it is written"])
+def test_an_export_can_be_stopped(data, tmp_path, num_reports):
+    space = preset("nas-bench-macro").proxy(resolution=RESOLUTION, width=0.25, num_classes=10)
+    network = fresh_subnetwork(space, (0,) * 8, torch.Generator().manual_seed(0))
+    reports = []
+
+    def stop():
+        if len(reports) == num_reports:
+            raise KeyboardInterrupt
+        reports.append(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        write_export(network, data, export_of(network, "onnx"), CheckpointStore(str(tmp_path), "job"), stop)
+    assert len(data.validation_labels_N) <= 64, "one batch, so that the second report is the child's"
     assert not (tmp_path / "job").exists()
 
 

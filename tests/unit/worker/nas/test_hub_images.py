@@ -1,6 +1,7 @@
 """Rows in the Hugging Face layout, without the hub: the same reader, the same errors."""
 
 import io
+import time
 
 import datasets
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from PIL import Image
 
 from app.domain.data_sets import DataSetError, load_images_of
+from worker.nas import hub_images
+from worker.nas.child_call import call_in_child
 from worker.nas.data import load_search_data
 from worker.nas.hub_images import HubSource, open_hub_source
 
@@ -56,11 +59,42 @@ def test_folders_of_the_worker_cannot_be_named(tmp_path, monkeypatch):
         open_hub_source("hub:a/b")
 
 
+def test_rows_arrive_from_the_process_that_downloads(tmp_path):
+    rows().save_to_disk(str(tmp_path))
+    found = call_in_child(lambda: None, datasets.load_from_disk, str(tmp_path))
+    source = HubSource(found, "hub:a/b")
+    assert source.fingerprint == HubSource(datasets.load_from_disk(str(tmp_path)), "hub:a/b").fingerprint
+    assert np.array_equal(load(source).images_NHWC, PIXELS)
+
+
+def test_a_download_reports_and_can_be_stopped(monkeypatch):
+    def stop(fraction):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hub_images, "download", time.sleep)
+    monkeypatch.setattr(
+        hub_images, "call_in_child", lambda on_wait, function, *_: call_in_child(on_wait, function, 600)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        load_search_data(
+            "hub:owner/large",
+            None,
+            resolution=8,
+            num_classes=None,
+            num_images=None,
+            validation_fraction=0.1,
+            num_calibration_images=10,
+            seed=0,
+            on_progress=stop,
+        )
+
+
 def test_an_unreachable_hub_is_said_so(monkeypatch):
     def unreachable(*args, **kwargs):
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    monkeypatch.setattr(hub_images, "call_in_child", lambda on_wait, function, *arguments: function(*arguments))
     with pytest.raises(DataSetError, match=r"cannot read 'hub:owner/missing' from the Hugging Face hub: no route"):
         load_search_data(
             "hub:owner/missing",
