@@ -26,10 +26,13 @@ from app.domain.images import IMAGE_SUFFIXES, DataSetError, UInt8Array
 from app.domain.stratified_sampling import chosen_classes, class_counts, stratified_sample, stratified_split
 
 __all__ = [
+    "ChosenImages",
     "DataSetError",
     "DataSetInfo",
     "ImageData",
     "available",
+    "choose_images",
+    "decode_chosen",
     "inspect_data_set",
     "is_hub_data_set",
     "load_images",
@@ -223,6 +226,27 @@ def load_images_of(
     on_progress: Callable[[float], None] | None = None,
 ) -> ImageData:
     """Load images of a source; see :func:`load_images`."""
+    chosen = choose_images(source, num_classes=num_classes, num_images=num_images, seed=seed)
+    return decode_chosen(source, chosen, resolution, on_progress)
+
+
+@dataclass(frozen=True)
+class ChosenImages:
+    """Which images of a source a search takes.
+
+    Attributes:
+        index_N: Ascending, of the source's images.
+        labels_N: int64 in [0, len(class_names)).
+        class_names: Names of the chosen classes, by label.
+    """
+
+    index_N: Int64Array
+    labels_N: Int64Array
+    class_names: tuple[str, ...]
+
+
+def choose_images(source: ImageSource, *, num_classes: int | None, num_images: int | None, seed: int) -> ChosenImages:
+    """Return which images of a source are taken, without decoding any; see :func:`load_images`."""
     class_counts(source.labels_N, source.class_names)
     classes = chosen_classes(len(source.class_names), num_classes, seed)
     index_N = np.flatnonzero(np.isin(source.labels_N, classes))
@@ -230,8 +254,15 @@ def load_images_of(
     if num_images is not None and num_images < len(index_N):
         kept = stratified_sample(labels_N, num_images, seed)
         index_N, labels_N = index_N[kept], labels_N[kept]
-    images_NHWC = source.decode(index_N, resolution, on_progress)
-    return ImageData(images_NHWC, labels_N.astype(np.int64), tuple(source.class_names[label] for label in classes))
+    return ChosenImages(index_N, labels_N.astype(np.int64), tuple(source.class_names[label] for label in classes))
+
+
+def decode_chosen(
+    source: ImageSource, chosen: ChosenImages, resolution: int, on_progress: Callable[[float], None] | None = None
+) -> ImageData:
+    """Decode the chosen images of a source at one resolution; see :func:`load_images`."""
+    images_NHWC = source.decode(chosen.index_N, resolution, on_progress)
+    return ImageData(images_NHWC, chosen.labels_N, chosen.class_names)
 
 
 def open_source(name: str, data_root: Path | None) -> LocalSource:

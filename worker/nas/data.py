@@ -14,7 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.domain.data_sets import DataSetError, ImageData, is_hub_data_set, load_images_of, open_source, stratified_split
+from app.domain.data_sets import (
+    DataSetError,
+    ImageData,
+    choose_images,
+    decode_chosen,
+    is_hub_data_set,
+    open_source,
+    stratified_split,
+)
 from app.domain.image_sources import ImageSource, Int64Array
 from app.domain.images import UInt8Array
 from app.domain.seeds import generator
@@ -130,15 +138,10 @@ def load_search_data(
         source: ImageSource = open_hub_source(name)
     else:
         source = open_source(name, data_root)
-    _check_memory(min(num_images or len(source.labels_N), len(source.labels_N)), resolution)
-    images = load_images_of(
-        source,
-        resolution=resolution,
-        num_classes=num_classes,
-        num_images=num_images,
-        seed=seed,
-        on_progress=on_progress,
-    )
+    chosen = choose_images(source, num_classes=num_classes, num_images=num_images, seed=seed)
+    # only what will be decoded: of ImageNet with 100 of its 1,000 classes, a tenth
+    _check_memory(len(chosen.index_N), resolution)
+    images = decode_chosen(source, chosen, resolution, on_progress)
     return split_search_data(
         images, validation_fraction=validation_fraction, num_calibration_images=num_calibration_images, seed=seed
     )
@@ -192,7 +195,7 @@ def _check_memory(num_images: int, resolution: int) -> None:
     if needed > _MAX_MEMORY_SHARE * at_hand:
         raise DataSetError(
             f"{num_images} images at {resolution} px take {needed / 2**30:.1f} GiB, and this machine has "
-            f"{at_hand / 2**30:.1f} GiB in all; lower num_images or the proxy resolution"
+            f"{at_hand / 2**30:.1f} GiB in all; lower num_images, num_classes or the proxy resolution"
         )
 
 
