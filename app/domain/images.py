@@ -8,9 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +20,16 @@ Encoded = tuple[bytes | Path, str]
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
+MAX_ENCODED_BYTES = 64 * 2**20
+"""Of one image inside an archive file."""
+
 _CHUNK = 64
+_HELD_BYTES = 64 * 2**20
+"""Encoded images that wait to be decoded; one more may be larger by itself."""
 _EXAMINED_RESOLUTION = 16
 _THREADED_BYTES = 16 * 2**10
 """Below this an image is decoded faster than threads can hand the interpreter lock around."""
 _EXIF_ORIENTATION = 0x0112
-_T = TypeVar("_T")
 
 
 class DataSetError(ValueError):
@@ -105,7 +107,7 @@ def decode_images(
     """Return ``num_images`` encoded images as uint8 [N, R, R, 3], decoded by a few threads, in order.
 
     Args:
-        encoded: The images; at most some hundred are held at a time.
+        encoded: The images; at most some hundred, or some 64 MiB, are held at a time.
         num_images: How many there are.
         resolution: R, in pixels.
         on_progress: Called with the fraction done; may raise to stop.
@@ -117,9 +119,10 @@ def decode_images(
     done = 0
     threads = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
-        for group in _batches(_batches(encoded, _CHUNK), 4 * threads):
-            map_chunks = pool.map if _is_large(group[0][0]) else map
-            for decoded in map_chunks(lambda chunk: [decode_image(image, resolution) for image in chunk], group):
+        for group in _groups(encoded, 4 * threads * _CHUNK):
+            map_chunks = pool.map if _is_large(group[0]) else map
+            chunks = [group[first : first + _CHUNK] for first in range(0, len(group), _CHUNK)]
+            for decoded in map_chunks(lambda chunk: [decode_image(image, resolution) for image in chunk], chunks):
                 images_NHWC[done : done + len(decoded)] = decoded
                 done += len(decoded)
             if on_progress is not None:
@@ -196,7 +199,15 @@ def _scaled_grey(values: npt.NDArray[np.generic], mode: str, origin: str) -> UIn
     return np.rint(numbers * factor).astype(np.uint8)
 
 
-def _batches(items: Iterable[_T], size: int) -> Iterator[Sequence[_T]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
+def _groups(encoded: Iterable[Encoded], size: int) -> Iterator[Sequence[Encoded]]:
+    """Images in order, some at a time: up to ``size``, and fewer where they are large."""
+    group: list[Encoded] = []
+    held = 0
+    for image in encoded:
+        group.append(image)
+        held += len(image[0]) if isinstance(image[0], bytes) else 0
+        if len(group) == size or held >= _HELD_BYTES:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group

@@ -240,6 +240,21 @@ class TestDamage:
         (tmp_path / "b").mkdir()
         refused("b", tmp_path, "holds no data set")
 
+    @pytest.mark.parametrize(
+        ("column", "num_bytes", "says"),
+        [
+            ("label", 5 * 10**6, "take 5,000,0.. bytes; labels are numbers or names"),
+            ("label", 10**6, "a label of 1,000,001 bytes"),
+            ("image", 80 * 10**6, "an image may have 67,108,864"),
+        ],
+    )
+    def test_a_parquet_cell_in_every_row_is_not_copied(self, tmp_path, write_cell_bomb, column, num_bytes, says):
+        write_cell_bomb(tmp_path / "a.parquet", column, num_bytes, 40)
+        before = pa.total_allocated_bytes()
+        with pytest.raises(DataSetError, match=says):
+            inspect_data_set("a", tmp_path)
+        assert pa.total_allocated_bytes() - before < 2 * 10**7
+
     def test_a_truncated_parquet_file(self, tmp_path):
         write_parquet(tmp_path / "a.parquet")
         payload = (tmp_path / "a.parquet").read_bytes()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.domain import images
 from app.domain.images import DataSetError, decode_image, decode_images, resize_arrays
 
 
@@ -145,3 +146,12 @@ def test_raw_arrays_of_every_layout(shape):
     resized = resize_arrays(images, 5)
     assert resized.shape == (3, 5, 5, 3)
     assert (resized == 77).all()
+
+
+def test_large_encoded_images_do_not_wait_in_memory_together(monkeypatch):
+    """Images inside archives are read no faster than they are decoded, by their bytes and not only by their number."""
+    monkeypatch.setattr(images, "_HELD_BYTES", 1000)
+    payload = bytes(400)
+    sizes = [len(group) for group in images._groups(((payload, str(i)) for i in range(10)), 100)]
+    assert sizes == [3, 3, 3, 1]
+    assert [len(group) for group in images._groups(((b"1", str(i)) for i in range(5)), 2)] == [2, 2, 1]
