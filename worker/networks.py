@@ -262,7 +262,8 @@ class TorchNetworks:
         config, space = search.config, search.space
         resolution = resolution or config.proxy_resolution or space.input_resolution
         if self._loaded is None or self._loaded.key != (search.id, resolution):
-            self._loaded = None
+            # with the images the supernet goes: it is checked against them when it is loaded
+            self._loaded = self._supernet = None
             data = load_search_data(
                 search.dataset,
                 self._root_of(search),
@@ -289,7 +290,11 @@ class TorchNetworks:
         if self._supernet is None or self._supernet[0] != search.id:
             assert self._loaded is not None, "the data are loaded first"
             self._supernet = None
-            supernet = load_supernet(self._loaded.proxy, self._checkpoints(search), self._device)
+            loaded = self._loaded
+            # at another resolution than the proxy's the same images have other pixels
+            is_proxy = loaded.data.resolution == (search.config.proxy_resolution or search.space.input_resolution)
+            checked = loaded.data if is_proxy else None
+            supernet = load_supernet(loaded.proxy, self._checkpoints(search), self._device, checked)
             self._supernet = (search.id, supernet)
         return self._supernet[1]
 

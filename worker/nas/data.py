@@ -5,6 +5,7 @@ data set fits into a GPU's memory beside the supernet and no batch crosses the b
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ from worker.nas.device import memory_at_hand
 
 _MAX_MEMORY_SHARE = 0.5
 _STATISTICS_IMAGES = 4096
+_DIGEST_PIXELS = 8
+"""Rows and columns of each image that its digest looks at."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,17 @@ class SearchData:
             if isinstance(value := getattr(self, field.name), Tensor)
         }
         return dataclasses.replace(self, **moved)
+
+    def digest(self) -> str:
+        """Return a digest of which images train and which validate: of their labels and of pixels of each image."""
+        digest = hashlib.blake2b(digest_size=16)
+        for part in ("train", "validation"):
+            images, labels = getattr(self, f"{part}_images_NCHW"), getattr(self, f"{part}_labels_N")
+            step = -(-self.resolution // _DIGEST_PIXELS)
+            for tensor in (labels, images[:, :, step // 2 :: step, step // 2 :: step]):
+                digest.update(f"{tuple(tensor.shape)}|".encode())
+                digest.update(tensor.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
 
     def normalise(self, images_NCHW: Tensor) -> Tensor:
         """Map uint8 images [N, 3, H, W] to float32 with zero mean and unit variance over the training images.

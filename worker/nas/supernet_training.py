@@ -23,6 +23,7 @@ from worker.nas.training_loop import SingleReplica, check_fit
 from worker.nas.training_state import (
     SUPERNET,
     EpochResult,
+    check_data_digest,
     check_digest,
     digest_of,
     load_latest_epoch,
@@ -77,6 +78,7 @@ def train_supernet(
     if checkpoints.exists(SUPERNET):
         finished = checkpoints.load_tensors(SUPERNET)
         check_digest(finished, digest)
+        check_data_digest(finished, data.digest())
         results = parse_results(finished)
         return TrainingReport(tuple(results), len(results), 0, 0.0, 0.0)
     loop = SinglePathLoop(space, data.to(device), config, seed=seed, digest=digest, replica=replica)
@@ -87,13 +89,23 @@ def train_supernet(
     return dataclasses.replace(report, warnings=warnings)
 
 
-def load_supernet(space: SearchSpace, checkpoints: CheckpointStore, device: torch.device) -> Supernet:
+def load_supernet(
+    space: SearchSpace, checkpoints: CheckpointStore, device: torch.device, data: SearchData | None = None
+) -> Supernet:
     """Return the trained supernet of a search, in evaluation mode.
 
+    Args:
+        space: The space of the networks that were trained.
+        checkpoints: The search's checkpoints.
+        device: Where it is to be.
+        data: The images that it will be evaluated on, to check that it was trained on their training images.
+
     Raises:
-        CheckpointError: If it is missing, damaged, or of another space.
+        CheckpointError: If it is missing, damaged, of another space, or of other images.
     """
     checkpoint = checkpoints.load_tensors(SUPERNET)
+    if data is not None:
+        check_data_digest(checkpoint, data.digest())
     supernet = Supernet(space)
     try:
         supernet.load_state_dict(checkpoint.tensors)

@@ -13,6 +13,7 @@ from worker.nas.checkpoint import Checkpoint, CheckpointError, CheckpointStore
 SUPERNET = "supernet"
 """Name of the finished supernet's checkpoint."""
 
+_DATA_DIGEST = "data_digest"
 _EPOCH_PREFIX = "training-"
 _NUM_KEPT = 2
 
@@ -40,6 +41,7 @@ class TrainingState:
         scaler: Gradient scaler of float16 training; does nothing otherwise.
         digest: Digest of everything that decides the result: space, data, configuration, seed.
         name: Under which the finished network is saved.
+        data_digest: Digest of the images themselves; empty where nobody will ask for it.
         moments: The optimiser's tensors per parameter.
         average: Moving averages of the network's floating-point tensors, in their order; empty: none are kept.
         results: The epochs done so far.
@@ -50,6 +52,7 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     digest: str
     name: str = SUPERNET
+    data_digest: str = ""
     moments: tuple[str, ...] = ("momentum_buffer",)
     average: list[Tensor] = field(default_factory=list)
     results: list[EpochResult] = field(default_factory=list)
@@ -84,7 +87,12 @@ class TrainingState:
     def metadata(self) -> dict[str, str]:
         """Return what else a checkpoint needs, as texts."""
         results = json.dumps([asdict(result) for result in self.results])
-        return {"digest": self.digest, "results": results, "scaler": json.dumps(self.scaler.state_dict())}
+        return {
+            "digest": self.digest,
+            _DATA_DIGEST: self.data_digest,
+            "results": results,
+            "scaler": json.dumps(self.scaler.state_dict()),
+        }
 
     def save_epoch(self, checkpoints: CheckpointStore) -> None:
         """Save the state after its latest epoch, and drop all but the last two saved ones.
@@ -109,6 +117,7 @@ class TrainingState:
             CheckpointError: If it belongs to another training.
         """
         check_digest(checkpoint, self.digest)
+        check_data_digest(checkpoint, self.data_digest)
         for name, tensors in self._parts().items():
             if not tensors:
                 continue
@@ -155,6 +164,22 @@ def check_digest(checkpoint: Checkpoint, digest: str) -> None:
         raise CheckpointError(
             "the saved network was trained with another search space, data set, configuration or seed; "
             "start a new search, or delete its checkpoints"
+        )
+
+
+def check_data_digest(checkpoint: Checkpoint, data_digest: str) -> None:
+    """Check that a network was trained on these very images, if its checkpoint says on which.
+
+    The split into training and validation images is drawn anew whenever they are loaded: of a data set that has changed
+    meanwhile, images that have been trained on could be evaluated on.
+
+    Raises:
+        CheckpointError: If it was trained on others.
+    """
+    if checkpoint.metadata.get(_DATA_DIGEST, "") not in ("", data_digest):
+        raise CheckpointError(
+            "the images of the data set have changed since the supernet was trained on them, so that its validation "
+            "images may be among those it was trained on; put the data set back as it was, or start a new search"
         )
 
 
