@@ -11,6 +11,7 @@ from app.domain.search_config import from_preset
 from app.domain.search_space import preset
 from worker.nas.checkpoint import CheckpointError
 from worker.nas.device import choose_device
+from worker.nas.distributed_training import train_supernet_distributed
 from worker.networks import TorchNetworks
 from worker.pipeline.ports import Search
 
@@ -82,3 +83,23 @@ def test_a_data_set_that_changed_after_training_is_not_evaluated_on(tmp_path: Pa
                 work(networks(changed))
     with pytest.raises(CheckpointError, match="images of the data set have changed since"):
         networks(np.roll(pixels, 2, axis=0)).evaluate(search, [architecture], _silent)
+
+
+def test_several_processes_train_from_a_copy_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the worker's device holds none meanwhile; what is evaluated afterwards is what they have trained."""
+    handed_over = []
+
+    def train(space, data, *args, **kwargs):
+        handed_over.append(data.device)
+        return train_supernet_distributed(space, data, *args, **kwargs)
+
+    monkeypatch.setattr("worker.networks.train_supernet_distributed", train)
+    networks = TorchNetworks(
+        choose_device=lambda: torch.device("cpu:0"), data_root=None, artifact_url=str(tmp_path), num_processes=2
+    )
+    search = dataclasses.replace(SEARCH, config=TINY.model_copy(update={"num_images": 100}))
+    figures = networks.train_supernet(search, _silent)
+    assert handed_over == [torch.device("cpu")]
+    assert len(figures["loss_curve"]) == 1
+    (accuracy,) = networks.evaluate(search, [SPACE.parse_code("0" * len(SPACE.cells))], _silent)
+    assert 0.0 <= accuracy <= 1.0
