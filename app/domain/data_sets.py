@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from app.domain.folder_layouts import folder_of_classes
 from app.domain.image_archives import IDX_FILES, ParquetSource, idx_source, npz_source
 from app.domain.image_sources import (
     ArraySource,
@@ -312,7 +313,7 @@ def _directory_source(folder: Path, root: Path) -> LocalSource:
         for file in IDX_FILES:
             check_inside(folder / file, root)
         return idx_source(folder, _FASHION_MNIST_CLASSES if folder.name == "fashion-mnist" else None)
-    with_classes = folder / "train" if (folder / "train").is_dir() else folder
+    with_classes = folder_of_classes(folder)
     if class_folders(with_classes):
         return FolderSource(with_classes, root)
     raise DataSetError(
@@ -332,7 +333,8 @@ def _has_idx(folder: Path) -> bool:
 def _looks_like_data_set(path: Path) -> bool:
     try:
         return _holds_images(path)
-    except OSError:  # a link that leads nowhere, a folder that may not be read: no reason to list nothing at all
+    # a link that leads nowhere, a folder that may not be read, splits without classes: no reason to list nothing
+    except (OSError, DataSetError):
         return False
 
 
@@ -341,9 +343,10 @@ def _holds_images(path: Path) -> bool:
         return path.suffix in (".npz", ".parquet")
     if _parquet_files(path) or _has_idx(path):
         return True
-    with_classes = path / "train" if (path / "train").is_dir() else path
     return any(
-        file.suffix.lower() in IMAGE_SUFFIXES for folder in class_folders(with_classes) for file in folder.iterdir()
+        file.suffix.lower() in IMAGE_SUFFIXES
+        for folder in class_folders(folder_of_classes(path))
+        for file in folder.iterdir()
     )
 
 

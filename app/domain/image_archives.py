@@ -92,7 +92,8 @@ def _label_values(file: pq.ParquetFile, path: Path, label: str) -> npt.NDArray[A
             raise DataSetError(
                 f"{path.name} has a label of {longest:,} bytes; labels are names of at most {MAX_LABEL_LENGTH}"
             )
-    return values.to_numpy()
+    labels: npt.NDArray[Any] = values.to_numpy()
+    return labels
 
 
 def _encoded_rows(file: pq.ParquetFile, path: Path, rows: Int64Array) -> Iterator[Encoded]:

@@ -175,9 +175,10 @@ def num_train_images(config: SearchConfig, info: DataSetInfo) -> int:
     """Return how many images of a data set are left to train on."""
     # the seed is in the request, and it decides which classes a worker will take
     classes = chosen_classes(info.num_classes, config.num_classes, config.seed)
-    num_in_classes = sum(info.class_counts[label] for label in classes)
+    num_in_classes = sum(info.class_counts[label] for label in classes.tolist())
     num_images = min(num_in_classes, config.num_images or num_in_classes)
-    return num_images - max(len(classes), round(config.validation_fraction * num_images))
+    num_held_out = max(len(classes), round(config.validation_fraction * num_images))
+    return int(num_images - num_held_out)
 
 
 def _misfits(config: SearchConfig, info: DataSetInfo) -> list[FieldError]:

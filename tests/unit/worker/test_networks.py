@@ -10,6 +10,7 @@ import torch
 from app.domain.search_config import from_preset
 from app.domain.search_space import preset
 from worker.nas.checkpoint import CheckpointError
+from worker.nas.data import SearchData
 from worker.nas.device import choose_device
 from worker.nas.distributed_training import train_supernet_distributed
 from worker.networks import TorchNetworks
@@ -87,19 +88,24 @@ def test_a_data_set_that_changed_after_training_is_not_evaluated_on(tmp_path: Pa
 
 def test_several_processes_train_from_a_copy_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the worker's device holds none meanwhile; what is evaluated afterwards is what they have trained."""
-    handed_over = []
+    moved_to = []
+
+    def move(data: SearchData, device: torch.device) -> SearchData:
+        moved_to.append(device)
+        return data
 
     def train(space, data, *args, **kwargs):
-        handed_over.append(data.device)
+        assert moved_to == [torch.device("cpu")]
         return train_supernet_distributed(space, data, *args, **kwargs)
 
+    monkeypatch.setattr(SearchData, "to", move)
     monkeypatch.setattr("worker.networks.train_supernet_distributed", train)
     networks = TorchNetworks(
         choose_device=lambda: torch.device("cpu:0"), data_root=None, artifact_url=str(tmp_path), num_processes=2
     )
     search = dataclasses.replace(SEARCH, config=TINY.model_copy(update={"num_images": 100}))
     figures = networks.train_supernet(search, _silent)
-    assert handed_over == [torch.device("cpu")]
     assert len(figures["loss_curve"]) == 1
     (accuracy,) = networks.evaluate(search, [SPACE.parse_code("0" * len(SPACE.cells))], _silent)
     assert 0.0 <= accuracy <= 1.0
+    assert moved_to[-1] == torch.device("cpu:0")
