@@ -170,10 +170,11 @@ def parquet_cell_bomb(column: str, num_bytes: int, num_rows: int = 1000) -> Call
     """Return what writes one large cell that stands in every row: some kilobytes that unpack to gigabytes."""
 
     def write(place: Path) -> None:
-        large = {"image": honest(1)[0] + bytes(num_bytes), "label": "a" * num_bytes}
-        cells = {"image": [honest(1)[0]] * num_rows, "label": ["0", "1"] * (num_rows // 2)}
+        image = honest(1)[0]
+        large: dict[str, list[object]] = {"image": [image, image + bytes(num_bytes)], "label": ["0", "a" * num_bytes]}
+        cells: dict[str, object] = {"image": [image] * num_rows, "label": ["0", "1"] * (num_rows // 2)}
         indices = pa.array([0, *[1] * (num_rows - 1)], pa.int32())
-        cells[column] = pa.DictionaryArray.from_arrays(indices, pa.array([cells[column][0], large[column]]))
+        cells[column] = pa.DictionaryArray.from_arrays(indices, pa.array(large[column]))
         pq.write_table(
             pa.table(cells),
             place.with_suffix(".parquet"),
