@@ -166,6 +166,26 @@ def parquet_columns(**columns: object) -> Callable[[Path], None]:
     return lambda place: pq.write_table(pa.table(columns), place.with_suffix(".parquet"))
 
 
+def parquet_cell_bomb(column: str, num_bytes: int, num_rows: int = 1000) -> Callable[[Path], None]:
+    """Return what writes one large cell that stands in every row: some kilobytes that unpack to gigabytes."""
+
+    def write(place: Path) -> None:
+        image = honest(1)[0]
+        large: dict[str, list[object]] = {"image": [image, image + bytes(num_bytes)], "label": ["0", "a" * num_bytes]}
+        cells: dict[str, object] = {"image": [image] * num_rows, "label": ["0", "1"] * (num_rows // 2)}
+        indices = pa.array([0, *[1] * (num_rows - 1)], pa.int32())
+        cells[column] = pa.DictionaryArray.from_arrays(indices, pa.array(large[column]))
+        pq.write_table(
+            pa.table(cells),
+            place.with_suffix(".parquet"),
+            compression="zstd",
+            store_schema=False,
+            dictionary_pagesize_limit=2**30,
+        )
+
+    return write
+
+
 def cut_parquet(place: Path) -> None:
     """The first half of a parquet file."""
     write_parquet(place.with_suffix(".parquet"), honest(), labels())
@@ -208,6 +228,8 @@ REFUSED: dict[str, Callable[[Path], None]] = {
     "a parquet file whose images are lists": parquet_columns(image=[[1, 2]] * 60, label=[0, 1] * 30),
     "a parquet file whose labels are structs": parquet_columns(image=honest(), label=[{"x": 1}] * 60),
     "a parquet file with no rows": parquet_columns(image=pa.array([], pa.binary()), label=pa.array([], pa.int64())),
+    "a parquet file whose label unpacks to 5 GB": parquet_cell_bomb("label", 5 * 10**6),
+    "a parquet file whose image is too large": parquet_cell_bomb("image", 80 * 10**6, 60),
     "a bad image beyond those that are checked": late_poison,
 }
 """Data sets that no search may run on: what is wrong with each, and how to make it."""

@@ -3,6 +3,7 @@
 A worker keeps the data and the supernet of the search it worked on last, since the next shard most often needs them.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -92,7 +93,8 @@ class TorchNetworks:
 
     def train_supernet(self, search: Search, report: Report) -> Mapping[str, Any]:
         """Train the supernet (step 0), or go on from its last checkpoint; return figures of the training."""
-        loaded = self._load(search, report)
+        # several processes take the images from here and hold their own: a copy on the device would be in their way
+        loaded = self._load(search, report, device=torch.device("cpu") if self._num_processes > 1 else None)
         config = search.config
         check_training_memory(loaded.proxy, config.batch_size // self._num_processes, self._device)
         training = SupernetTrainingConfig(
@@ -258,12 +260,15 @@ class TorchNetworks:
         """Those of a training by itself: a job's, or ``<search>/<folder>`` of one that is a step of its search."""
         return CheckpointStore(self._artifact_url, *place.split("/", 1))
 
-    def _load(self, search: Search, report: Report, resolution: int | None = None) -> _Loaded:
-        """Return the search's data on the device, loading them if others are here; by default for the proxy."""
+    def _load(
+        self, search: Search, report: Report, resolution: int | None = None, device: torch.device | None = None
+    ) -> _Loaded:
+        """Return the search's data, loading them if others are here; by default for the proxy, on its device."""
         config, space = search.config, search.space
         resolution = resolution or config.proxy_resolution or space.input_resolution
         if self._loaded is None or self._loaded.key != (search.id, resolution):
-            self._loaded = None
+            # with the images the supernet goes: it is checked against them when it is loaded
+            self._loaded = self._supernet = None
             data = load_search_data(
                 search.dataset,
                 self._root_of(search),
@@ -274,8 +279,9 @@ class TorchNetworks:
                 num_calibration_images=config.num_calibration_images,
                 seed=config.seed,
                 on_progress=lambda fraction: report(0.0, {"loading_images": round(fraction, 3)}),
-            ).to(self._device)
+            )
             self._loaded = _Loaded((search.id, resolution), data, proxy_space(search, data.num_classes))
+        self._loaded = dataclasses.replace(self._loaded, data=self._loaded.data.to(device or self._device))
         return self._loaded
 
     def _root_of(self, search: Search) -> Path | None:
@@ -290,7 +296,11 @@ class TorchNetworks:
         if self._supernet is None or self._supernet[0] != search.id:
             assert self._loaded is not None, "the data are loaded first"
             self._supernet = None
-            supernet = load_supernet(self._loaded.proxy, self._checkpoints(search), self._device)
+            loaded = self._loaded
+            # at another resolution than the proxy's the same images have other pixels
+            is_proxy = loaded.data.resolution == (search.config.proxy_resolution or search.space.input_resolution)
+            checked = loaded.data if is_proxy else None
+            supernet = load_supernet(loaded.proxy, self._checkpoints(search), self._device, checked)
             self._supernet = (search.id, supernet)
         return self._supernet[1]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from app.domain.folder_layouts import folder_of_classes
 from app.domain.image_archives import IDX_FILES, ParquetSource, idx_source, npz_source
 from app.domain.image_sources import (
     ArraySource,
@@ -26,10 +27,13 @@ from app.domain.images import IMAGE_SUFFIXES, DataSetError, UInt8Array
 from app.domain.stratified_sampling import chosen_classes, class_counts, stratified_sample, stratified_split
 
 __all__ = [
+    "ChosenImages",
     "DataSetError",
     "DataSetInfo",
     "ImageData",
     "available",
+    "choose_images",
+    "decode_chosen",
     "inspect_data_set",
     "is_hub_data_set",
     "load_images",
@@ -226,6 +230,27 @@ def load_images_of(
     on_progress: Callable[[float], None] | None = None,
 ) -> ImageData:
     """Load images of a source; see :func:`load_images`."""
+    chosen = choose_images(source, num_classes=num_classes, num_images=num_images, seed=seed)
+    return decode_chosen(source, chosen, resolution, on_progress)
+
+
+@dataclass(frozen=True)
+class ChosenImages:
+    """Which images of a source a search takes.
+
+    Attributes:
+        index_N: Ascending, of the source's images.
+        labels_N: int64 in [0, len(class_names)).
+        class_names: Names of the chosen classes, by label.
+    """
+
+    index_N: Int64Array
+    labels_N: Int64Array
+    class_names: tuple[str, ...]
+
+
+def choose_images(source: ImageSource, *, num_classes: int | None, num_images: int | None, seed: int) -> ChosenImages:
+    """Return which images of a source are taken, without decoding any; see :func:`load_images`."""
     class_counts(source.labels_N, source.class_names)
     classes = chosen_classes(len(source.class_names), num_classes, seed)
     index_N = np.flatnonzero(np.isin(source.labels_N, classes))
@@ -233,8 +258,15 @@ def load_images_of(
     if num_images is not None and num_images < len(index_N):
         kept = stratified_sample(labels_N, num_images, seed)
         index_N, labels_N = index_N[kept], labels_N[kept]
-    images_NHWC = source.decode(index_N, resolution, on_progress)
-    return ImageData(images_NHWC, labels_N.astype(np.int64), tuple(source.class_names[label] for label in classes))
+    return ChosenImages(index_N, labels_N.astype(np.int64), tuple(source.class_names[label] for label in classes))
+
+
+def decode_chosen(
+    source: ImageSource, chosen: ChosenImages, resolution: int, on_progress: Callable[[float], None] | None = None
+) -> ImageData:
+    """Decode the chosen images of a source at one resolution; see :func:`load_images`."""
+    images_NHWC = source.decode(chosen.index_N, resolution, on_progress)
+    return ImageData(images_NHWC, chosen.labels_N, chosen.class_names)
 
 
 def open_source(name: str, data_root: Path | None) -> LocalSource:
@@ -284,7 +316,7 @@ def _directory_source(folder: Path, root: Path) -> LocalSource:
         for file in IDX_FILES:
             check_inside(folder / file, root)
         return idx_source(folder, _FASHION_MNIST_CLASSES if folder.name == "fashion-mnist" else None)
-    with_classes = folder / "train" if (folder / "train").is_dir() else folder
+    with_classes = folder_of_classes(folder)
     if class_folders(with_classes):
         return FolderSource(with_classes, root)
     raise DataSetError(
@@ -304,7 +336,8 @@ def _has_idx(folder: Path) -> bool:
 def _looks_like_data_set(path: Path) -> bool:
     try:
         return _holds_images(path)
-    except OSError:  # a link that leads nowhere, a folder that may not be read: no reason to list nothing at all
+    # a link that leads nowhere, a folder that may not be read, splits without classes: no reason to list nothing
+    except (OSError, DataSetError):
         return False
 
 
@@ -313,9 +346,10 @@ def _holds_images(path: Path) -> bool:
         return path.suffix in (".npz", ".parquet")
     if _parquet_files(path) or _has_idx(path):
         return True
-    with_classes = path / "train" if (path / "train").is_dir() else path
     return any(
-        file.suffix.lower() in IMAGE_SUFFIXES for folder in class_folders(with_classes) for file in folder.iterdir()
+        file.suffix.lower() in IMAGE_SUFFIXES
+        for folder in class_folders(folder_of_classes(path))
+        for file in folder.iterdir()
     )
 
 

@@ -13,17 +13,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from app.domain.image_sources import ArraySource, Fingerprint, Int64Array, OnProgress, dense_labels, file_fingerprint
-from app.domain.images import DataSetError, Encoded, UInt8Array, decode_images
+from app.domain.images import MAX_ENCODED_BYTES, DataSetError, Encoded, UInt8Array, decode_images
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
 MAX_ARRAY_BYTES = 16 * 2**30
 """Raw archives above this are refused before they are unpacked."""
 
-_BATCH_ROWS = 1024
+MAX_LABEL_LENGTH = 256
+"""Bytes of a label that is a text."""
+
+_BATCH_ROWS = 16
+"""Cells are unpacked so many at a time: a dictionary's one large image may stand in every row."""
+
+_MAX_LABEL_BYTES = 2**20
+"""Of the labels of a row group, beside ``MAX_LABEL_LENGTH`` for each row."""
 
 
 class ParquetSource:
@@ -41,10 +49,8 @@ class ParquetSource:
         for path in self._paths:
             with _parquet(path) as file:
                 image, label = _columns(file.schema_arrow, path)
-                values = file.read(columns=[label]).column(label)
-                if values.null_count:
-                    raise DataSetError(f"{path.name} has {values.null_count} rows without a label; remove them")
-                labels.append(values.to_numpy())
+                values = _label_values(file, path, label)
+                labels.append(values)
                 self._num_rows.append(len(values))
                 names = names or _class_names(file.schema_arrow, label)
         self.labels_N, self.class_names = dense_labels(np.concatenate(labels), names, f"the labels of {path.name}")
@@ -67,6 +73,29 @@ class ParquetSource:
                     yield from _encoded_rows(file, path, rows)
 
 
+def _label_values(file: pq.ParquetFile, path: Path, label: str) -> npt.NDArray[Any]:
+    """The label of every row. Texts are read as a dictionary, so that one long text is not copied into all rows."""
+    for group in map(file.metadata.row_group, range(file.num_row_groups)):
+        columns = [group.column(index) for index in range(group.num_columns)]
+        num_bytes = sum(one.total_uncompressed_size for one in columns if one.path_in_schema == label)
+        if num_bytes > _MAX_LABEL_BYTES + MAX_LABEL_LENGTH * group.num_rows:
+            raise DataSetError(
+                f"the labels of {group.num_rows:,} rows of {path.name} take {num_bytes:,} bytes; labels are numbers or "
+                f"names of at most {MAX_LABEL_LENGTH} bytes"
+            )
+    values = file.read(columns=[label]).column(label)
+    if values.null_count:
+        raise DataSetError(f"{path.name} has {values.null_count} rows without a label; remove them")
+    for chunk in values.chunks if pa.types.is_dictionary(values.type) else ():
+        longest = pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0
+        if longest > MAX_LABEL_LENGTH:
+            raise DataSetError(
+                f"{path.name} has a label of {longest:,} bytes; labels are names of at most {MAX_LABEL_LENGTH}"
+            )
+    labels: npt.NDArray[Any] = values.to_numpy()
+    return labels
+
+
 def _encoded_rows(file: pq.ParquetFile, path: Path, rows: Int64Array) -> Iterator[Encoded]:
     """The image cells of ascending rows; row groups without one of them are not read."""
     column, _ = _columns(file.schema_arrow, path)
@@ -80,11 +109,11 @@ def _encoded_rows(file: pq.ParquetFile, path: Path, rows: Int64Array) -> Iterato
             continue
         for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=[column]):
             inside = chosen[(chosen >= batch_first) & (chosen < batch_first + len(batch))]
-            cells = batch.column(0).take(pa.array(inside - batch_first)).to_pylist()
+            cells, before = batch.column(0), batch_first
             batch_first += len(batch)
-            for row, cell in zip(inside, cells, strict=True):
+            for row in inside.tolist():
                 origin = f"row {row} of {path.name}"
-                yield image_bytes(cell, origin), origin
+                yield image_bytes(cells[row - before].as_py(), origin), origin
 
 
 def image_bytes(cell: object, origin: str) -> bytes:
@@ -96,6 +125,8 @@ def image_bytes(cell: object, origin: str) -> bytes:
     payload = cell.get("bytes") if isinstance(cell, dict) else cell
     if not isinstance(payload, bytes) or not payload:
         raise DataSetError(f"{origin} holds no image bytes (files that are only named there are not read)")
+    if len(payload) > MAX_ENCODED_BYTES:
+        raise DataSetError(f"{origin} holds {len(payload):,} bytes; an image may have {MAX_ENCODED_BYTES:,}")
     return payload
 
 
@@ -103,7 +134,10 @@ def image_bytes(cell: object, origin: str) -> bytes:
 def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
     """Open a parquet file, with pyarrow's errors turned into ours."""
     try:
-        with pq.ParquetFile(path) as file:
+        metadata = pq.read_metadata(path)
+        columns = [metadata.schema.column(position).path for position in range(metadata.num_columns)]
+        texts = [name for name in LABEL_COLUMNS if name in columns]
+        with pq.ParquetFile(path, metadata=metadata, read_dictionary=texts) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
         raise DataSetError(f"{path.name} is a truncated, damaged or no parquet file ({error})") from error
@@ -123,6 +157,7 @@ def _columns(schema: pa.Schema, path: Path) -> tuple[str, str]:
     if not (pa.types.is_binary(stored) or pa.types.is_large_binary(stored)):
         raise DataSetError(f"the column {image!r} of {path.name} must hold encoded images (bytes), not {kind}")
     kind = schema.field(label).type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_string(kind)):
         raise DataSetError(f"the column {label!r} of {path.name} must hold integers or texts, not {kind}")
     return image, label

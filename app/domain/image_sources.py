@@ -61,8 +61,11 @@ def dense_labels(
     if not values.size:
         raise DataSetError(f"{origin}: there are no images")
     if values.dtype.kind in "UO":
-        present, labels_N = np.unique(values.astype(str), return_inverse=True)
-        return labels_N.astype(np.int64), tuple(str(name) for name in present)
+        # not as an array of texts, which gives every one of them the room of the longest
+        texts = [str(value) for value in values]
+        names_of_texts = sorted(set(texts))
+        label_of = {name: label for label, name in enumerate(names_of_texts)}
+        return np.array([label_of[text] for text in texts], dtype=np.int64), tuple(names_of_texts)
     present, labels_N = np.unique(_integers(values, origin), return_inverse=True)
     if present[0] < 0:
         raise DataSetError(f"{origin} contain {present[0]}; labels start at 0 (is this an unlabelled test set?)")

@@ -23,6 +23,11 @@ Encoded = tuple[bytes | Path, str]
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
+MAX_ENCODED_BYTES = 64 * 2**20
+"""Of one image inside an archive file."""
+
+_HELD_BYTES = 64 * 2**20
+"""Encoded images that wait to be decoded; one more may be larger by itself."""
 _EXAMINED_RESOLUTION = 16
 _THREADED_BYTES = 16 * 2**10
 """Below this an image is decoded faster than threads can hand the interpreter lock around."""
@@ -123,7 +128,7 @@ def decode_images(
     """Return ``num_images`` encoded images as uint8 [N, R, R, 3], decoded by a few threads, in order.
 
     Args:
-        encoded: The images; a few dozen are held at a time.
+        encoded: The images; at most a few dozen, or some 64 MiB, are held at a time.
         num_images: How many there are.
         resolution: R, in pixels.
         on_progress: Called about twice a second with the fraction done; may raise to stop.
@@ -177,16 +182,21 @@ def _decoded(
     encoded: Iterable[Encoded], resolution: int, pool: ThreadPoolExecutor, ahead: int, progress: _Progress
 ) -> Iterator[UInt8Array]:
     """Yield the images in order: large ones decoded by the pool, up to ``ahead`` at a time, small ones here."""
-    pending: deque[Future[UInt8Array]] = deque()
+    pending: deque[tuple[Future[UInt8Array], int]] = deque()
+    held = 0
     for image in encoded:
         if _is_large(image):
-            pending.append(pool.submit(decode_image, image, resolution))
-        while pending and (len(pending) >= ahead or not _is_large(image)):
-            yield _result(pending.popleft(), progress)
+            size = len(image[0]) if isinstance(image[0], bytes) else 0
+            pending.append((pool.submit(decode_image, image, resolution), size))
+            held += size
+        while pending and (len(pending) >= ahead or held >= _HELD_BYTES or not _is_large(image)):
+            future, size = pending.popleft()
+            held -= size
+            yield _result(future, progress)
         if not _is_large(image):
             yield decode_image(image, resolution)
-    while pending:
-        yield _result(pending.popleft(), progress)
+    for future, _ in pending:
+        yield _result(future, progress)
 
 
 def _result(future: Future[UInt8Array], progress: _Progress) -> UInt8Array:

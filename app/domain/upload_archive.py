@@ -14,10 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from app.domain.images import IMAGE_SUFFIXES, DataSetError
+from app.domain.parquet_pages import check_pages
 
 MAX_NPZ_BYTES = 512 * 2**20
 """An uploaded npz is unpacked in memory, by the API too."""
@@ -225,8 +223,9 @@ def _chunks(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
 def _settle_single_file(target: Path, name: str) -> None:
     """A parquet or npz file by itself lies in a data root under the data set's name; check those that were unpacked."""
     folder = target / name
-    for file in [*folder.rglob("*.npz"), *folder.rglob("*.parquet")]:
-        (_check_npz if file.suffix == ".npz" else _check_parquet)(file)
+    for file in folder.rglob("*.npz"):
+        _check_npz(file)
+    _check_parquet(sorted(folder.rglob("*.parquet")))
     files = list(folder.iterdir())
     if len(files) == 1 and files[0].suffix in _ARCHIVE_SUFFIXES:
         files[0].rename(target / f"{name}{files[0].suffix}")
@@ -248,10 +247,11 @@ def _check_npz(path: Path) -> None:
             )
 
 
-def _check_parquet(path: Path) -> None:
-    try:
-        num_rows = pq.read_metadata(path).num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise DataSetError(f"{path.name} is a truncated, damaged or no parquet file ({error})") from error
-    if num_rows > MAX_PARQUET_ROWS:
-        raise DataSetError(f"{path.name} has {num_rows:,} rows; at most {MAX_PARQUET_ROWS:,} are taken")
+def _check_parquet(paths: Sequence[Path]) -> None:
+    num_rows = 0
+    for path in paths:
+        num_rows += check_pages(path)
+        if num_rows > MAX_PARQUET_ROWS:
+            raise DataSetError(
+                f"{path.name} and those before it have {num_rows:,} rows; at most {MAX_PARQUET_ROWS:,} are taken"
+            )

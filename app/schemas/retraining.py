@@ -4,9 +4,10 @@ import datetime as dt
 import uuid
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
 
 from app.domain.standalone_recipe import RecipeName, StandaloneRecipe
+from app.schemas.strict_numbers import refuse_boolean
 from app.schemas.webhook import WebhookRequest
 
 
@@ -24,6 +25,8 @@ class _Request(WebhookRequest):
         default=False, description="Begin with the supernet's weights (fine-tuning) instead of fresh ones."
     )
     seed: int | None = Field(default=None, ge=0, lt=2**31, description="Null: the search's seed.")
+
+    _numbers_are_numbers = field_validator("*", mode="before")(refuse_boolean)
 
 
 class RetrainingRequest(

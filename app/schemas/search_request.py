@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, create_model, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, create_model, field_validator, model_validator
 
 from app.domain.search_config import PresetName, SearchConfig
 from app.domain.search_space import PRESETS, SearchSpace
+from app.schemas.strict_numbers import refuse_boolean
 from app.schemas.webhook import WebhookRequest
 
 
@@ -41,6 +42,8 @@ class _Request(WebhookRequest):
         default="fairnas", description="A preset's name, or a search space of your own."
     )
     preset: PresetName = Field(default="quick", description="Whose values hold for every field that you do not give.")
+
+    _numbers_are_numbers = field_validator("*", mode="before")(refuse_boolean)
 
 
 class SearchRequest(

@@ -29,9 +29,9 @@ def from_details(
     prefix: Sequence[str | int] = (),
     model: type[BaseModel] | None = None,
 ) -> list[FieldError]:
-    """Return pydantic's error details as field errors."""
-    found = []
-    for detail in details:
+    """Return pydantic's error details as field errors, each once."""
+    found: list[FieldError] = []
+    for detail in _true_ones(list(details)):
         path = _without_tag(detail["loc"])
         msg = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "tuple_type":
@@ -39,8 +39,28 @@ def from_details(
             msg = "must be a list in square brackets, e.g. [512, 512]; segments are a list of such lists"
         if detail["type"] == "extra_forbidden" and model is not None:
             msg = _unknown_field(str(path[-1]), model, path)
-        found.append(FieldError(loc=[*prefix, *path], msg=msg))
+        if detail["type"] == "json_invalid" and "error" in detail.get("ctx", {}):
+            # FastAPI puts the position where a field's name would stand
+            reason = f"{detail['ctx']['error']} at position {path[-1]}"
+            msg = f"the body is no JSON ({reason}); send one JSON object in curly braces"
+            path = path[:-1]
+        error = FieldError(loc=[*prefix, *path], msg=msg)
+        if error not in found:
+            found.append(error)
     return found
+
+
+def _true_ones(details: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Details without lists that pydantic finds too short because it has left their wrong items out."""
+    return [
+        detail
+        for detail in details
+        if detail["type"] != "too_short"
+        or not any(
+            len(other["loc"]) > len(detail["loc"]) and other["loc"][: len(detail["loc"])] == detail["loc"]
+            for other in details
+        )
+    ]
 
 
 def _without_tag(loc: Sequence[str | int]) -> tuple[str | int, ...]:

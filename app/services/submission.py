@@ -14,6 +14,7 @@ from app.domain.data_sets import DataSetError, DataSetInfo, inspect_data_set, is
 from app.domain.rounds import max_table_rows
 from app.domain.search_config import SearchConfig, from_preset
 from app.domain.search_space import SearchSpace, preset
+from app.domain.stratified_sampling import chosen_classes
 from app.errors import FieldError, IdempotencyConflictError, InvalidRequestError
 from app.schemas.search_request import SearchRequest
 from app.services.callers import Caller
@@ -171,12 +172,13 @@ def _checked(
 
 
 def num_train_images(config: SearchConfig, info: DataSetInfo) -> int:
-    """Return how many images of a data set are left to train on (of a random class subset: at least)."""
-    num_classes = config.num_classes or info.num_classes
-    # of a random class subset only the smallest possible number of images is known beforehand
-    smallest = sum(sorted(info.class_counts)[:num_classes])
-    num_images = min(smallest, config.num_images or smallest)
-    return num_images - max(num_classes, round(config.validation_fraction * num_images))
+    """Return how many images of a data set are left to train on."""
+    # the seed is in the request, and it decides which classes a worker will take
+    classes = chosen_classes(info.num_classes, config.num_classes, config.seed)
+    num_in_classes = sum(info.class_counts[label] for label in classes.tolist())
+    num_images = min(num_in_classes, config.num_images or num_in_classes)
+    num_held_out = max(len(classes), round(config.validation_fraction * num_images))
+    return int(num_images - num_held_out)
 
 
 def _misfits(config: SearchConfig, info: DataSetInfo) -> list[FieldError]:

@@ -5,6 +5,7 @@ data set fits into a GPU's memory beside the supernet and no batch crosses the b
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.domain.data_sets import DataSetError, ImageData, is_hub_data_set, load_images_of, open_source, stratified_split
+from app.domain.data_sets import (
+    DataSetError,
+    ImageData,
+    choose_images,
+    decode_chosen,
+    is_hub_data_set,
+    open_source,
+    stratified_split,
+)
 from app.domain.image_sources import ImageSource, Int64Array
 from app.domain.images import UInt8Array
 from app.domain.seeds import generator
@@ -22,6 +31,8 @@ from worker.nas.device import memory_at_hand
 
 _MAX_MEMORY_SHARE = 0.5
 _STATISTICS_IMAGES = 4096
+_DIGEST_PIXELS = 8
+"""Rows and columns of each image that its digest looks at."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,17 @@ class SearchData:
         }
         return dataclasses.replace(self, **moved)
 
+    def digest(self) -> str:
+        """Return a digest of which images train and which validate: of their labels and of pixels of each image."""
+        digest = hashlib.blake2b(digest_size=16)
+        for part in ("train", "validation"):
+            images, labels = getattr(self, f"{part}_images_NCHW"), getattr(self, f"{part}_labels_N")
+            step = -(-self.resolution // _DIGEST_PIXELS)
+            for tensor in (labels, images[:, :, step // 2 :: step, step // 2 :: step]):
+                digest.update(f"{tuple(tensor.shape)}|".encode())
+                digest.update(tensor.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
     def normalise(self, images_NCHW: Tensor) -> Tensor:
         """Map uint8 images [N, 3, H, W] to float32 with zero mean and unit variance over the training images.
 
@@ -131,15 +153,10 @@ def load_search_data(
         source: ImageSource = open_hub_source(name, lambda: report(0.0))
     else:
         source = open_source(name, data_root)
-    _check_memory(min(num_images or len(source.labels_N), len(source.labels_N)), resolution)
-    images = load_images_of(
-        source,
-        resolution=resolution,
-        num_classes=num_classes,
-        num_images=num_images,
-        seed=seed,
-        on_progress=on_progress,
-    )
+    chosen = choose_images(source, num_classes=num_classes, num_images=num_images, seed=seed)
+    # only what will be decoded: of ImageNet with 100 of its 1,000 classes, a tenth
+    _check_memory(len(chosen.index_N), resolution)
+    images = decode_chosen(source, chosen, resolution, on_progress)
     return split_search_data(
         images, validation_fraction=validation_fraction, num_calibration_images=num_calibration_images, seed=seed
     )
@@ -193,7 +210,7 @@ def _check_memory(num_images: int, resolution: int) -> None:
     if needed > _MAX_MEMORY_SHARE * at_hand:
         raise DataSetError(
             f"{num_images} images at {resolution} px take {needed / 2**30:.1f} GiB, and this machine has "
-            f"{at_hand / 2**30:.1f} GiB in all; lower num_images or the proxy resolution"
+            f"{at_hand / 2**30:.1f} GiB in all; lower num_images, num_classes or the proxy resolution"
         )
 
 

@@ -82,7 +82,7 @@ class SinglePathLoop(TrainingLoop):
         scaler = torch.amp.GradScaler(data.device.type, enabled=dtype == torch.float16)
         smallest, largest = feasible_range(space)
         super().__init__(
-            TrainingState(network, optimizer, scaler, digest, name=SUPERNET),
+            TrainingState(network, optimizer, scaler, digest, name=SUPERNET, data_digest=data.digest()),
             data,
             config,
             seed=seed,

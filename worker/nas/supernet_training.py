@@ -23,6 +23,7 @@ from worker.nas.training_loop import SingleReplica, check_fit
 from worker.nas.training_state import (
     SUPERNET,
     EpochResult,
+    check_data_digest,
     digest_of,
     load_saved_training,
 )
@@ -72,7 +73,7 @@ def train_supernet(
     replica = replica or SingleReplica()
     check_fit(space, data, config.batch_size, replica.num_replicas)
     digest = training_digest(space, data, config, seed)
-    saved = load_saved_training(checkpoints, SUPERNET, digest)
+    saved = load_saved_training(checkpoints, SUPERNET, digest, data.digest())
     if saved.results is not None:
         return TrainingReport(tuple(saved.results), len(saved.results), 0, 0.0, 0.0)
     loop = SinglePathLoop(space, data.to(device), config, seed=seed, digest=digest, replica=replica)
@@ -82,13 +83,23 @@ def train_supernet(
     return dataclasses.replace(report, warnings=saved.warnings)
 
 
-def load_supernet(space: SearchSpace, checkpoints: CheckpointStore, device: torch.device) -> Supernet:
+def load_supernet(
+    space: SearchSpace, checkpoints: CheckpointStore, device: torch.device, data: SearchData | None = None
+) -> Supernet:
     """Return the trained supernet of a search, in evaluation mode.
 
+    Args:
+        space: The space of the networks that were trained.
+        checkpoints: The search's checkpoints.
+        device: Where it is to be.
+        data: The images that it will be evaluated on, to check that it was trained on their training images.
+
     Raises:
-        CheckpointError: If it is missing, damaged, or of another space.
+        CheckpointError: If it is missing, damaged, of another space, or of other images.
     """
     checkpoint = checkpoints.load_tensors(SUPERNET)
+    if data is not None:
+        check_data_digest(checkpoint, data.digest())
     supernet = Supernet(space)
     try:
         supernet.load_state_dict(checkpoint.tensors)

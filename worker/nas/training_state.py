@@ -14,6 +14,7 @@ from worker.nas.checkpoint import Checkpoint, CheckpointError, CheckpointMissing
 SUPERNET = "supernet"
 """Name of the finished supernet's checkpoint."""
 
+_DATA_DIGEST = "data_digest"
 _EPOCH_PREFIX = "training-"
 _NUM_KEPT = 2
 
@@ -41,6 +42,7 @@ class TrainingState:
         scaler: Gradient scaler of float16 training; does nothing otherwise.
         digest: Digest of everything that decides the result: space, data, configuration, seed.
         name: Under which the finished network is saved.
+        data_digest: Digest of the images themselves; empty where nobody will ask for it.
         moments: The optimiser's tensors per parameter.
         average: Moving averages of the network's floating-point tensors, in their order; empty: none are kept.
         results: The epochs done so far.
@@ -51,6 +53,7 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     digest: str
     name: str = SUPERNET
+    data_digest: str = ""
     moments: tuple[str, ...] = ("momentum_buffer",)
     average: list[Tensor] = field(default_factory=list)
     results: list[EpochResult] = field(default_factory=list)
@@ -85,7 +88,12 @@ class TrainingState:
     def metadata(self) -> dict[str, str]:
         """Return what else a checkpoint needs, as texts."""
         results = json.dumps([asdict(result) for result in self.results])
-        return {"digest": self.digest, "results": results, "scaler": json.dumps(self.scaler.state_dict())}
+        return {
+            "digest": self.digest,
+            _DATA_DIGEST: self.data_digest,
+            "results": results,
+            "scaler": json.dumps(self.scaler.state_dict()),
+        }
 
     def save_epoch(self, checkpoints: CheckpointStore) -> None:
         """Save the state after its latest epoch, and drop all but the last two saved ones.
@@ -110,6 +118,7 @@ class TrainingState:
             CheckpointError: If it belongs to another training.
         """
         check_digest(checkpoint, self.digest)
+        check_data_digest(checkpoint, self.data_digest)
         for name, tensors in self._parts().items():
             if not tensors:
                 continue
@@ -141,27 +150,36 @@ class SavedTraining(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def load_saved_training(checkpoints: CheckpointStore, name: str, digest: str) -> SavedTraining:
+def load_saved_training(checkpoints: CheckpointStore, name: str, digest: str, data_digest: str = "") -> SavedTraining:
     """Return what is saved of the training with a digest, whose finished network bears a name.
 
+    Args:
+        checkpoints: Where.
+        name: Of the finished network.
+        digest: Of the training.
+        data_digest: Of the images themselves; empty where nobody asks for it.
+
     Raises:
-        CheckpointError: If it belongs to another training, or there are epochs' checkpoints and none can be read.
+        CheckpointError: If it belongs to another training or other images, or there are epochs' checkpoints and none
+            can be read.
     """
-    finished = _finished(checkpoints, name, digest)
+    finished = _finished(checkpoints, name, digest, data_digest)
     if finished is None:
         checkpoint, warnings = load_latest_epoch(checkpoints)
         if checkpoint is not None:
             return SavedTraining(None, checkpoint, warnings)
         # a fenced worker may have finished meanwhile; it deletes the epochs once the network is saved
-        finished = _finished(checkpoints, name, digest)
+        finished = _finished(checkpoints, name, digest, data_digest)
     return SavedTraining(finished)
 
 
-def _finished(checkpoints: CheckpointStore, name: str, digest: str) -> list[EpochResult] | None:
+def _finished(checkpoints: CheckpointStore, name: str, digest: str, data_digest: str) -> list[EpochResult] | None:
     if not checkpoints.exists(name):
         return None
     finished = checkpoints.load_tensors(name)
     check_digest(finished, digest)
+    if data_digest:
+        check_data_digest(finished, data_digest)
     return parse_results(finished)
 
 
@@ -199,6 +217,22 @@ def check_digest(checkpoint: Checkpoint, digest: str) -> None:
         raise CheckpointError(
             "the saved network was trained with another search space, data set, configuration or seed; "
             "start a new search, or delete its checkpoints"
+        )
+
+
+def check_data_digest(checkpoint: Checkpoint, data_digest: str) -> None:
+    """Check that a network was trained on these very images, if its checkpoint says on which.
+
+    The split into training and validation images is drawn anew whenever they are loaded: of a data set that has changed
+    meanwhile, images that have been trained on could be evaluated on.
+
+    Raises:
+        CheckpointError: If it was trained on others.
+    """
+    if checkpoint.metadata.get(_DATA_DIGEST, "") not in ("", data_digest):
+        raise CheckpointError(
+            "the images of the data set have changed since the supernet was trained on them, so that its validation "
+            "images may be among those it was trained on; put the data set back as it was, or start a new search"
         )
 
 

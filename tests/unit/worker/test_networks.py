@@ -9,12 +9,23 @@ import torch
 
 from app.domain.search_config import from_preset
 from app.domain.search_space import preset
+from worker.nas.checkpoint import CheckpointError
+from worker.nas.data import SearchData
 from worker.nas.device import choose_device
+from worker.nas.distributed_training import train_supernet_distributed
 from worker.networks import TorchNetworks
 from worker.pipeline.ports import Search
 
 SPACE = preset("nas-bench-macro")
 SEARCH = Search("search", "digits", SPACE, from_preset("quick", {"num_images": 200}).resolved(SPACE))
+
+TINY = from_preset(
+    "quick", {"num_images": None, "epochs": 1, "batch_size": 16, "proxy_resolution": 8, "proxy_width": 0.25}
+).resolved(SPACE)
+
+
+def _silent(_progress: float, _detail: object) -> None:
+    pass
 
 
 def test_a_device_that_is_not_there_fails_the_step_and_not_the_worker(tmp_path: Path) -> None:
@@ -45,3 +56,56 @@ def test_an_upload_is_read_in_its_own_folder_or_not_at_all(tmp_path: Path) -> No
         assert int(data.train_images_NCHW.min()) == int(data.train_images_NCHW.max()) == value
     with pytest.raises(ValueError, match="were deleted"):
         networks._load(dataclasses.replace(search, id="third", upload_id="gone"), lambda _progress, _detail: None)
+
+
+def test_a_data_set_that_changed_after_training_is_not_evaluated_on(tmp_path: Path) -> None:
+    """Another split of it would hold out images that the supernet was trained on."""
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
+    search = dataclasses.replace(SEARCH, dataset="mine", config=TINY)
+    architecture = SPACE.parse_code("0" * len(SPACE.cells))
+
+    def networks(images: np.ndarray) -> TorchNetworks:
+        np.savez(tmp_path / "mine.npz", images=images, labels=np.arange(len(images)) % 2)
+        return TorchNetworks(
+            choose_device=lambda: torch.device("cpu"), data_root=tmp_path, artifact_url=str(tmp_path / "artifacts")
+        )
+
+    networks(pixels).train_supernet(search, _silent)
+    (accuracy,) = networks(pixels).evaluate(search, [architecture], _silent)
+    assert 0.0 <= accuracy <= 1.0
+    for changed in (np.roll(pixels, 2, axis=0), pixels[:-2], 255 - pixels):
+        for work in (
+            lambda other: other.evaluate(search, [architecture], _silent),
+            lambda other: other.train_supernet(search, _silent),
+        ):
+            with pytest.raises(
+                CheckpointError, match=r"images of the data set have changed|another search space, data"
+            ):
+                work(networks(changed))
+    with pytest.raises(CheckpointError, match="images of the data set have changed since"):
+        networks(np.roll(pixels, 2, axis=0)).evaluate(search, [architecture], _silent)
+
+
+def test_several_processes_train_from_a_copy_on_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the worker's device holds none meanwhile; what is evaluated afterwards is what they have trained."""
+    moved_to = []
+
+    def move(data: SearchData, device: torch.device) -> SearchData:
+        moved_to.append(device)
+        return data
+
+    def train(space, data, *args, **kwargs):
+        assert moved_to == [torch.device("cpu")]
+        return train_supernet_distributed(space, data, *args, **kwargs)
+
+    monkeypatch.setattr(SearchData, "to", move)
+    monkeypatch.setattr("worker.networks.train_supernet_distributed", train)
+    networks = TorchNetworks(
+        choose_device=lambda: torch.device("cpu:0"), data_root=None, artifact_url=str(tmp_path), num_processes=2
+    )
+    search = dataclasses.replace(SEARCH, config=TINY.model_copy(update={"num_images": 100}))
+    figures = networks.train_supernet(search, _silent)
+    assert len(figures["loss_curve"]) == 1
+    (accuracy,) = networks.evaluate(search, [SPACE.parse_code("0" * len(SPACE.cells))], _silent)
+    assert 0.0 <= accuracy <= 1.0
+    assert moved_to[-1] == torch.device("cpu:0")

@@ -138,6 +138,32 @@ class TestLayouts:
         assert all(inspect_data_set(name, tmp_path).num_images == 12 for name in "abc")
 
 
+class TestSplits:
+    @pytest.mark.parametrize("name", ["train", "Train", "TRAINING", "training"])
+    def test_the_training_split_however_it_is_written(self, tmp_path, name):
+        write_folders(tmp_path / "shapes" / name)
+        for other in ("Test", "val"):
+            (tmp_path / "shapes" / other / "class9").mkdir(parents=True)
+        assert load_images("shapes", tmp_path, resolution=8, seed=0).class_names == ("class0", "class1", "class2")
+        assert "shapes" in available(tmp_path)
+
+    def test_a_class_may_be_called_train(self, tmp_path):
+        write_folders(tmp_path / "vehicles")
+        (tmp_path / "vehicles" / "class1").rename(tmp_path / "vehicles" / "train")
+        images = load_images("vehicles", tmp_path, resolution=8, seed=0)
+        assert images.class_names == ("class0", "class2", "train")
+        assert len(images.labels_N) == len(LABELS)
+
+    def test_splits_without_classes_are_refused(self, tmp_path):
+        write_folders(tmp_path / "flat")
+        (tmp_path / "flat" / "class0").rename(tmp_path / "flat" / "Train")
+        (tmp_path / "flat" / "class1").rename(tmp_path / "flat" / "validation")
+        (tmp_path / "flat" / "class2").rename(tmp_path / "flat" / "test")
+        with pytest.raises(DataSetError, match="holds Train, test, validation: names of splits and not of classes"):
+            load_images("flat", tmp_path, resolution=8, seed=0)
+        assert "flat" not in available(tmp_path)
+
+
 class TestInspection:
     def test_counts_are_complete(self, tmp_path):
         write_parquet(tmp_path / "a.parquet", np.array([0] * 7 + [4] * 5))
@@ -239,6 +265,21 @@ class TestDamage:
         refused("a", tmp_path, "class folder 'class9'.*no images")
         (tmp_path / "b").mkdir()
         refused("b", tmp_path, "holds no data set")
+
+    @pytest.mark.parametrize(
+        ("column", "num_bytes", "says"),
+        [
+            ("label", 5 * 10**6, "take 5,000,0.. bytes; labels are numbers or names"),
+            ("label", 10**6, "a label of 1,000,001 bytes"),
+            ("image", 80 * 10**6, "an image may have 67,108,864"),
+        ],
+    )
+    def test_a_parquet_cell_in_every_row_is_not_copied(self, tmp_path, write_cell_bomb, column, num_bytes, says):
+        write_cell_bomb(tmp_path / "a.parquet", column, num_bytes, 40)
+        before = pa.total_allocated_bytes()
+        with pytest.raises(DataSetError, match=says):
+            inspect_data_set("a", tmp_path)
+        assert pa.total_allocated_bytes() - before < 2 * 10**7
 
     def test_a_truncated_parquet_file(self, tmp_path):
         write_parquet(tmp_path / "a.parquet")

@@ -3,6 +3,7 @@
 import errno
 import io
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -202,3 +203,22 @@ def test_raw_arrays_of_every_layout(shape):
     resized = resize_arrays(images, 5)
     assert resized.shape == (3, 5, 5, 3)
     assert (resized == 77).all()
+
+
+def test_large_encoded_images_do_not_wait_in_memory_together(monkeypatch):
+    """Images inside archives are read no faster than they are decoded, by their bytes and not only by their number."""
+    monkeypatch.setattr(images_module, "_HELD_BYTES", 1000)
+    monkeypatch.setattr(images_module, "_THREADED_BYTES", 100)
+    monkeypatch.setattr(images_module, "decode_image", lambda image, resolution: np.zeros((1, 1, 3), dtype=np.uint8))
+    read = []
+
+    def archive():
+        for index in range(10):
+            read.append(index)
+            yield bytes(400), str(index)
+
+    with ThreadPoolExecutor(2) as pool:
+        progress = images_module._Progress(10, None)
+        waiting = [len(read) - done for done, _ in enumerate(images_module._decoded(archive(), 1, pool, 100, progress))]
+    assert len(waiting) == 10
+    assert max(waiting) == 3

@@ -4,8 +4,9 @@ import pytest
 from pydantic import ValidationError
 
 from app.errors import FieldError
+from app.schemas.retraining import RetrainingRequest
 from app.schemas.search_request import SearchRequest
-from app.services.field_errors import field_errors
+from app.services.field_errors import field_errors, from_details
 
 
 def errors_of(body: dict[str, object]) -> list[FieldError]:
@@ -63,3 +64,35 @@ def test_the_domains_own_words_stay() -> None:
     (error,) = errors_of({"dataset": "x", "search_space": space})
     assert error.loc == ["body", "search_space"]
     assert error.msg == "the search space holds one architecture only; give at least one cell two choices"
+
+
+def test_a_list_is_not_too_short_because_an_item_is_wrong() -> None:
+    (error,) = errors_of({"dataset": "x", "gcn_hidden_sizes": [0, 512]})
+    assert error.loc == ["body", "gcn_hidden_sizes", 0]
+    (error,) = errors_of({"dataset": "x", "gcn_hidden_sizes": [512]})
+    assert error.loc == ["body", "gcn_hidden_sizes"]
+
+
+def test_nothing_is_said_twice() -> None:
+    detail = {"type": "less_than_equal", "loc": ("query", "size"), "msg": "too large"}
+    assert from_details([detail, detail]) == [FieldError(loc=["query", "size"], msg="too large")]
+
+
+def test_a_body_that_is_no_json_is_told_what_to_send() -> None:
+    detail = {"type": "json_invalid", "loc": ("body", 1), "msg": "JSON decode error", "ctx": {"error": "Expecting x"}}
+    (error,) = from_details([detail])
+    assert error.loc == ["body"]
+    assert error.msg == "the body is no JSON (Expecting x at position 1); send one JSON object in curly braces"
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": True}, {"gcn_hidden_sizes": [True, 512]}, {"learning_rate": False}])
+def test_booleans_are_no_numbers(wrong: dict[str, object]) -> None:
+    (error,) = errors_of({"dataset": "x", **wrong})
+    assert error.loc == ["body", *wrong]
+    assert "write numbers as numbers" in error.msg
+
+
+def test_booleans_where_they_belong() -> None:
+    assert RetrainingRequest.model_validate({"from_supernet": True}).from_supernet
+    with pytest.raises(ValidationError, match="epochs"):
+        RetrainingRequest.model_validate({"epochs": True})

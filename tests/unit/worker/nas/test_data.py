@@ -98,6 +98,19 @@ def test_what_cannot_be_given_is_refused(monkeypatch):
         load(resolution=64)
 
 
+def test_only_images_that_will_be_loaded_count_as_memory(tmp_path, monkeypatch):
+    """ImageNet with 100 of its 1,000 classes must fit where a tenth of ImageNet fits."""
+    np.savez(tmp_path / "a.npz", images=np.zeros((400, 16, 16), np.uint8), labels=np.arange(400) % 20)
+    two_classes = 40 * 16 * 16 * 3
+    monkeypatch.setattr(data_module, "memory_at_hand", lambda device: 2 * two_classes)
+    data = load(tmp_path, "a", resolution=16, num_classes=2, num_images=None)
+    assert len(data.train_labels_N) + len(data.validation_labels_N) == 40
+    load(tmp_path, "a", resolution=16, num_images=40)
+    for beyond in ({"num_classes": 3, "num_images": None}, {"num_images": 41}, {"num_images": None}):
+        with pytest.raises(DataSetError, match="lower num_images, num_classes or the proxy resolution"):
+            load(tmp_path, "a", resolution=16, **beyond)
+
+
 def test_malformed_tensors_are_refused():
     data = load()
     for changes, match in (
