@@ -29,6 +29,15 @@ def retrain(
     batch_size: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: the search's.")] = None,
+    num_classes: Annotated[
+        str | None, typer.Option(metavar="N|all", help="Random class subset, or all classes; default: the search's.")
+    ] = None,
+    num_images: Annotated[
+        str | None, typer.Option(metavar="N|all", help="At most so many images, or all; default: the search's.")
+    ] = None,
+    validation_fraction: Annotated[
+        float | None, typer.Option(help="Share of the images that judge; default: the search's.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A field of the recipe; repeatable.")
     ] = None,
@@ -43,6 +52,9 @@ def retrain(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "seed": seed,
+        "num_classes": _number_or_all(num_classes),
+        "num_images": _number_or_all(num_images),
+        "validation_fraction": validation_fraction,
         "webhook_url": webhook_url,
     }
     request: dict[str, Any] = {
@@ -96,6 +108,11 @@ def export(
     else:
         for file in written:
             answers().print(f"{file} ({file.stat().st_size:,} bytes)", markup=False)
+
+
+def _number_or_all(given: str | None) -> int | str | None:
+    """What the API takes; it says what is wrong with anything else."""
+    return int(given) if given is not None and given.isascii() and given.isdigit() else given
 
 
 def _download(connection: Connection, path: str, target: Path, notices: Notices, **query: str) -> None:

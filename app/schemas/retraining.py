@@ -2,18 +2,24 @@
 
 import datetime as dt
 import uuid
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from app.domain.standalone_recipe import RecipeName, StandaloneRecipe
+from app.domain.standalone_recipe import RecipeName, StandaloneRecipe, TrainingImages
 from app.schemas.webhook import WebhookRequest
 
 
 class _Request(WebhookRequest):
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"recipe": "small"}, {"recipe": "paper", "network": "target", "epochs": 100}]},
+        json_schema_extra={
+            "examples": [
+                {"recipe": "small"},
+                {"recipe": "paper", "network": "target", "epochs": 100},
+                {"recipe": "small", "num_classes": "all", "num_images": "all"},
+            ]
+        },
     )
 
     recipe: RecipeName = Field(default="small", description="Whose values hold for every field that you do not give.")
@@ -24,6 +30,17 @@ class _Request(WebhookRequest):
         default=False, description="Begin with the supernet's weights (fine-tuning) instead of fresh ones."
     )
     seed: int | None = Field(default=None, ge=0, lt=2**31, description="Null: the search's seed.")
+    num_classes: Annotated[int, Field(ge=2, le=100_000)] | Literal["all"] | None = Field(
+        default=None,
+        description="Random class subset, or `all` classes of the data set; null: the search's classes.",
+    )
+    num_images: Annotated[int, Field(ge=20, lt=2**31)] | Literal["all"] | None = Field(
+        default=None,
+        description="Stratified cap on the images used, or `all` of them; null: the search's.",
+    )
+    validation_fraction: float | None = Field(
+        default=None, ge=0.01, le=0.5, description="Share of the images in D_val; null: the search's."
+    )
 
 
 class RetrainingRequest(
@@ -62,6 +79,10 @@ class StandaloneView(BaseModel):
     from_supernet: bool
     seed: int
     epochs: int
+    images: TrainingImages | None = Field(
+        description="On which images, where they are not the search's: such an accuracy does not compare with "
+        "predictions. Null: on the search's."
+    )
     finished_at: dt.datetime
 
 

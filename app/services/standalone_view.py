@@ -1,6 +1,5 @@
 """What the service says about architectures trained by themselves, and how far the search agrees with them."""
 
-import json
 import uuid
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from app.db import searches, standalone, tables
 from app.db.models import StandaloneAccuracyRow
 from app.domain.rank_correlation import kendall_interval, kendall_tau
 from app.domain.search_space import SearchSpace
+from app.domain.standalone_recipe import Retraining
 from app.domain.subspace import Subspace
 from app.schemas.retraining import RoundAgreement, StandaloneAgreement, StandaloneView
 
@@ -22,7 +22,12 @@ MIN_ARCHITECTURES = 3
 def of_architecture(session: Session, search_id: uuid.UUID, code: str) -> list[StandaloneView]:
     """Return an architecture's stand-alone accuracies, the latest first."""
     return [
-        StandaloneView.model_validate(row, from_attributes=True)
+        StandaloneView.model_validate(
+            {
+                **{name: getattr(row, name) for name in StandaloneView.model_fields if name != "images"},
+                "images": Retraining.model_validate(row.retraining).images,
+            }
+        )
         for row in standalone.of_architecture(session, search_id, code)
     ]
 
@@ -54,10 +59,9 @@ def agreement(session: Session, search_id: uuid.UUID, space: SearchSpace) -> Sta
 
 def _largest_group(rows: Sequence[StandaloneAccuracyRow]) -> list[StandaloneAccuracyRow]:
     """The rows trained in the way that most architectures were, whatever their seeds; of equals, the latest way."""
-    groups: dict[str, list[StandaloneAccuracyRow]] = defaultdict(list)
+    groups: dict[Retraining, list[StandaloneAccuracyRow]] = defaultdict(list)
     for row in rows:
-        way = {name: value for name, value in row.retraining.items() if name not in ("code", "seed")}
-        groups[json.dumps(way, sort_keys=True)].append(row)
+        groups[Retraining.model_validate(row.retraining).way()].append(row)
     ranked = sorted(groups.values(), key=lambda group: (len({row.code for row in group}), group[-1].finished_at))
     return ranked[-1] if ranked else []
 

@@ -160,7 +160,7 @@ def _checked(
     except DataSetError as error:
         errors += field_errors(error, "body", "dataset")
     if config is not None and info is not None:
-        errors += _misfits(config, info)
+        errors += misfits(config, info)
     if errors:
         raise InvalidRequestError(detail="; ".join(error.msg for error in errors), errors=errors)
     assert space is not None
@@ -170,8 +170,8 @@ def _checked(
     return space, config
 
 
-def num_train_images(config: SearchConfig, info: DataSetInfo) -> int:
-    """Return how many images of a data set are left to train on (of a random class subset: at least)."""
+def _num_train_images(config: SearchConfig, info: DataSetInfo) -> int:
+    """How many images of a data set are left to train on (of a random class subset: at least)."""
     num_classes = config.num_classes or info.num_classes
     # of a random class subset only the smallest possible number of images is known beforehand
     smallest = sum(sorted(info.class_counts)[:num_classes])
@@ -179,8 +179,8 @@ def num_train_images(config: SearchConfig, info: DataSetInfo) -> int:
     return num_images - max(num_classes, round(config.validation_fraction * num_images))
 
 
-def _misfits(config: SearchConfig, info: DataSetInfo) -> list[FieldError]:
-    """What the configuration asks of the data set that it cannot give."""
+def misfits(config: SearchConfig, info: DataSetInfo) -> list[FieldError]:
+    """Return what a configuration asks of the data set that it cannot give."""
     num_classes = config.num_classes or info.num_classes
     if num_classes > info.num_classes:
         return [
@@ -198,11 +198,11 @@ def _misfits(config: SearchConfig, info: DataSetInfo) -> list[FieldError]:
                 f"{config.num_images} is too few",
             )
         )
-    return errors + batch_misfits(config.batch_size, num_train_images(config, info))
+    return errors + _batch_misfits(config.batch_size, _num_train_images(config, info))
 
 
-def batch_misfits(batch_size: int, num_train: int) -> list[FieldError]:
-    """Return what is wrong with a batch size, given some number of images to train on."""
+def _batch_misfits(batch_size: int, num_train: int) -> list[FieldError]:
+    """What is wrong with a batch size, given some number of images to train on."""
     if batch_size <= max(num_train, 1):
         return []
     return [

@@ -1,6 +1,7 @@
 """Retrainings through the API: submitted as jobs beside searches, refused with reasons, shown beside predictions."""
 
 import json
+import re
 import uuid
 from typing import Any
 
@@ -121,6 +122,11 @@ def test_the_same_key_gives_the_same_job(client: TestClient, factory: Any) -> No
         ("01201201", {"epochs": 2, "warmup_epochs": 3}, ["body"], "lower warmup_epochs"),
         ("01201201", {"recipe": "paper"}, ["body", "batch_size"], "give a smaller batch_size"),
         ("01201201", {"from_supernet": True, "network": "target"}, ["body", "from_supernet"], "give network=proxy"),
+        ("01201201", {"num_classes": 11}, ["body", "num_classes"], "digits has 10"),
+        ("01201201", {"num_classes": "every"}, ["body", "num_classes"], "'all'"),
+        ("01201201", {"num_images": 20, "num_classes": 12}, ["body", "num_classes"], "digits has 10"),
+        ("01201201", {"num_images": 200, "batch_size": 512}, ["body", "batch_size"], "more images"),
+        ("01201201", {"from_supernet": True, "num_images": 500}, ["body", "from_supernet"], "leave out num_classes"),
         ("01201201", {"network": "both"}, ["body", "network"], "'proxy' or 'target'"),
     ],
 )
@@ -131,7 +137,7 @@ def test_what_is_wrong_is_said_where_it_is(
     assert response.status_code == 422, response.text
     assert response.headers["content-type"] == "application/problem+json"
     problem = response.json()
-    assert loc in [error["loc"] for error in problem["errors"]], problem
+    assert loc in [error["loc"][:2] for error in problem["errors"]], problem
     assert says in " ".join(error["msg"] for error in problem["errors"]), problem
     assert client.get("/search", params={"kind": "retraining"}).json()["items"] == []
 
@@ -316,3 +322,19 @@ def test_a_table_that_is_replaced_in_between_is_no_error(
     monkeypatch.setattr(lookup_db, "find_table", found_once)
     assert client.get("/lookup/pareto", params={"search_id": str(search.id)}).json()["items"]
     assert len(calls) > 1
+
+
+def test_on_all_images_and_classes_of_a_search_of_few(client: TestClient, factory: Any) -> None:
+    search = factory.search(num_classes=5, num_images=200)
+    body = {"num_classes": "all", "num_images": "all", "batch_size": 1024}
+    job = client.post(f"{path_of(search)}/retraining", json=body).json()
+    on_all = {"num_classes": 10, "num_images": None, "validation_fraction": 0.1}
+    assert job["retraining"]["images"] == on_all
+    for same in ({}, {"num_classes": 5, "validation_fraction": 0.1}):
+        job = client.post(f"{path_of(search)}/retraining", json=same).json()
+        assert job["retraining"]["images"] is None, "accuracies on the search's images stay comparable"
+    retrained(factory, client, search, "01201201", 0.8)
+    retrained(factory, client, search, "01201201", 0.9, **body)
+    assert [one["images"] for one in client.get(path_of(search)).json()["standalone"]] == [on_all, None]
+    query = {"format": "python", "weights": "retrained"}
+    assert re.search(r"nn\.Linear\(\d+, 10\)", client.get(f"{path_of(search)}/export", params=query).text)

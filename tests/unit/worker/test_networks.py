@@ -1,14 +1,18 @@
 """The torch side of a search behind the pipeline's port: what goes wrong in it belongs to the step."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from app.domain.architecture_export import Export
 from app.domain.search_config import from_preset
 from app.domain.search_space import preset
+from app.domain.standalone_recipe import Retraining, TrainingImages, from_recipe
+from worker.nas.checkpoint import CheckpointStore
 from worker.nas.device import choose_device
 from worker.networks import TorchNetworks
 from worker.pipeline.ports import Search
@@ -45,3 +49,29 @@ def test_an_upload_is_read_in_its_own_folder_or_not_at_all(tmp_path: Path) -> No
         assert int(data.train_images_NCHW.min()) == int(data.train_images_NCHW.max()) == value
     with pytest.raises(ValueError, match="were deleted"):
         networks._load(dataclasses.replace(search, id="third", upload_id="gone"), lambda _progress, _detail: None)
+
+
+def test_a_retraining_sees_the_images_that_it_names_and_its_export_has_their_classes(tmp_path: Path) -> None:
+    networks = TorchNetworks(choose_device=lambda: torch.device("cpu"), data_root=None, artifact_url=str(tmp_path))
+    config = from_preset("quick", {"num_images": 200, "num_classes": 4, "proxy_resolution": 8}).resolved(SPACE)
+    search = dataclasses.replace(SEARCH, config=config)
+    of_search = networks._load(search, lambda _progress, _detail: None)
+    retraining = Retraining(
+        code="2" * 8,
+        recipe_name="small",
+        network="proxy",
+        from_supernet=False,
+        seed=0,
+        recipe=from_recipe("small", {"epochs": 1, "batch_size": 500}),
+        images=TrainingImages(num_classes=10, num_images=None, validation_fraction=0.2),
+    )
+    figures = networks.retrain(search, "job", retraining, lambda _progress, _detail: None).figures
+    assert figures["num_classes"] == 10
+    assert figures["num_train_images"] + figures["num_validation_images"] == 1797
+    export = Export(code="2" * 8, format="safetensors", weights="retrained", job_id="job", retraining=retraining)
+    networks.export(search, "export", export, lambda _progress, _detail: None)
+    description = json.loads(CheckpointStore(str(tmp_path), "export").load_tensors("export").metadata["description"])
+    assert description["class_names"] == [str(digit) for digit in range(10)]
+    assert description["output"]["shape"] == ["batch", 10]
+    # the search's own are loaded again for its next step
+    assert networks._load(search, lambda _progress, _detail: None).data.class_names == of_search.data.class_names
