@@ -97,17 +97,15 @@ class RoundAgreement(BaseModel):
     tau_interval: tuple[float, float] | None = Field(description="Where it lies with 90 %, by the bootstrap.")
 
 
-class StandaloneAgreement(BaseModel):
-    """How far a search agrees with the truth, as far as that is known: networks that were trained by themselves.
-
-    Only networks trained in one and the same way are compared; of several ways, that of most architectures.
-    """
+class StandaloneGroup(BaseModel):
+    """Networks that were trained by themselves in one and the same way, and how far a search agrees with them."""
 
     num_architectures: int
     recipe: RecipeName
     network: Literal["proxy", "target"]
     from_supernet: bool
     epochs: int
+    images: TrainingImages | None = Field(description="On which images, where they are not the search's.")
     num_predicted: int = Field(description="Of them, those that are in a published table.")
     tau_predicted: float | None = Field(
         description="Kendall's tau of the latest table's prediction against z*; null where undefined."
@@ -117,3 +115,15 @@ class StandaloneAgreement(BaseModel):
     )
     num_sampled: int = Field(description="Of them, those that were evaluated with the supernet's weights.")
     tau_sampled: float | None = Field(description="Kendall's tau of z against z*; null where undefined.")
+
+
+class StandaloneAgreement(StandaloneGroup):
+    """How far a search agrees with the truth, as far as that is known: networks that were trained by themselves.
+
+    Only networks trained in one and the same way are compared; of several ways, it is that of most architectures.
+    """
+
+    others: list[StandaloneGroup] = Field(
+        description="The other ways, that of most architectures first; taus are null below three architectures."
+    )
+    num_not_counted: int = Field(description="Accuracies of the other ways: they are in none of the figures above.")

@@ -201,6 +201,10 @@ def test_agreement_with_the_truth_from_three_architectures_on(client: TestClient
     assert found["tau_predicted"] == pytest.approx(kendall_tau(predicted, [0.7, 0.8, 0.6, 0.5]))
     assert (found["num_architectures"], found["num_predicted"], found["num_sampled"]) == (4, 4, 1)
     assert (found["recipe"], found["epochs"], found["tau_sampled"]) == ("small", 20, None)
+    assert [(one["num_architectures"], one["epochs"], one["tau_predicted"]) for one in found["others"]] == [
+        (1, 1, None)
+    ]
+    assert found["num_not_counted"] == 1
 
 
 def labelled(factory: Any, search: Any, codes: list[str], truth: list[float], left_out: list[float] | None) -> None:
@@ -338,3 +342,18 @@ def test_on_all_images_and_classes_of_a_search_of_few(client: TestClient, factor
     assert [one["images"] for one in client.get(path_of(search)).json()["standalone"]] == [on_all, None]
     query = {"format": "python", "weights": "retrained"}
     assert re.search(r"nn\.Linear\(\d+, 10\)", client.get(f"{path_of(search)}/export", params=query).text)
+
+
+def test_retrainings_beside_a_searchs_own_labels_are_a_group_that_is_told(client: TestClient, factory: Any) -> None:
+    search = factory.search()
+    table = search.tables[0]
+    labels = table.subspace.codes(table.order[[0, 1000, 3000, 4500, 6000]])
+    labelled(factory, search, labels, [0.7, 0.9, 0.6, 0.65, 0.5], None)
+    rows, truth = table.order[[10, 2000, 5000]], [0.9, 0.7, 0.8]
+    for code, accuracy in zip(table.subspace.codes(rows), truth, strict=True):
+        retrained(factory, client, search, code, accuracy, epochs=3)
+    found = client.get(f"/search/{search.id}").json()["standalone"]
+    (other,) = found["others"]
+    assert (found["num_architectures"], other["num_architectures"], found["num_not_counted"]) == (5, 3, 3)
+    assert (other["epochs"], other["images"]) == (3, None)
+    assert other["tau_predicted"] == pytest.approx(kendall_tau(table.predicted_accuracy[rows], truth))
