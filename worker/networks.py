@@ -220,7 +220,8 @@ class TorchNetworks:
             )
         except TrainingDivergedError as error:
             raise UntrainableError(str(error)) from error
-        return Retrained(result.accuracy, f"{job_id}/{STANDALONE}", _training_figures(loaded.data, result.report))
+        figures = {**_training_figures(loaded.data, result.report), "images_at_once": result.images_at_once}
+        return Retrained(result.accuracy, f"{job_id}/{STANDALONE}", figures)
 
     def export(self, search: Search, job_id: str, export: Export, report: Report) -> Mapping[str, Any]:
         """Write the network of one architecture of a search to the artifacts of a job; return figures of it."""

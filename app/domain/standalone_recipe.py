@@ -20,7 +20,13 @@ class StandaloneRecipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(default=350, ge=1, le=100_000, description="The paper does not say; 350 is customary.")
-    batch_size: int = Field(default=2048, ge=2, le=65_536, description="Images per iteration.")
+    batch_size: int = Field(
+        default=2048,
+        ge=2,
+        le=65_536,
+        description="Images per iteration. Where the worker's memory does not hold them at once, they pass in parts "
+        "whose gradients add up to the batch's; BN takes its statistics from a part (`images_at_once` of the result).",
+    )
     optimizer: Literal["sgd", "rmsprop"] = "rmsprop"
     learning_rate: Rate = Field(default=0.128, description="After the warm-up.")
     momentum: float = Field(default=0.9, ge=0, lt=1)
