@@ -271,7 +271,7 @@ class TestDevices:
             "search_space": "nas-bench-macro",
             "base_ms": 1.0,
             "cells_ms": [[0.0, 0.25, 0.5]] * 8,
-            "report": {"mean_relative_error": 0.042, "spread": 0.013},
+            "report": {"mean_relative_error": 0.042, "median_spread": 0.013, "spread": "x"},
         }
         assert client.put("/devices/pixel", json=latencies).status_code == 201
         page = client.get("/ui/devices").text
