@@ -176,7 +176,41 @@ class TestDensity:
             f"/ui/searches/{stored.id}/rounds/0/within.json", params={"max_madds": madds, "max_params": params}
         ).json()
         within = (table.multi_adds <= int(madds * 1e6)) & (table.params <= int(params * 1e6))
-        assert found == {"within": int(within.sum()), "num_rows": table.num_rows}
+        assert found == {"within": int(within.sum()), "num_rows": table.num_rows, "front": None, "band": None}
+
+    def test_what_is_within_a_latency_and_the_front_there(self, client: TestClient, stored: StoredSearch) -> None:
+        table = stored.tables[0]
+        cells_ms = np.random.default_rng(0).random((8, 3))
+        body = {"search_space": "nas-bench-macro", "base_ms": 0.5, "cells_ms": cells_ms.tolist()}
+        client.put("/devices/phone", json=body)
+        choices_NL = table.subspace.architectures(np.arange(table.num_rows))
+        latency_N = 0.5 + cells_ms[np.arange(8), choices_NL].sum(axis=1)
+        limit, madds = float(np.quantile(latency_N, 0.3)), float(np.quantile(table.multi_adds, 0.6)) / 1e6
+        found = client.get(
+            f"/ui/searches/{stored.id}/rounds/0/within.json",
+            params={"device": "phone", "max_latency_ms": limit, "max_madds": madds},
+        ).json()
+        within = (latency_N <= limit) & (table.multi_adds <= int(madds * 1e6))
+        assert 0 < found["within"] == int(within.sum()) < table.num_rows
+        best, front = -1.0, []
+        for index in sorted(
+            np.flatnonzero(within), key=lambda i: (table.multi_adds[i], -table.predicted_accuracy[i], i)
+        ):
+            if table.predicted_accuracy[index] > best:
+                best = table.predicted_accuracy[index]
+                front.append(int(index))
+        assert [row[0] for row in found["front"]] == front
+        band = [row[0] for row in self.density(client, stored)["band"]]
+        assert found["band"] == [index for index in band if within[index]]
+
+    def test_nothing_is_within_a_latency_that_none_meets(self, client: TestClient, stored: StoredSearch) -> None:
+        body = {"search_space": "nas-bench-macro", "base_ms": 0.5, "cells_ms": [[1.0, 1.0, 1.0]] * 8}
+        client.put("/devices/phone", json=body)
+        path = f"/ui/searches/{stored.id}/rounds/0/within.json"
+        found = client.get(path, params={"device": "phone", "max_latency_ms": 1}).json()
+        assert (found["within"], found["front"], found["band"]) == (0, [], [])
+        assert client.get(path, params={"device": "watch", "max_latency_ms": 1}).status_code == 404
+        assert client.get(path, params={"max_latency_ms": 1}).status_code == 422
 
 
 def test_the_fit_of_a_round_pairs_predictions_with_what_was_reached(client: TestClient, stored: StoredSearch) -> None:
