@@ -253,6 +253,8 @@ class Atlas {
     const top = this.isSpace ? undefined : d.max_accuracy + (d.max_accuracy - d.min_accuracy) * 0.06;
     const bottom = this.isSpace ? undefined : d.min_accuracy - (d.max_accuracy - d.min_accuracy) * 0.03;
     const narrow = this.chartElement.clientWidth < 500;
+    // labels of a narrow range would all read the same
+    const digits = top - bottom < 0.05 ? 1 : 0;
     return {
       ...charts.base(),
       grid: { left: 54, right: 16, top: narrow ? 54 : 34, bottom: 44 },
@@ -260,7 +262,7 @@ class Atlas {
       tooltip: charts.tooltip((p) => this.tip(p)),
       xAxis: charts.axis("multi-adds", { min: d.min_multi_adds - padding, max: d.max_multi_adds + padding, nameGap: 28, splitNumber: narrow ? 3 : 6,
         axisLabel: { color: charts.colour("muted"), fontSize: 11, hideOverlap: true, showMinLabel: false, showMaxLabel: false, formatter: (v) => nasatlas.millions(v, 0) }, splitLine: { show: false } }),
-      yAxis: charts.axis("", { min: bottom, max: top, axisLabel: { color: charts.colour("muted"), fontSize: 11, showMinLabel: false, showMaxLabel: false, formatter: (v) => `${(100 * v).toFixed(0)} %` } }),
+      yAxis: charts.axis("", { min: bottom, max: top, axisLabel: { color: charts.colour("muted"), fontSize: 11, showMinLabel: false, showMaxLabel: false, formatter: (v) => `${(100 * v).toFixed(digits)} %` } }),
       series: [
         ...(this.isSpace ? [] : [this.densitySeries(), this.bandSeries()]),
         {
