@@ -64,7 +64,7 @@ class RankedTable:
         # stable: equally cheap ones stay best first, with ascending indices
         index_K = index_K[np.argsort(self.subspace.sums(cost)[index_K], kind="stable")]
         accuracy_K = self.predicted_accuracy[index_K]
-        best_before_K = np.maximum.accumulate(np.concatenate([[-np.inf], accuracy_K[:-1]])) if len(index_K) else []
+        best_before_K = np.maximum.accumulate(np.concatenate([[-np.inf], accuracy_K])[:-1])
         front: list[int] = index_K[accuracy_K > best_before_K].tolist()
         return front
 
