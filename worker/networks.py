@@ -22,7 +22,7 @@ from app.domain.hamming_graph import HammingGraph
 from app.domain.multi_adds import feasible_range
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import Architecture, SearchSpace
-from app.domain.standalone_recipe import Retraining
+from app.domain.standalone_recipe import Retraining, TrainingImages
 from app.domain.subspace import Subspace
 from worker.nas.checkpoint import CheckpointStore
 from worker.nas.data import SearchData, load_search_data
@@ -54,7 +54,7 @@ _FIT_SHARE = 0.9
 class _Loaded:
     """What a worker keeps of a search: its images at one resolution, and the space of the trained networks."""
 
-    key: tuple[str, int]
+    key: tuple[str, int, TrainingImages]
     data: SearchData
     proxy: SearchSpace
 
@@ -198,6 +198,7 @@ class TorchNetworks:
     def retrain(self, search: Search, job_id: str, retraining: Retraining, report: Report) -> Retrained:
         """Train one architecture of a search by itself, or go on from the last checkpoint of the job or folder."""
         is_target = retraining.network == "target"
+        search = dataclasses.replace(search, config=retraining.config_of(search.config))
         loaded = self._load(search, report, search.space.input_resolution if is_target else None)
         architecture = search.space.parse_code(retraining.code)
         inherited = None
@@ -221,12 +222,15 @@ class TorchNetworks:
             )
         except TrainingDivergedError as error:
             raise UntrainableError(str(error)) from error
-        return Retrained(result.accuracy, f"{job_id}/{STANDALONE}", _training_figures(loaded.data, result.report))
+        figures = {**_training_figures(loaded.data, result.report), "images_at_once": result.images_at_once}
+        return Retrained(result.accuracy, f"{job_id}/{STANDALONE}", figures)
 
     def export(self, search: Search, job_id: str, export: Export, report: Report) -> Mapping[str, Any]:
         """Write the network of one architecture of a search to the artifacts of a job; return figures of it."""
         retraining = export.retraining
         is_target = retraining is not None and retraining.network == "target"
+        if retraining is not None:
+            search = dataclasses.replace(search, config=retraining.config_of(search.config))
         loaded = self._load(search, report, search.space.input_resolution if is_target else None)
         architecture = search.space.parse_code(export.code)
         if export.job_id is None:
@@ -266,7 +270,8 @@ class TorchNetworks:
         """Return the search's data, loading them if others are here; by default for the proxy, on its device."""
         config, space = search.config, search.space
         resolution = resolution or config.proxy_resolution or space.input_resolution
-        if self._loaded is None or self._loaded.key != (search.id, resolution):
+        key = (search.id, resolution, TrainingImages.of(config))
+        if self._loaded is None or self._loaded.key != key:
             # with the images the supernet goes: it is checked against them when it is loaded
             self._loaded = self._supernet = None
             data = load_search_data(
@@ -280,7 +285,7 @@ class TorchNetworks:
                 seed=config.seed,
                 on_progress=lambda fraction: report(0.0, {"loading_images": round(fraction, 3)}),
             )
-            self._loaded = _Loaded((search.id, resolution), data, proxy_space(search, data.num_classes))
+            self._loaded = _Loaded(key, data, proxy_space(search, data.num_classes))
         self._loaded = dataclasses.replace(self._loaded, data=self._loaded.data.to(device or self._device))
         return self._loaded
 

@@ -21,7 +21,7 @@ from app.db import turns as turns_db
 from app.db.engine import transaction
 from app.db.models import RoundRow, SearchRow, SpaceModelRow
 from app.db.steps import Signal, StepKey
-from app.domain.latency import layout_digest
+from app.domain.latency import layout_digests
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import SearchSpace
 from app.domain.whole_space.model_bytes import to_bytes
@@ -296,7 +296,7 @@ def _device_columns(job: SearchRow, measured: MeasuredDevice) -> dict[str, Any]:
     return {
         "owner": measured.measurement.owner,
         "name": measured.measurement.name,
-        "layout_digest": layout_digest(space),
+        "layout_digests": layout_digests(space),
         "search_space": space.name,
         "latencies": measured.latencies.to_dict(),
         "origin": "measured",

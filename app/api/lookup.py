@@ -78,7 +78,7 @@ async def look_up(
     limits that it does not reach, ask the whole space. Limits that nothing meets give no items, a message and the
     feasible ranges.
     """
-    asked = AskedLimits(max_madds, max_params, _latencies(device, max_latency_ms))
+    asked = AskedLimits(max_madds, max_params, latency_limits(device, max_latency_ms))
     if scope == "space":
         if round_index is not None:
             raise _refused("round_index", "the whole space belongs to no round; leave it out, or ask scope=table")
@@ -108,8 +108,12 @@ def pareto(
     return lookup_service.pareto(engine, caller, search_id=search_id, round_index=round_index, cost=cost)
 
 
-def _latencies(devices: list[str], max_latency_ms: list[float]) -> tuple[tuple[str, float | None], ...]:
-    """The limits by device, in the order they were given; devices alone: their latency is shown, without limits."""
+def latency_limits(devices: list[str], max_latency_ms: list[float]) -> tuple[tuple[str, float | None], ...]:
+    """Return the limits by device, in the order they were given; devices alone are shown, without limits.
+
+    Raises:
+        InvalidRequestError: If devices and limits do not belong together.
+    """
     if max_latency_ms and not devices:
         raise _refused("device", "max_latency_ms is the latency on a device; name it with device")
     if max_latency_ms and len(max_latency_ms) != len(devices):

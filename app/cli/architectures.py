@@ -1,6 +1,6 @@
 """Commands about architectures: look them up under limits, and count what one costs."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,7 +26,9 @@ def lookup(
     ] = None,
     search_id: Annotated[str | None, typer.Option("--search-id", "--search", help="Default: the latest.")] = None,
     round_index: RoundIndex = None,
-    scope: Annotated[str, typer.Option(help="table: a round's; space: all architectures of the space.")] = "table",
+    scope: Annotated[
+        Literal["table", "space"], typer.Option(help="table: a round's; space: all architectures of the space.")
+    ] = "table",
     limit: Annotated[int, typer.Option(help="How many architectures, 1 to 100.")] = 10,
     url: Url = None,
     as_json: AsJson = False,

@@ -15,6 +15,7 @@ from app.cli.errors import USAGE, CommandError
 from app.cli.following import follow
 from app.cli.options import AsJson, Url, WebhookUrl, read_space
 from app.cli.searches import Detach
+from app.domain.device_measurement import Runtime
 from app.settings import get_settings
 
 commands = typer.Typer(
@@ -73,7 +74,7 @@ def add(
 def measure(
     name: Name,
     search_space: SpaceOption = None,
-    runtime: Annotated[str, typer.Option(help="onnxruntime (CPU) or torch (the worker's GPU).")] = "onnxruntime",
+    runtime: Annotated[Runtime, typer.Option(help="onnxruntime (CPU) or torch (the worker's GPU).")] = "onnxruntime",
     threads: Annotated[int, typer.Option(min=0, max=1024, help="CPU threads per image; 0: all cores.")] = 1,
     webhook_url: WebhookUrl = None,
     detach: Detach = False,

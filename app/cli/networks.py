@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,7 +13,8 @@ from app.cli.errors import FAILED, USAGE, CommandError
 from app.cli.following import follow
 from app.cli.options import AsJson, SearchId, Url, WebhookUrl, read_settings_of
 from app.cli.searches import Detach
-from app.domain.architecture_export import DESCRIPTION_KEY
+from app.domain.architecture_export import DESCRIPTION_KEY, ExportFormat, WeightsSource
+from app.domain.standalone_recipe import RecipeName
 from app.settings import get_settings
 
 Code = Annotated[str, typer.Argument(help="One digit per cell: the index of its choice.", show_default=False)]
@@ -22,13 +23,24 @@ Code = Annotated[str, typer.Argument(help="One digit per cell: the index of its 
 def retrain(
     search_id: SearchId,
     code: Code,
-    recipe: Annotated[str, typer.Option(help="small or paper.")] = "small",
-    network: Annotated[str, typer.Option(help="proxy (what the search trained) or target.")] = "proxy",
+    recipe: Annotated[RecipeName, typer.Option(help="Whose values hold for what is not given.")] = "small",
+    network: Annotated[
+        Literal["proxy", "target"], typer.Option(help="What the search trained, or what limits are about.")
+    ] = "proxy",
     from_supernet: Annotated[bool, typer.Option(help="Begin with the supernet's weights: fine-tuning.")] = False,
     epochs: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Default: the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: the search's.")] = None,
+    num_classes: Annotated[
+        str | None, typer.Option(metavar="N|all", help="Random class subset, or all classes; default: the search's.")
+    ] = None,
+    num_images: Annotated[
+        str | None, typer.Option(metavar="N|all", help="At most so many images, or all; default: the search's.")
+    ] = None,
+    validation_fraction: Annotated[
+        float | None, typer.Option(help="Share of the images that judge; default: the search's.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A field of the recipe; repeatable.")
     ] = None,
@@ -43,6 +55,9 @@ def retrain(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "seed": seed,
+        "num_classes": _number_or_all(num_classes),
+        "num_images": _number_or_all(num_images),
+        "validation_fraction": validation_fraction,
         "webhook_url": webhook_url,
     }
     request: dict[str, Any] = {
@@ -70,8 +85,10 @@ def export(
     search_id: SearchId,
     code: Code,
     output: Annotated[Path, typer.Option(help="The file to write.")],
-    export_format: Annotated[str, typer.Option("--format", help="onnx, safetensors or python.")] = "onnx",
-    weights: Annotated[str, typer.Option(help="supernet (with BN statistics of its own) or retrained.")] = "supernet",
+    export_format: Annotated[ExportFormat, typer.Option("--format", help="Of the file.")] = "onnx",
+    weights: Annotated[
+        WeightsSource, typer.Option(help="The supernet's, with BN statistics of its own, or the latest retraining's.")
+    ] = "supernet",
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -96,6 +113,11 @@ def export(
     else:
         for file in written:
             answers().print(f"{file} ({file.stat().st_size:,} bytes)", markup=False)
+
+
+def _number_or_all(given: str | None) -> int | str | None:
+    """What the API takes; it says what is wrong with anything else."""
+    return int(given) if given is not None and given.isascii() and given.isdigit() else given
 
 
 def _download(connection: Connection, path: str, target: Path, notices: Notices, **query: str) -> None:

@@ -10,6 +10,8 @@ from app.cli.console import Notices, answers, print_json
 from app.cli.following import follow
 from app.cli.options import AsJson, SearchId, Url, WebhookUrl, read_settings_of, read_space
 from app.client.calls import PAGE_SIZE
+from app.domain.search_config import PresetName
+from app.domain.steps import PairSource
 from app.settings import get_settings
 
 Detach = Annotated[bool, typer.Option("--detach", help="Do not follow; needs a service that runs anyway.")]
@@ -19,7 +21,7 @@ RoundIndex = Annotated[int | None, typer.Option("--round", min=0, help="Index of
 def search(
     dataset: Annotated[str, typer.Option(help="Name of the data set.")] = "digits",
     search_space: Annotated[str, typer.Option(help="A preset's name, or a JSON file.")] = "fairnas",
-    preset: Annotated[str, typer.Option(help="quick or paper.")] = "quick",
+    preset: Annotated[PresetName, typer.Option(help="Whose values hold for what is not given.")] = "quick",
     seed: Annotated[int, typer.Option(help="Same seed, same table.")] = 0,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A field of the configuration; repeatable.")
@@ -85,7 +87,7 @@ def status(
 def pairs(
     search_id: SearchId,
     round_index: RoundIndex = None,
-    source: Annotated[str | None, typer.Option(help="sampled or reevaluated.")] = None,
+    source: Annotated[PairSource | None, typer.Option(help="Default: both.")] = None,
     limit: Annotated[int, typer.Option(min=0, help="How many; 0: all.")] = 50,
     url: Url = None,
     as_json: AsJson = False,

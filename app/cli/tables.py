@@ -147,6 +147,8 @@ def print_search(console: Console, search: dict[str, Any]) -> None:
             f"tau of the prediction against {known['num_predicted']} networks trained by themselves: "
             f"{known['tau_predicted']:.3f}{_interval(known['tau_predicted_interval'])}{sampled}"
         )
+    if known and known["num_not_counted"]:
+        console.print(f"{known['num_not_counted']} more accuracies are of networks trained in other ways, not compared")
 
 
 def print_lookup(console: Console, answer: dict[str, Any], title: str | None = None) -> None:

@@ -95,16 +95,34 @@ class ArchitectureCalls(Calls):
         recipe: RecipeName = "small",
         network: Literal["proxy", "target"] = "proxy",
         from_supernet: bool = False,
+        num_classes: int | Literal["all"] | None = None,
+        num_images: int | Literal["all"] | None = None,
+        validation_fraction: float | None = None,
         webhook_url: str | None = None,
         idempotency_key: str | None = None,
         **fields: Any,
     ) -> SearchView:
-        """Submit the training of one architecture by itself; ``fields`` are those of the recipe, and ``seed``.
+        """Submit the training of one architecture by itself.
+
+        Args:
+            search_id: The search.
+            code: M.
+            recipe: ``small`` or ``paper``.
+            network: The one that the search trained (``proxy``), or the one that limits are about (``target``).
+            from_supernet: Begin with the supernet's weights.
+            num_classes: A random class subset, or ``"all"`` classes; None: the search's.
+            num_images: At most so many images, or ``"all"``; None: the search's.
+            validation_fraction: Share of the images in D_val; None: the search's.
+            webhook_url: Told when it has ended.
+            idempotency_key: The same key gives the same job.
+            **fields: Those of the recipe, and ``seed``.
 
         Returns:
             The job; :meth:`wait` for it as for a search.
         """
         body = {"recipe": recipe, "network": network, "from_supernet": from_supernet, **fields}
+        images = {"num_classes": num_classes, "num_images": num_images, "validation_fraction": validation_fraction}
+        body |= {name: value for name, value in images.items() if value is not None}
         path = f"/search/{search_id}/architectures/{code}/retraining"
         return self._submit(path, body, webhook_url, idempotency_key)
 

@@ -12,6 +12,8 @@ from app.dashboard.drawing import draw
 from app.dashboard.rendering import PageRoute, page
 from app.db.engine import transaction
 from app.errors import InvalidRequestError
+from app.schemas.retraining import StandaloneView
+from app.schemas.search import ArchitectureView
 from app.services import architecture_cells, architecture_view, search_view
 
 router = APIRouter(prefix="/ui/searches/{search_id}", route_class=PageRoute, include_in_schema=False)
@@ -36,6 +38,7 @@ def show_architecture(
         architecture=architecture,
         picture=draw(cells),
         cells=cells,
+        latencies=architecture_view.read_latencies(engine, search_id, code, caller),
         other=None if search.final is None or search.final.code == code else search.final.code,
     )
 
@@ -73,5 +76,23 @@ def compare(
         errors=errors,
         views=views,
         differences=found,
+        standalone=_trained_alike(views["first"], views["second"]) if both else [],
         drawings={name: draw(of_one, marked) for name, of_one in cells.items()} if both else {},
     )
+
+
+def _trained_alike(
+    first: ArchitectureView, second: ArchitectureView
+) -> list[tuple[StandaloneView | None, StandaloneView | None]]:
+    """Stand-alone accuracies of two architectures, side by side where they were trained in one way; the latest each."""
+
+    def by_way(view: ArchitectureView) -> dict[tuple[object, ...], StandaloneView]:
+        # the latest comes first, and is the one that stays
+        return {
+            (one.recipe, one.network, one.from_supernet, one.epochs, one.images): one
+            for one in reversed(view.standalone)
+        }
+
+    ways_of_first, ways_of_second = by_way(first), by_way(second)
+    ways = list(ways_of_first | ways_of_second)
+    return [(ways_of_first.get(way), ways_of_second.get(way)) for way in ways]

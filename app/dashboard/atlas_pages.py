@@ -4,32 +4,26 @@ import uuid
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel
 from sqlalchemy.orm import Session
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from app.api.authentication import Reader
 from app.api.dependencies import Database
+from app.api.lookup import MAX_DEVICES, DeviceName, LatencyLimit, latency_limits
 from app.dashboard.rendering import PageRoute, page
 from app.db import searches
 from app.db.engine import transaction
 from app.db.models import SearchRow
-from app.schemas.atlas import Density
+from app.schemas.atlas import Density, Within
 from app.schemas.search import SearchView
 from app.services import atlas, search_view
 from app.services.callers import Caller
+from app.services.limits import AskedLimits
 
 router = APIRouter(prefix="/ui", route_class=PageRoute, include_in_schema=False)
 
 _NUM_OFFERED = 50
 Limit = Annotated[float | None, Query(ge=0, allow_inf_nan=False)]
-
-
-class NumWithin(BaseModel):
-    """How many architectures of a table meet some limits."""
-
-    within: int
-    num_rows: int
 
 
 @router.get("/atlas")
@@ -71,19 +65,19 @@ def density(search_id: uuid.UUID, round_index: int, engine: Database, caller: Re
 
 
 @router.get("/searches/{search_id}/rounds/{round_index}/within.json")
-def num_within(
+def within(
     search_id: uuid.UUID,
     round_index: int,
     engine: Database,
     caller: Reader,
     max_madds: Limit = None,
     max_params: Limit = None,
-) -> NumWithin:
-    """Return how many architectures of a table meet the limits, in millions."""
-    within, num_rows = atlas.num_within(
-        engine, caller, search_id, round_index, max_madds=max_madds, max_params=max_params
-    )
-    return NumWithin(within=within, num_rows=num_rows)
+    max_latency_ms: Annotated[list[LatencyLimit], Query(max_length=MAX_DEVICES)] = [],  # noqa: B006 - FastAPI copies it
+    device: Annotated[list[DeviceName], Query(max_length=MAX_DEVICES)] = [],  # noqa: B006
+) -> Within:
+    """Return what of a table meets the limits, in millions and milliseconds."""
+    asked = AskedLimits(max_madds, max_params, latency_limits(device, max_latency_ms))
+    return atlas.within(engine, caller, search_id, round_index, asked)
 
 
 @router.get("/searches/{search_id}/rounds/{round_index}/rows/{subspace_index}")

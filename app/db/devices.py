@@ -14,8 +14,12 @@ def _visible(owner: str | None) -> ColumnElement[bool]:
     return or_(DeviceRow.owner == owner, DeviceRow.owner.is_(None))
 
 
-def put(session: Session, *, owner: str | None, name: str, layout_digest: str, **values: Any) -> tuple[DeviceRow, bool]:
+def put(
+    session: Session, *, owner: str | None, name: str, layout_digests: Sequence[str], **values: Any
+) -> tuple[DeviceRow, bool]:
     """Store a device's latencies in the place of those it had for the same networks.
+
+    They are stored under the first digest; those under any of them are replaced.
 
     Returns:
         The new row, and whether it is the first of its kind.
@@ -25,11 +29,11 @@ def put(session: Session, *, owner: str | None, name: str, layout_digest: str, *
     place = (DeviceRow.owner.is_not_distinct_from(owner), DeviceRow.name == name)
     replaced = session.execute(
         delete(DeviceRow)
-        .where(*place, DeviceRow.layout_digest == layout_digest)
+        .where(*place, DeviceRow.layout_digest.in_(layout_digests))
         .returning(DeviceRow.id)
         .execution_options(synchronize_session=False)
     ).all()
-    row = DeviceRow(owner=owner, name=name, layout_digest=layout_digest, **values)
+    row = DeviceRow(owner=owner, name=name, layout_digest=layout_digests[0], **values)
     session.add(row)
     session.flush()
     session.refresh(row)

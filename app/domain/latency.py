@@ -24,12 +24,32 @@ _BASE = "base"
 
 
 def layout_digest(space: SearchSpace) -> str:
-    """SHA-256 of what latencies depend on: everything of a space but its name, classes and segments.
+    """SHA-256 of what latencies depend on: everything of a space but its name, classes, segments and dropout.
 
     Searches on data sets of 10 and of 1,000 classes share their devices; the classifier is the smallest part of all.
+    What a space leaves to a default is the same as if it said so.
     """
+    cells = tuple(
+        cell.model_copy(update={"keeps_shape": space.keeps_shape(cell_index)})
+        for cell_index, cell in enumerate(space.cells)
+    )
+    resolved = {
+        "cells": cells,
+        "cell_activation": space.cell_activation or space.activation,
+        "head": space.head.model_copy(update={"dropout": 0.0}),
+    }
+    return former_layout_digest(space.model_copy(update=resolved))
+
+
+def former_layout_digest(space: SearchSpace) -> str:
+    """Return the digest under which devices of earlier versions are stored: of the space as it was written."""
     unimportant = {"name", "num_classes", "default_segments"}
     return hashlib.sha256(space.model_dump_json(exclude=unimportant).encode()).hexdigest()
+
+
+def layout_digests(space: SearchSpace) -> tuple[str, str]:
+    """Return the digests under which a space's devices may be stored: today's and that of earlier versions."""
+    return layout_digest(space), former_layout_digest(space)
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,29 @@ class RankedTable:
 
     def top(self, num: int, limits: Sequence[tuple[AdditiveFunction, float]]) -> list[int]:
         """Return the indices of the best rows of which every cost is at most at its limit, best first."""
+        within_N = self.within(limits)
+        best: list[int] = self.order[within_N[self.order]][:num].tolist()
+        return best
+
+    def within(self, limits: Sequence[tuple[AdditiveFunction, float]]) -> npt.NDArray[np.bool_]:
+        """Return which rows have every cost at most at its limit, bool [size]."""
         within_N = np.ones(self.subspace.size, dtype=bool)
         for cost, limit in limits:
             within_N &= self.subspace.sums(cost) <= limit
-        best: list[int] = self.order[within_N[self.order]][:num].tolist()
-        return best
+        return within_N
+
+    def front(self, cost: AdditiveFunction, within_N: npt.NDArray[np.bool_]) -> list[int]:
+        """Return the rows of some that no other of them beats in prediction and a cost, cheapest first.
+
+        Of rows that are equal in both, it is the one of the smallest index.
+        """
+        index_K = self.order[within_N[self.order]]
+        # stable: equally cheap ones stay best first, with ascending indices
+        index_K = index_K[np.argsort(self.subspace.sums(cost)[index_K], kind="stable")]
+        accuracy_K = self.predicted_accuracy[index_K]
+        best_before_K = np.maximum.accumulate(np.concatenate([[-np.inf], accuracy_K])[:-1])
+        front: list[int] = index_K[accuracy_K > best_before_K].tolist()
+        return front
 
     def range(self, cost: AdditiveFunction) -> tuple[float, float]:
         """Return the smallest and the largest cost of the rows."""

@@ -20,7 +20,13 @@ class StandaloneRecipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(default=350, ge=1, le=100_000, description="The paper does not say; 350 is customary.")
-    batch_size: int = Field(default=2048, ge=2, le=65_536, description="Images per iteration.")
+    batch_size: int = Field(
+        default=2048,
+        ge=2,
+        le=65_536,
+        description="Images per iteration. Where the worker's memory does not hold them at once, they pass in parts "
+        "whose gradients add up to the batch's; BN takes its statistics from a part (`images_at_once` of the result).",
+    )
     optimizer: Literal["sgd", "rmsprop"] = "rmsprop"
     learning_rate: Rate = Field(default=0.128, description="After the warm-up.")
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -54,10 +60,32 @@ class StandaloneRecipe(BaseModel):
         return self
 
 
+class TrainingImages(BaseModel):
+    """Which images a network is trained and judged on, where they are others than the search's.
+
+    Attributes:
+        num_classes: A random subset of so many classes; None: all.
+        num_images: At most so many images; None: all.
+        validation_fraction: Share of the images in D_val.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_classes: int | None
+    num_images: int | None
+    validation_fraction: float
+
+    @classmethod
+    def of(cls, config: SearchConfig) -> Self:
+        """Return those of a search."""
+        return cls.model_validate({name: getattr(config, name) for name in cls.model_fields})
+
+
 class Retraining(BaseModel):
     """One architecture of a search, and how it is to be trained by itself.
 
     ``proxy`` is the network that the search trained in the target's place, ``target`` the one that limits are about.
+    ``images`` is None where they are the search's: accuracies on others, with a D_val of their own, compare with none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,10 +96,21 @@ class Retraining(BaseModel):
     from_supernet: bool
     seed: int = Field(ge=0, lt=2**31)
     recipe: StandaloneRecipe
+    images: TrainingImages | None = None
+
+    def config_of(self, config: SearchConfig) -> SearchConfig:
+        """Return the search's configuration with the images that are trained on."""
+        return config if self.images is None else config.model_copy(update=self.images.model_dump())
 
     def space_of(self, space: SearchSpace, proxy: SearchSpace) -> SearchSpace:
         """Return the space of the network that is trained, given the search's target and proxy space."""
-        return proxy if self.network == "proxy" else space.proxy(num_classes=proxy.num_classes)
+        given = None if self.images is None else self.images.num_classes
+        num_classes = proxy.num_classes if given is None else given
+        return (proxy if self.network == "proxy" else space).proxy(num_classes=num_classes)
+
+    def way(self) -> "Retraining":
+        """Return how it is trained, whatever the architecture and the seed: equal where accuracies compare."""
+        return self.model_copy(update={"code": "", "seed": 0})
 
 
 _RECIPES: dict[str, dict[str, Any]] = {

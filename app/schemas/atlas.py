@@ -29,6 +29,22 @@ class Density(BaseModel):
     num_front: int = Field(description="How many of the first rows of the band are beaten by none.")
 
 
+class Within(BaseModel):
+    """What of a table meets some limits."""
+
+    within: int = Field(description="Architectures that meet all of them.")
+    num_rows: int
+    front: list[tuple[int, float, int, int]] | None = Field(
+        default=None,
+        description="Under limits of latencies: subspace index, predicted accuracy, multi-adds and parameters of those "
+        "within that no other within beats in accuracy and multi-adds, cheapest first. Null without: then the band has "
+        "all that it takes.",
+    )
+    band: list[int] | None = Field(
+        default=None, description="Under limits of latencies: the rows of the picture's band that are within."
+    )
+
+
 class FitPoint(BaseModel):
     """An evaluated architecture beside what the round's table predicts for it."""
 

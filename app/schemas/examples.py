@@ -145,6 +145,7 @@ ARCHITECTURE: dict[str, Any] = {
             "from_supernet": False,
             "seed": 1,
             "epochs": 20,
+            "images": None,
             "finished_at": "2026-01-05T11:30:00Z",
         }
     ],

@@ -10,11 +10,11 @@ from app.db import atlas as atlas_db
 from app.db import lookup as lookup_db
 from app.db.lookup import TableHeader
 from app.errors import UnknownPathError
-from app.schemas.atlas import Density
+from app.schemas.atlas import Density, Within
 from app.services import devices, lookup
 from app.services.callers import Caller
 from app.services.lifecycle import require
-from app.services.limits import in_units
+from app.services.limits import AskedLimits, in_units
 from app.services.lookup_errors import nothing_to_ask
 from app.services.space_cache import searched_space
 
@@ -99,25 +99,40 @@ def devices_of(session: Session, caller: Caller, search_id: uuid.UUID) -> list[s
     return devices.names_for(session, caller, searched_space(search.id, search.search_space, search.config).space)
 
 
-def num_within(
-    engine: Engine,
-    caller: Caller,
-    search_id: uuid.UUID,
-    round_index: int,
-    *,
-    max_madds: float | None,
-    max_params: float | None,
-) -> tuple[int, int]:
-    """Return how many architectures of a table meet limits in millions, and how many there are.
+def within(engine: Engine, caller: Caller, search_id: uuid.UUID, round_index: int, asked: AskedLimits) -> Within:
+    """Return what of a table meets limits.
 
     Raises:
         SearchNotFoundError, RoundNotFoundError, TableNotReadyError: If there is no such table (yet).
+        DeviceNotFoundError: If there is no such device, or it is not known for these networks.
     """
+    if asked.latencies:
+        return _within_latencies(engine, caller, search_id, round_index, asked)
     header, _ = lookup.open_table(engine, caller, search_id, round_index)
-    limits = [lookup_db.MAX_BIGINT if (n := in_units(m)) is None else n for m in (max_madds, max_params)]
+    limits = [lookup_db.MAX_BIGINT if (n := in_units(m)) is None else n for m in (asked.max_madds, asked.max_params)]
     with lookup_db.reading(engine) as connection:
-        within = atlas_db.num_rows_within(connection, header.table_id, max_multi_adds=limits[0], max_params=limits[1])
-    return within, header.num_rows
+        num = atlas_db.num_rows_within(connection, header.table_id, max_multi_adds=limits[0], max_params=limits[1])
+    return Within(within=num, num_rows=header.num_rows)
+
+
+def _within_latencies(
+    engine: Engine, caller: Caller, search_id: uuid.UUID, round_index: int, asked: AskedLimits
+) -> Within:
+    """Latencies are no columns of the stored table, so a page cannot tell from its dots which of them are within."""
+    names = [name for name, _ in asked.latencies]
+    table, latency = lookup.open_ranked(engine, caller, search_id, round_index, names)
+    within_N = table.within(lookup.limits_of(table, latency, asked))
+    front = table.front(table.costs["multi_adds"], within_N)
+    choices_NL = table.subspace.architectures(front)
+    multi_adds, params = (table.costs[name].of(choices_NL).astype(int).tolist() for name in ("multi_adds", "params"))
+    accuracies = [round(accuracy, 6) for accuracy in table.predicted_accuracy[front].tolist()]
+    band = [row[0] for row in density(engine, caller, search_id, round_index).band]
+    return Within(
+        within=int(within_N.sum()),
+        num_rows=len(within_N),
+        front=list(zip(front, accuracies, multi_adds, params, strict=True)),
+        band=[index for index in band if within_N[index]],
+    )
 
 
 def _widened(low: int, high: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.db import devices as devices_db
 from app.db.models import DeviceRow
 from app.domain.device_measurement import DeviceMeasurement
-from app.domain.latency import LatencyTable, layout_digest
+from app.domain.latency import LatencyTable, layout_digests
 from app.domain.search_config import from_preset
 from app.domain.search_space import SearchSpace, preset
 from app.domain.whole_space.additive_function import AdditiveFunction
@@ -52,7 +52,7 @@ def register(session: Session, caller: Caller, name: str, request: DeviceRequest
         session,
         owner=_owner_of_new(caller),
         name=name,
-        layout_digest=layout_digest(space),
+        layout_digests=layout_digests(space),
         search_space=space.name,
         latencies=table.to_dict(),
         origin="uploaded",
@@ -161,8 +161,8 @@ def delete(session: Session, caller: Caller, name: str) -> None:
 
 def names_for(session: Session, caller: Caller, space: SearchSpace) -> list[str]:
     """Return the names of the caller's and everybody's devices that are known for the networks of a space, sorted."""
-    digest = layout_digest(space)
-    return sorted({row.name for row in devices_db.visible(session, caller.owner) if row.layout_digest == digest})
+    digests = layout_digests(space)
+    return sorted({row.name for row in devices_db.visible(session, caller.owner) if row.layout_digest in digests})
 
 
 def latencies_on(
@@ -175,16 +175,16 @@ def latencies_on(
     """
     if not names:
         return ()
-    digest = layout_digest(space)
+    digests = layout_digests(space)
     with Session(connection) as session:
-        return tuple(_latency_on(session, caller, name, space.name, digest) for name in names)
+        return tuple(_latency_on(session, caller, name, space.name, digests) for name in names)
 
 
-def _latency_on(session: Session, caller: Caller, name: str, space_name: str, digest: str) -> DeviceLatency:
+def _latency_on(session: Session, caller: Caller, name: str, space_name: str, digests: Sequence[str]) -> DeviceLatency:
     rows = devices_db.visible(session, caller.owner, name)
     if not rows:
         raise _no_device(session, caller, name)
-    row = next((row for row in rows if row.layout_digest == digest), None)
+    row = next((row for row in rows if row.layout_digest in digests), None)
     if row is None:
         known = ", ".join(sorted({row.search_space for row in rows}))
         raise DeviceNotFoundError(

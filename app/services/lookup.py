@@ -13,6 +13,7 @@ from app.domain.lookup_table import Limits
 from app.domain.multi_adds import Cost
 from app.domain.ranked_table import RankedTable
 from app.domain.subspace import Subspace, codes_of
+from app.domain.whole_space.additive_function import AdditiveFunction
 from app.errors import RoundNotFoundError
 from app.schemas.lookup import LookupAnswer, LookupItem, ParetoAnswer
 from app.services import devices
@@ -157,17 +158,38 @@ def _rows_with_latency(
 ) -> tuple[list[TableRow], dict[str, tuple[float, float]]]:
     """The best rows of a table under limits that include latencies, and the range of each latency there."""
     own = table.costs
-    wanted = (
-        (own["multi_adds"], in_units(asked.max_madds)),
-        (own["params"], in_units(asked.max_params)),
-        *((device.function, max_ms) for device, (_, max_ms) in zip(latency, asked.latencies, strict=True)),
-    )
-    best = table.top(limit, [(cost, float(value)) for cost, value in wanted if value is not None])
+    best = table.top(limit, limits_of(table, latency, asked))
     choices_NL = table.subspace.architectures(best)
     multi_adds, params = (own[name].of(choices_NL).astype(int).tolist() for name in ("multi_adds", "params"))
     accuracies = table.predicted_accuracy[best].tolist()
     rows = [TableRow(*row) for row in zip(best, accuracies, multi_adds, params, strict=True)]
     return rows, {device.name: table.range(device.function) for device in latency}
+
+
+def limits_of(
+    table: RankedTable, latency: Sequence[DeviceLatency], asked: AskedLimits
+) -> list[tuple[AdditiveFunction, float]]:
+    """Return the limits that were given, each with what it limits."""
+    wanted = (
+        (table.costs["multi_adds"], in_units(asked.max_madds)),
+        (table.costs["params"], in_units(asked.max_params)),
+        *((device.function, max_ms) for device, (_, max_ms) in zip(latency, asked.latencies, strict=True)),
+    )
+    return [(cost, float(value)) for cost, value in wanted if value is not None]
+
+
+def open_ranked(
+    engine: Engine, caller: Caller, search_id: uuid.UUID, round_index: int, names: Sequence[str]
+) -> tuple[RankedTable, tuple[DeviceLatency, ...]]:
+    """Return a round's published table in memory, and the latencies of devices on its networks.
+
+    Raises:
+        SearchNotFoundError, NoTableError, RoundNotFoundError, TableNotReadyError: If there is no such table (yet).
+        DeviceNotFoundError: If there is no such device, or it is not known for these networks.
+    """
+    with lookup_db.reading(engine) as connection:
+        table = _tables(engine).table(_table(engine, connection, caller, search_id, round_index))
+        return table, devices.latencies_on(connection, caller, names, table.subspace.space)
 
 
 def pareto(

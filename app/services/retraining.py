@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session
 
 from app.db import searches
 from app.db.models import SearchRow
-from app.domain.data_sets import DataSetError, inspect_data_set, is_hub_data_set, root_of_upload
+from app.domain.data_sets import DataSetError, DataSetInfo, inspect_data_set, is_hub_data_set, root_of_upload
 from app.domain.search_config import SearchConfig
-from app.domain.standalone_recipe import Retraining, from_recipe
+from app.domain.standalone_recipe import Retraining, StandaloneRecipe, TrainingImages, from_recipe
 from app.errors import FieldError, InvalidRequestError, SearchStateError
 from app.schemas.retraining import RetrainingRequest
 from app.services import submission
@@ -104,19 +104,17 @@ def _checked(
         recipe = from_recipe(request.recipe, overrides, from_supernet=request.from_supernet)
     except ValueError as error:
         errors += field_errors(error, "body")
-    if request.from_supernet and request.network == "target" and _is_smaller(searched):
-        msg = (
-            "the supernet was trained at the proxy's size, so its weights do not fit the target network; "
-            "give network=proxy, or from_supernet=false"
-        )
-        errors.append(FieldError(loc=["body", "from_supernet"], msg=msg))
+    images = None
     try:
-        if recipe is not None and not is_hub_data_set(search.dataset):
-            root = data_root if search.upload_id is None else root_of_upload(upload_root, str(search.upload_id))
-            info = inspect_data_set(search.dataset, root)
-            errors += submission.batch_misfits(recipe.batch_size, submission.num_train_images(config, info))
+        root = data_root if search.upload_id is None else root_of_upload(upload_root, str(search.upload_id))
+        info = None if is_hub_data_set(search.dataset) else inspect_data_set(search.dataset, root)
+        images = _images(request, config, info)
+        if recipe is not None:
+            errors += _misfits(request, config, images, recipe, info)
     except DataSetError as error:
         errors += field_errors(error, "path", "search_id")
+    if request.from_supernet:
+        errors += _unfit_weights(request, images, searched)
     if errors:
         raise InvalidRequestError(detail="; ".join(error.msg for error in errors), errors=errors)
     assert recipe is not None
@@ -127,7 +125,57 @@ def _checked(
         from_supernet=request.from_supernet,
         seed=config.seed if request.seed is None else request.seed,
         recipe=recipe,
+        images=images,
     )
+
+
+def _images(request: RetrainingRequest, config: SearchConfig, info: DataSetInfo | None) -> TrainingImages | None:
+    """The images that a request names; None where they are the search's.
+
+    All classes are a number where it is known: what a network is exported with has to be known without the images.
+    """
+    of_search = TrainingImages.of(config)
+    given = {name: getattr(request, name) for name in TrainingImages.model_fields}
+    changes = {name: None if value == "all" else value for name, value in given.items() if value is not None}
+    if request.num_classes == "all" and info is not None:
+        changes["num_classes"] = info.num_classes
+    images = of_search.model_copy(update=changes)
+    return None if images == of_search else images
+
+
+def _misfits(
+    request: RetrainingRequest,
+    config: SearchConfig,
+    images: TrainingImages | None,
+    recipe: StandaloneRecipe,
+    info: DataSetInfo | None,
+) -> list[FieldError]:
+    """What is asked of the data set that it cannot give; of the hub's little is known before a worker reads them."""
+    if info is None and request.num_classes == "all" and config.num_classes is not None:
+        msg = "how many classes a data set of the hub has is not known before it is read; give their number"
+        return [FieldError(loc=["body", "num_classes"], msg=msg)]
+    if info is None:
+        return []
+    on = TrainingImages.of(config) if images is None else images
+    return submission.misfits(config.model_copy(update={**on.model_dump(), "batch_size": recipe.batch_size}), info)
+
+
+def _unfit_weights(
+    request: RetrainingRequest, images: TrainingImages | None, searched: SearchedSpace
+) -> list[FieldError]:
+    """Why the supernet's weights are nothing to begin with."""
+    reasons = []
+    if images is not None:
+        reasons.append(
+            "the supernet has learned the search's classes, and from images that another split would judge by; give "
+            "from_supernet=false, or leave out num_classes, num_images and validation_fraction"
+        )
+    if request.network == "target" and _is_smaller(searched):
+        reasons.append(
+            "the supernet was trained at the proxy's size, so its weights do not fit the target network; "
+            "give network=proxy, or from_supernet=false"
+        )
+    return [FieldError(loc=["body", "from_supernet"], msg=reason) for reason in reasons]
 
 
 def _is_smaller(searched: SearchedSpace) -> bool:

@@ -1,9 +1,9 @@
 """What the service says about architectures trained by themselves, and how far the search agrees with them."""
 
-import json
+import datetime as dt
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from sqlalchemy.orm import Session
@@ -12,8 +12,9 @@ from app.db import searches, standalone, tables
 from app.db.models import StandaloneAccuracyRow
 from app.domain.rank_correlation import kendall_interval, kendall_tau
 from app.domain.search_space import SearchSpace
+from app.domain.standalone_recipe import Retraining
 from app.domain.subspace import Subspace
-from app.schemas.retraining import RoundAgreement, StandaloneAgreement, StandaloneView
+from app.schemas.retraining import RoundAgreement, StandaloneAgreement, StandaloneGroup, StandaloneView
 
 MIN_ARCHITECTURES = 3
 """Fewer say nothing about a ranking."""
@@ -22,7 +23,12 @@ MIN_ARCHITECTURES = 3
 def of_architecture(session: Session, search_id: uuid.UUID, code: str) -> list[StandaloneView]:
     """Return an architecture's stand-alone accuracies, the latest first."""
     return [
-        StandaloneView.model_validate(row, from_attributes=True)
+        StandaloneView.model_validate(
+            {
+                **{name: getattr(row, name) for name in StandaloneView.model_fields if name != "images"},
+                "images": Retraining.model_validate(row.retraining).images,
+            }
+        )
         for row in standalone.of_architecture(session, search_id, code)
     ]
 
@@ -32,18 +38,29 @@ def agreement(session: Session, search_id: uuid.UUID, space: SearchSpace) -> Sta
 
     Accuracies of one architecture with several seeds are averaged.
     """
-    rows = _largest_group(standalone.of_search(session, search_id))
-    truth = _mean_accuracies(rows)
-    if len(truth) < MIN_ARCHITECTURES:
+    groups = _groups(standalone.of_search(session, search_id))
+    if not groups or len(_mean_accuracies(groups[0])) < MIN_ARCHITECTURES:
         return None
-    predicted = _predicted(session, search_id, space, list(truth))
-    sampled = {pair.code: pair.accuracy for pair in searches.pairs_of_architectures(session, search_id, list(truth))}
-    return StandaloneAgreement(
+    codes = sorted({row.code for group in groups for row in group})
+    predicted = _predicted(session, search_id, space, codes)
+    sampled = {pair.code: pair.accuracy for pair in searches.pairs_of_architectures(session, search_id, codes)}
+    largest, *others = (_group_view(group, predicted, sampled) for group in groups)
+    return StandaloneAgreement(**dict(largest), others=others, num_not_counted=sum(len(group) for group in groups[1:]))
+
+
+def _group_view(
+    rows: Sequence[StandaloneAccuracyRow], predicted: Mapping[str, float], sampled: Mapping[str, float]
+) -> StandaloneGroup:
+    truth = _mean_accuracies(rows)
+    predicted = {code: predicted[code] for code in truth if code in predicted}
+    sampled = {code: sampled[code] for code in truth if code in sampled}
+    return StandaloneGroup(
         num_architectures=len(truth),
         recipe=rows[-1].recipe,
         network=rows[-1].network,
         from_supernet=rows[-1].from_supernet,
         epochs=rows[-1].epochs,
+        images=Retraining.model_validate(rows[-1].retraining).images,
         num_predicted=len(predicted),
         tau_predicted=_tau(predicted, truth),
         tau_predicted_interval=kendall_interval(list(predicted.values()), [truth[code] for code in predicted]),
@@ -52,19 +69,22 @@ def agreement(session: Session, search_id: uuid.UUID, space: SearchSpace) -> Sta
     )
 
 
-def _largest_group(rows: Sequence[StandaloneAccuracyRow]) -> list[StandaloneAccuracyRow]:
-    """The rows trained in the way that most architectures were, whatever their seeds; of equals, the latest way."""
-    groups: dict[str, list[StandaloneAccuracyRow]] = defaultdict(list)
+def _groups(rows: Sequence[StandaloneAccuracyRow]) -> list[list[StandaloneAccuracyRow]]:
+    """The rows by how they were trained, whatever their seeds; most architectures first, of equals the latest way."""
+    groups: dict[Retraining, list[StandaloneAccuracyRow]] = defaultdict(list)
     for row in rows:
-        way = {name: value for name, value in row.retraining.items() if name not in ("code", "seed")}
-        groups[json.dumps(way, sort_keys=True)].append(row)
-    ranked = sorted(groups.values(), key=lambda group: (len({row.code for row in group}), group[-1].finished_at))
-    return ranked[-1] if ranked else []
+        groups[Retraining.model_validate(row.retraining).way()].append(row)
+
+    def rank(group: list[StandaloneAccuracyRow]) -> tuple[int, dt.datetime]:
+        return len({row.code for row in group}), group[-1].finished_at
+
+    return sorted(groups.values(), key=rank, reverse=True)
 
 
 def agreement_of_rounds(session: Session, search_id: uuid.UUID, space: SearchSpace) -> dict[int, RoundAgreement]:
     """Return how each round's table ranks the architectures that were trained by themselves, where there are enough."""
-    truth = _mean_accuracies(_largest_group(standalone.of_search(session, search_id)))
+    groups = _groups(standalone.of_search(session, search_id))
+    truth = _mean_accuracies(groups[0] if groups else [])
     if len(truth) < MIN_ARCHITECTURES:
         return {}
     found = {}
@@ -122,7 +142,7 @@ def _index(subspace: Subspace, code: str) -> int | None:
         return None
 
 
-def _tau(values: dict[str, float], truth: dict[str, float]) -> float | None:
+def _tau(values: Mapping[str, float], truth: Mapping[str, float]) -> float | None:
     if len(values) < MIN_ARCHITECTURES:
         return None
     return kendall_tau([values[code] for code in values], [truth[code] for code in values])

@@ -161,7 +161,7 @@ def _checked(
     except DataSetError as error:
         errors += field_errors(error, "body", "dataset")
     if config is not None and info is not None:
-        errors += _misfits(config, info)
+        errors += misfits(config, info)
     if errors:
         raise InvalidRequestError(detail="; ".join(error.msg for error in errors), errors=errors)
     assert space is not None
@@ -181,8 +181,8 @@ def num_train_images(config: SearchConfig, info: DataSetInfo) -> int:
     return int(num_images - num_held_out)
 
 
-def _misfits(config: SearchConfig, info: DataSetInfo) -> list[FieldError]:
-    """What the configuration asks of the data set that it cannot give."""
+def misfits(config: SearchConfig, info: DataSetInfo) -> list[FieldError]:
+    """Return what a configuration asks of the data set that it cannot give."""
     num_classes = config.num_classes or info.num_classes
     if num_classes > info.num_classes:
         return [
@@ -204,7 +204,7 @@ def _misfits(config: SearchConfig, info: DataSetInfo) -> list[FieldError]:
 
 
 def batch_misfits(batch_size: int, num_train: int) -> list[FieldError]:
-    """Return what is wrong with a batch size, given some number of images to train on."""
+    """What is wrong with a batch size, given some number of images to train on."""
     if batch_size <= max(num_train, 1):
         return []
     return [

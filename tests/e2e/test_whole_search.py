@@ -1,8 +1,10 @@
 """Searches from the API through broker and worker to the tables, every part in a process of its own."""
 
+import re
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -11,10 +13,12 @@ import psutil
 import pytest
 from sqlalchemy import create_engine, text
 
+from app.client import NasAtlas
 from app.domain.lookup_table import Limits, LookupTable
 from app.domain.search_space import SearchSpace
 from app.domain.subspace import Subspace
 from app.embedded.stack import Stack
+from app.settings import get_settings
 from tests.e2e.conftest import TINY_SEARCH
 
 TIMEOUT_S = 240.0
@@ -216,3 +220,28 @@ def test_a_failing_step_names_its_reason_keeps_the_pairs_and_resume_tries_again(
         assert failed["rounds"][0]["num_sampled"] == 24
         assert client.get("/lookup", params={"search_id": search_id}).status_code == 409
         client.post(f"/search/{search_id}/resume").raise_for_status()
+
+
+def test_the_python_of_the_scripting_guide_runs(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it stands there, but for a smaller search; the other example is of a receiver of webhooks."""
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "scripting.md").read_text(encoding="utf-8")
+    (example,) = [code for code in re.findall(r"^```python\n(.*?)^```$", guide, re.M | re.S) if "NasAtlas()" in code]
+    monkeypatch.setenv("NASATLAS_URL", stack.url)
+    get_settings.cache_clear()
+    submit_as_given = NasAtlas.submit
+    tiny = {name: value for name, value in TINY_SEARCH.items() if name not in ("dataset", "search_space")}
+
+    def submit_tiny(atlas: NasAtlas, dataset: str, search_space: Any, **options: Any) -> Any:
+        assert search_space == "nas-bench-macro"
+        return submit_as_given(atlas, dataset, TINY_SEARCH["search_space"], **tiny, **options)
+
+    monkeypatch.setattr(NasAtlas, "submit", submit_tiny)
+    try:
+        exec(compile(example, "scripting.md", "exec"), {})
+    finally:
+        get_settings.cache_clear()
+    said = capsys.readouterr().out
+    assert "predicted_accuracy" in said
+    assert int(said.split()[-1]) >= 1

@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
 from app.db.engine import get_engine, transaction
-from app.db.models import SpaceModelRow
-from app.domain.latency import LatencyTable
+from app.db.models import DeviceRow, SpaceModelRow
+from app.domain.latency import LatencyTable, former_layout_digest
 from app.domain.lookup_table import Limits, LookupTable
 from app.domain.multi_adds import cost_functions
 from app.domain.search_space import SearchSpace, preset
@@ -219,3 +220,14 @@ def test_whose_a_device_is(keyed_client: TestClient, keys: Any, factory: Any) ->
     assert keyed_client.delete("/devices/pixel", headers=keys.of("alice", "read")).status_code == 403
     assert keyed_client.delete("/devices/pixel", headers=alice).status_code == 204
     assert [d["is_shared"] for d in keyed_client.get("/devices", headers=alice).json()["items"]] == [True]
+
+
+def test_a_device_stored_by_an_earlier_version_is_found_and_replaced(client: TestClient, factory: Any) -> None:
+    search = factory.search(space="fairnas")
+    assert register(client, "pixel", latencies(0, search.space), space="fairnas").status_code == 201
+    with transaction(factory.engine) as session:
+        session.execute(update(DeviceRow).values(layout_digest=former_layout_digest(search.space)))
+    query = {"search_id": str(search.id), "round_index": 0, "device": "pixel"}
+    assert client.get("/lookup", params=query).json()["items"][0]["latency_ms"].keys() == {"pixel"}
+    assert register(client, "pixel", latencies(1, search.space), space="fairnas").status_code == 200
+    assert len(client.get("/devices/pixel").json()["items"]) == 1

@@ -1,6 +1,7 @@
 """Retrainings through the API: submitted as jobs beside searches, refused with reasons, shown beside predictions."""
 
 import json
+import re
 import uuid
 from typing import Any
 
@@ -121,6 +122,11 @@ def test_the_same_key_gives_the_same_job(client: TestClient, factory: Any) -> No
         ("01201201", {"epochs": 2, "warmup_epochs": 3}, ["body"], "lower warmup_epochs"),
         ("01201201", {"recipe": "paper"}, ["body", "batch_size"], "give a smaller batch_size"),
         ("01201201", {"from_supernet": True, "network": "target"}, ["body", "from_supernet"], "give network=proxy"),
+        ("01201201", {"num_classes": 11}, ["body", "num_classes"], "digits has 10"),
+        ("01201201", {"num_classes": "every"}, ["body", "num_classes"], "'all'"),
+        ("01201201", {"num_images": 20, "num_classes": 12}, ["body", "num_classes"], "digits has 10"),
+        ("01201201", {"num_images": 200, "batch_size": 512}, ["body", "batch_size"], "more images"),
+        ("01201201", {"from_supernet": True, "num_images": 500}, ["body", "from_supernet"], "leave out num_classes"),
         ("01201201", {"network": "both"}, ["body", "network"], "'proxy' or 'target'"),
     ],
 )
@@ -131,7 +137,7 @@ def test_what_is_wrong_is_said_where_it_is(
     assert response.status_code == 422, response.text
     assert response.headers["content-type"] == "application/problem+json"
     problem = response.json()
-    assert loc in [error["loc"] for error in problem["errors"]], problem
+    assert loc in [error["loc"][:2] for error in problem["errors"]], problem
     assert says in " ".join(error["msg"] for error in problem["errors"]), problem
     assert client.get("/search", params={"kind": "retraining"}).json()["items"] == []
 
@@ -195,6 +201,10 @@ def test_agreement_with_the_truth_from_three_architectures_on(client: TestClient
     assert found["tau_predicted"] == pytest.approx(kendall_tau(predicted, [0.7, 0.8, 0.6, 0.5]))
     assert (found["num_architectures"], found["num_predicted"], found["num_sampled"]) == (4, 4, 1)
     assert (found["recipe"], found["epochs"], found["tau_sampled"]) == ("small", 20, None)
+    assert [(one["num_architectures"], one["epochs"], one["tau_predicted"]) for one in found["others"]] == [
+        (1, 1, None)
+    ]
+    assert found["num_not_counted"] == 1
 
 
 def labelled(factory: Any, search: Any, codes: list[str], truth: list[float], left_out: list[float] | None) -> None:
@@ -316,3 +326,34 @@ def test_a_table_that_is_replaced_in_between_is_no_error(
     monkeypatch.setattr(lookup_db, "find_table", found_once)
     assert client.get("/lookup/pareto", params={"search_id": str(search.id)}).json()["items"]
     assert len(calls) > 1
+
+
+def test_on_all_images_and_classes_of_a_search_of_few(client: TestClient, factory: Any) -> None:
+    search = factory.search(num_classes=5, num_images=200)
+    body = {"num_classes": "all", "num_images": "all", "batch_size": 1024}
+    job = client.post(f"{path_of(search)}/retraining", json=body).json()
+    on_all = {"num_classes": 10, "num_images": None, "validation_fraction": 0.1}
+    assert job["retraining"]["images"] == on_all
+    for same in ({}, {"num_classes": 5, "validation_fraction": 0.1}):
+        job = client.post(f"{path_of(search)}/retraining", json=same).json()
+        assert job["retraining"]["images"] is None, "accuracies on the search's images stay comparable"
+    retrained(factory, client, search, "01201201", 0.8)
+    retrained(factory, client, search, "01201201", 0.9, **body)
+    assert [one["images"] for one in client.get(path_of(search)).json()["standalone"]] == [on_all, None]
+    query = {"format": "python", "weights": "retrained"}
+    assert re.search(r"nn\.Linear\(\d+, 10\)", client.get(f"{path_of(search)}/export", params=query).text)
+
+
+def test_retrainings_beside_a_searchs_own_labels_are_a_group_that_is_told(client: TestClient, factory: Any) -> None:
+    search = factory.search()
+    table = search.tables[0]
+    labels = table.subspace.codes(table.order[[0, 1000, 3000, 4500, 6000]])
+    labelled(factory, search, labels, [0.7, 0.9, 0.6, 0.65, 0.5], None)
+    rows, truth = table.order[[10, 2000, 5000]], [0.9, 0.7, 0.8]
+    for code, accuracy in zip(table.subspace.codes(rows), truth, strict=True):
+        retrained(factory, client, search, code, accuracy, epochs=3)
+    found = client.get(f"/search/{search.id}").json()["standalone"]
+    (other,) = found["others"]
+    assert (found["num_architectures"], other["num_architectures"], found["num_not_counted"]) == (5, 3, 3)
+    assert (other["epochs"], other["images"]) == (3, None)
+    assert other["tau_predicted"] == pytest.approx(kendall_tau(table.predicted_accuracy[rows], truth))

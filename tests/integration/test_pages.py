@@ -1,5 +1,7 @@
 """What the pages are made of, without a browser: who sees them, what they say, and the figures that the charts draw."""
 
+import html
+import json
 import re
 import uuid
 from typing import Any
@@ -7,10 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
 from app.dashboard.rendering import STATIC
+from app.db.engine import transaction
+from app.db.models import RoundRow
+from app.domain.search_space import preset
 from app.services.atlas import ACCURACY_BINS, COST_BINS, MAX_BAND_ROWS
 from tests.integration.conftest import Keys, SearchFactory, StoredSearch
+from tests.integration.test_api_retraining import retrained
 
 
 @pytest.fixture
@@ -169,7 +176,41 @@ class TestDensity:
             f"/ui/searches/{stored.id}/rounds/0/within.json", params={"max_madds": madds, "max_params": params}
         ).json()
         within = (table.multi_adds <= int(madds * 1e6)) & (table.params <= int(params * 1e6))
-        assert found == {"within": int(within.sum()), "num_rows": table.num_rows}
+        assert found == {"within": int(within.sum()), "num_rows": table.num_rows, "front": None, "band": None}
+
+    def test_what_is_within_a_latency_and_the_front_there(self, client: TestClient, stored: StoredSearch) -> None:
+        table = stored.tables[0]
+        cells_ms = np.random.default_rng(0).random((8, 3))
+        body = {"search_space": "nas-bench-macro", "base_ms": 0.5, "cells_ms": cells_ms.tolist()}
+        client.put("/devices/phone", json=body)
+        choices_NL = table.subspace.architectures(np.arange(table.num_rows))
+        latency_N = 0.5 + cells_ms[np.arange(8), choices_NL].sum(axis=1)
+        limit, madds = float(np.quantile(latency_N, 0.3)), float(np.quantile(table.multi_adds, 0.6)) / 1e6
+        found = client.get(
+            f"/ui/searches/{stored.id}/rounds/0/within.json",
+            params={"device": "phone", "max_latency_ms": limit, "max_madds": madds},
+        ).json()
+        within = (latency_N <= limit) & (table.multi_adds <= int(madds * 1e6))
+        assert 0 < found["within"] == int(within.sum()) < table.num_rows
+        best, front = -1.0, []
+        for index in sorted(
+            np.flatnonzero(within), key=lambda i: (table.multi_adds[i], -table.predicted_accuracy[i], i)
+        ):
+            if table.predicted_accuracy[index] > best:
+                best = table.predicted_accuracy[index]
+                front.append(int(index))
+        assert [row[0] for row in found["front"]] == front
+        band = [row[0] for row in self.density(client, stored)["band"]]
+        assert found["band"] == [index for index in band if within[index]]
+
+    def test_nothing_is_within_a_latency_that_none_meets(self, client: TestClient, stored: StoredSearch) -> None:
+        body = {"search_space": "nas-bench-macro", "base_ms": 0.5, "cells_ms": [[1.0, 1.0, 1.0]] * 8}
+        client.put("/devices/phone", json=body)
+        path = f"/ui/searches/{stored.id}/rounds/0/within.json"
+        found = client.get(path, params={"device": "phone", "max_latency_ms": 1}).json()
+        assert (found["within"], found["front"], found["band"]) == (0, [], [])
+        assert client.get(path, params={"device": "watch", "max_latency_ms": 1}).status_code == 404
+        assert client.get(path, params={"max_latency_ms": 1}).status_code == 422
 
 
 def test_the_fit_of_a_round_pairs_predictions_with_what_was_reached(client: TestClient, stored: StoredSearch) -> None:
@@ -220,3 +261,65 @@ def test_comparing_says_what_is_wrong_with_a_code(client: TestClient, stored: St
     assert wrong.status_code == 200
     assert "the choices 0 to 2, not 9" in wrong.text
     assert "has 8 cells, this one has 1" in wrong.text
+
+
+class TestArchitecture:
+    CODE = "01201201"
+
+    def test_its_page_tells_interval_latency_and_what_is_exported(
+        self, client: TestClient, factory: SearchFactory, stored: StoredSearch
+    ) -> None:
+        report = {"interval": {"level": 0.9, "edges": [], "lower": [-0.1], "upper": [0.1]}}
+        with transaction(factory.engine) as session:
+            session.execute(update(RoundRow).where(RoundRow.search_id == stored.id).values(fit_report=report))
+        latencies = {"search_space": "nas-bench-macro", "base_ms": 1.0, "cells_ms": [[0.0, 0.25, 0.5]] * 8}
+        assert client.put("/devices/pixel", json=latencies).status_code == 201
+        page = client.get(f"/ui/searches/{stored.id}/architectures/{self.CODE}").text
+        assert re.search(r"pixel</th><td class=.num.>2\.75 ms", page)
+        predicted = re.search(
+            r"<td class=.num.>([\d.]+)\s%<div class=.sub. title=.z is inside with 90\s%.>([\d.]+)", page
+        )
+        assert predicted is not None
+        assert float(predicted[1]) - float(predicted[2]) == pytest.approx(10, abs=0.1)
+        assert "are those of the proxy (32 pixels, width 0.25, 10 classes)" in page
+        for name in ("recipe", "network", "images"):
+            assert f'<select class="form-select" id="{name}">' in page
+
+    def test_comparing_shows_what_was_trained_in_one_way_side_by_side(
+        self, client: TestClient, factory: SearchFactory, stored: StoredSearch
+    ) -> None:
+        retrained(factory, client, stored, self.CODE, 0.8)
+        retrained(factory, client, stored, "0" * 8, 0.75)
+        retrained(factory, client, stored, "0" * 8, 0.5, epochs=1)
+        page = client.get(f"/ui/searches/{stored.id}/compare?first={self.CODE}&second={'0' * 8}").text
+        assert page.count("Trained by itself") == 2
+        assert "−5.00 points" in page
+
+
+class TestDevices:
+    def test_errors_spread_and_latencies_are_shown(self, client: TestClient, factory: SearchFactory) -> None:
+        own = preset("nas-bench-macro").model_copy(update={"name": "mine", "input_resolution": 16})
+        search = factory.search(num_tables=0)
+        factory.change(search.id, search_space=own.model_dump(mode="json"))
+        latencies = {
+            "search_space": "nas-bench-macro",
+            "base_ms": 1.0,
+            "cells_ms": [[0.0, 0.25, 0.5]] * 8,
+            "report": {"mean_relative_error": 0.042, "median_spread": 0.013, "spread": "x"},
+        }
+        assert client.put("/devices/pixel", json=latencies).status_code == 201
+        page = client.get("/ui/devices").text
+        assert re.search(r'data-label="Error of the sum" class="num">4.2\s%', page)
+        assert re.search(r'data-label="Spread" class="num">1.3\s%', page)
+        assert "pixel on nas-bench-macro, cell by cell" in page
+        assert '<td class="num">0.250</td>' in page
+        assert 'data-delete="pixel"' in page
+        (given,) = re.findall(r'<option value="([^"]*)">mine \(of a search\)', page)[:1]
+        assert json.loads(html.unescape(given))["input_resolution"] == 16
+
+    def test_only_who_may_delete_a_device_is_offered_to(self, keyed_client: TestClient, keys: Keys) -> None:
+        latencies = {"search_space": "nas-bench-macro", "base_ms": 1.0, "cells_ms": [[0.0, 0.25, 0.5]] * 8}
+        keyed_client.put("/devices/shared", json=latencies, headers=keys.of("root", "admin", name="other"))
+        keyed_client.put("/devices/own", json=latencies, headers=keys.of("alice"))
+        page = keyed_client.get("/ui/devices", headers=keys.of("alice", name="again")).text
+        assert re.findall('data-delete="([^"]*)"', page) == ["own"]

@@ -76,6 +76,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             yield running
 
 
+def register_device(tab: Tab) -> None:
+    """Register the latencies of a phone on the networks of the tiny search."""
+    cells_ms = [[1.0, 2.0, 3.0, 2.0, 4.0, 6.0]] * 4
+    body = {"search_space": TINY_SEARCH["search_space"], "base_ms": 0.5, "cells_ms": cells_ms}
+    assert tab.page.request.put(f"{tab.url}/devices/phone", data=body).ok
+
+
 OpenTab = Callable[..., Tab]
 
 

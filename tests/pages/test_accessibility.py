@@ -6,9 +6,17 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.pages.conftest import KeyedService, OpenTab, Tab
+from tests.pages.conftest import KeyedService, OpenTab, Tab, register_device
 
 AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text()
+
+FIRST_PAINT = """() => new Promise((resolve) => {
+    new PerformanceObserver((list) => {
+        const [paint] = list.getEntriesByName("first-contentful-paint");
+        if (paint) resolve(paint.startTime);
+    }).observe({ type: "paint", buffered: true });
+})"""
+"""When the browser painted the first text or image, in milliseconds; a page that shows nothing never gets there."""
 
 
 def violations(tab: Tab) -> list[Any]:
@@ -34,7 +42,7 @@ def paths(search_id: str, codes: list[str]) -> dict[str, str]:
         "/ui/submit": "#dataset-info:has-text('images')",
         "/ui/data": "#upload-title",
         "/ui/data/digits": ".samples",
-        "/ui/devices": "#measure-title",
+        "/ui/devices": "[data-delete=phone]",
         "/ui/keys": "#me-title",
     }
 
@@ -45,10 +53,12 @@ def paths(search_id: str, codes: list[str]) -> dict[str, str]:
 def test_every_page(open_tab: OpenTab, finished_search: dict[str, Any], dark: bool, phone: bool) -> None:
     tab = open_tab(dark=dark, phone=phone)
     codes = finished_search["rounds"][-1]["preserved"]
+    register_device(tab)
     for path, complete in paths(finished_search["id"], codes).items():
         page = tab.go(path)
         expect(page.locator(complete)).to_be_visible()
         page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        assert page.evaluate(FIRST_PAINT) > 0, path
         assert violations(tab) == [], path
         assert tab.complaints == [], path
         assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"], path  # type: ignore[index]

@@ -1,11 +1,13 @@
 """The way of a user: submit a search in the form, follow it to its end, ask the atlas, open architectures."""
 
 import re
+from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import TINY_SEARCH
-from tests.pages.conftest import Followed, OpenTab, fill_form
+from app.domain.latency import LatencyTable
+from tests.pages.conftest import Followed, OpenTab, fill_form, register_device
 
 
 def test_the_page_follows_the_search_by_itself(followed: Followed) -> None:
@@ -120,10 +122,7 @@ def test_an_architecture_is_exported(followed: Followed) -> None:
 
 
 def test_the_latency_on_a_device_is_one_more_limit(followed: Followed) -> None:
-    request, url = followed.tab.page.request, followed.tab.url
-    cells_ms = [[1.0, 2.0, 3.0, 2.0, 4.0, 6.0]] * 4
-    body = {"search_space": TINY_SEARCH["search_space"], "base_ms": 0.5, "cells_ms": cells_ms}
-    assert request.put(f"{url}/devices/phone", data=body).ok
+    register_device(followed.tab)
     expect(followed.tab.go("/ui/devices").get_by_role("row").filter(has_text="phone")).to_contain_text("24.50 ms")
     page = followed.tab.go(f"/ui/atlas?search_id={followed.search_id}")
     expect(page.get_by_label("Multi-adds, at most")).to_be_enabled()
@@ -139,6 +138,12 @@ def test_the_latency_on_a_device_is_one_more_limit(followed: Followed) -> None:
     expect(page.locator("#answer-rows a")).to_have_text(under_limit)
     shown = page.locator("#answer-rows td:last-child").all_text_contents()
     assert all(float(text.removesuffix(" ms")) <= limit for text in shown), (limit, shown)
+    expect(page.locator("#within")).to_contain_text("within the limits")
+    drawn = page.evaluate(
+        "Object.fromEntries(charts.all.get(document.getElementById('atlas-chart')).chart.getOption()"
+        ".series.map((one) => [one.name, one.data.length]))"
+    )
+    assert drawn["beaten by none"] > 0, drawn
     assert not followed.tab.complaints
 
 
@@ -173,3 +178,38 @@ def test_a_finished_search_is_deleted_after_a_question(open_tab: OpenTab, follow
     page.wait_for_url(lambda url: url.endswith("/"))
     expect(page.get_by_role("row").filter(has_text=followed.search_id[:8])).to_be_visible()
     expect(page.get_by_text(search_id[:8])).to_have_count(0)
+
+
+def test_a_device_is_registered_from_a_file_and_deleted_after_a_question(open_tab: OpenTab, tmp_path: Path) -> None:
+    tab = open_tab()
+    page = tab.go("/ui/devices")
+    file = tmp_path / "latencies.csv"
+    file.write_text("cell,choice,latency_ms\nbase,,x\n")
+    page.locator("#upload-name").fill("tablet")
+    page.locator("#upload-space").select_option("nas-bench-macro")
+    page.locator("#upload-file").set_input_files(file)
+    page.get_by_role("button", name="Register").click()
+    expect(page.locator("#upload-error")).to_contain_text("line 2: 'x' is no number")
+    file.write_text(LatencyTable(0.5, ((0.0, 0.25, 1.0),) * 8).to_csv())
+    page.locator("#upload-file").set_input_files(file)
+    page.get_by_role("button", name="Register").click()
+    row = page.get_by_role("row").filter(has_text="tablet")
+    expect(row).to_contain_text("8.50 ms")
+    page.once("dialog", lambda dialog: dialog.accept())
+    row.get_by_role("button", name="Delete tablet").click()
+    expect(page.get_by_role("button", name="Delete tablet")).to_have_count(0)
+
+
+def test_an_architecture_is_trained_by_itself_as_chosen(followed: Followed, finished_search: dict[str, Any]) -> None:
+    code = finished_search["final"]["code"]
+    page = followed.tab.go(f"/ui/searches/{followed.search_id}/architectures/{code}")
+    page.get_by_label("Recipe").select_option("small")
+    page.get_by_label("Network", exact=True).select_option("target")
+    page.get_by_label("Images").select_option("all")
+    page.get_by_role("button", name="Train it by itself").click()
+    page.wait_for_url(lambda url: "architectures" not in url)
+    job_id = page.url.rsplit("/", 1)[1]
+    job = page.request.get(f"{followed.tab.url}/search/{job_id}").json()
+    page.request.post(f"{followed.tab.url}/search/{job_id}/cancel")
+    assert job["retraining"]["network"] == "target"
+    assert job["retraining"]["images"]["num_images"] is None

@@ -19,6 +19,7 @@ from worker.nas.rmsprop import RMSProp
 from worker.nas.subnetwork import Subnetwork, fresh_subnetwork, load_subnetwork, num_correct
 from worker.nas.training_config import OnTrainingProgress, TrainingProgress, TrainingReport, training_curve
 from worker.nas.training_loop import Iteration, SingleReplica, TrainingLoop, check_fit, trainable
+from worker.nas.training_memory import images_at_once
 from worker.nas.training_state import TrainingState, digest_of, load_saved_training
 
 STANDALONE = "standalone"
@@ -35,11 +36,14 @@ class StandaloneResult:
         accuracy: z*, the share of D_val that the finished network classifies correctly, in [0, 1].
         network: The finished network, in evaluation mode, on the training's device.
         report: What the training did.
+        images_at_once: The most images of a batch that are on the device at once, on this machine; BN's statistics
+            are theirs.
     """
 
     accuracy: float
     network: Subnetwork
     report: TrainingReport
+    images_at_once: int
 
 
 def train_standalone(
@@ -68,7 +72,7 @@ def train_standalone(
         on_progress: Called several times a second; may raise to stop, and nothing is half-written then.
 
     Raises:
-        ValueError: If space and data do not fit together.
+        ValueError: If space and data do not fit together, or not even three images into the device's memory.
         TrainingDivergedError: If the loss or the weights became NaN or infinite.
         CheckpointError: If the checkpoints belong to another training, or all are damaged.
     """
@@ -76,16 +80,19 @@ def train_standalone(
     space = space.model_copy(update={"head": space.head.model_copy(update={"dropout": recipe.dropout})})
     architecture = space.check(architecture)
     data = data.to(device)
+    at_once = images_at_once(space, architecture, data, min(recipe.batch_size, len(data.train_labels_N)), device)
     digest = _digest(space, architecture, data, recipe, seed, inherited)
     saved = load_saved_training(checkpoints, STANDALONE, digest)
     if saved.results is not None:
         report = TrainingReport(tuple(saved.results), len(saved.results), 0, 0.0, 0.0)
     else:
-        loop = StandaloneLoop(space, architecture, data, recipe, seed=seed, digest=digest, inherited=inherited)
+        loop = StandaloneLoop(
+            space, architecture, data, recipe, seed=seed, digest=digest, inherited=inherited, images_at_once=at_once
+        )
         if saved.checkpoint is not None:
             loop.state.restore(saved.checkpoint)
         report = dataclasses.replace(loop.run(checkpoints, on_progress), warnings=saved.warnings)
-    return _result(space, architecture, data, checkpoints, report, on_progress)
+    return _result(space, architecture, data, checkpoints, report, at_once, on_progress)
 
 
 def load_standalone(space: SearchSpace, architecture: Sequence[int], checkpoints: CheckpointStore) -> Subnetwork:
@@ -119,6 +126,7 @@ class StandaloneLoop(TrainingLoop):
         seed: int,
         digest: str,
         inherited: dict[str, Tensor] | None,
+        images_at_once: int | None = None,
     ) -> None:
         """Prepare the training; see :class:`~worker.nas.training_loop.TrainingLoop`."""
         self.recipe = recipe
@@ -147,6 +155,7 @@ class StandaloneLoop(TrainingLoop):
             replica=SingleReplica(),
             dtype=dtype,
             multi_adds_per_layer=count(space, architecture).multi_adds // (_LAYERS_PER_CELL * space.num_cells),
+            images_at_once=images_at_once,
         )
 
     def plan(self, epoch: int, iteration: int) -> Iteration:
@@ -217,6 +226,7 @@ def _result(
     data: SearchData,
     checkpoints: CheckpointStore,
     report: TrainingReport,
+    at_once: int,
     on_progress: OnTrainingProgress | None,
 ) -> StandaloneResult:
     """Judge what was saved, not what is in memory: it is what is handed out, and a resumed training judges the same."""
@@ -232,4 +242,4 @@ def _result(
             on_progress(progress)
 
     accuracy = num_correct(network, data, on_batch=on_batch) / len(data.validation_labels_N)
-    return StandaloneResult(accuracy, network, report)
+    return StandaloneResult(accuracy, network, report, at_once)

@@ -132,6 +132,7 @@ class TrainingLoop(ABC):
         replica: SingleReplica,
         dtype: torch.dtype | None,
         multi_adds_per_layer: int,
+        images_at_once: int | None = None,
     ) -> None:
         """Prepare a training from a state's beginning; restore the state to go on with another.
 
@@ -143,6 +144,8 @@ class TrainingLoop(ABC):
             replica: This process's part in a training by several.
             dtype: Type of mixed precision; None: none.
             multi_adds_per_layer: Of a typical layer, per image; decides how many threads are worth it.
+            images_at_once: Of a larger batch, parts of at most so many follow each other, and their gradients add up
+                to the batch's; BN sees a part at a time. None: the whole batch at once.
         """
         self.state, self.data, self.config, self.seed, self.replica = state, data, config, seed, replica
         self.device, self.dtype = data.device, dtype
@@ -150,6 +153,8 @@ class TrainingLoop(ABC):
         self.dropout = _seed_dropout(state.network, self.device)
         self.iterations = max(1, len(data.train_labels_N) // config.batch_size)
         self.multi_adds_per_layer = multi_adds_per_layer
+        part = self._images_per_batch() // replica.num_replicas
+        self.num_parts = 1 if images_at_once is None else -(-part // images_at_once)
         self.input_s = 0.0
         self.last_progress = -math.inf
 
@@ -232,11 +237,7 @@ class TrainingLoop(ABC):
         group["lr"] = self.learning_rate(step, self.config.epochs * self.iterations)
         totals_2 = torch.zeros(2, device=self.device)
         for arguments in plan.passes:
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-                logits_NK = model(images_NCHW, *arguments)
-                loss = F.cross_entropy(logits_NK, labels_N, label_smoothing=self.config.label_smoothing)
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            totals_2 += torch.stack((loss.detach().float(), (logits_NK.detach().argmax(1) == labels_N).sum().float()))
+            totals_2 += self._gradients(model, images_NCHW, labels_N, arguments)
         if self.config.max_gradient_norm is not None:
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(group["params"], self.config.max_gradient_norm)
@@ -246,6 +247,22 @@ class TrainingLoop(ABC):
         self.after_step(step)
         loss, num_correct = totals_2 / len(plan.passes)
         return loss, num_correct
+
+    def _gradients(self, model: nn.Module, images_NCHW: Tensor, labels_N: Tensor, arguments: tuple[Any, ...]) -> Tensor:
+        """Add the gradients of a batch's mean loss; return that loss and how many images are classified rightly."""
+        totals_2 = torch.zeros(2, device=self.device)
+        # parts of (nearly) equal size, so that none is a single image, of which BN makes nothing
+        for part_NCHW, part_N in zip(
+            images_NCHW.tensor_split(self.num_parts), labels_N.tensor_split(self.num_parts), strict=True
+        ):
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+                logits_NK = model(part_NCHW, *arguments)
+                loss = F.cross_entropy(logits_NK, part_N, label_smoothing=self.config.label_smoothing)
+            if self.num_parts > 1:
+                loss = loss * (len(part_N) / len(labels_N))
+            self.state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            totals_2 += torch.stack((loss.detach().float(), (logits_NK.detach().argmax(1) == part_N).sum().float()))
+        return totals_2
 
     def _report(self, epoch: int, iteration: int, loss: Tensor, on_progress: OnTrainingProgress | None) -> None:
         """Look at the loss and call back a few times a second; in between nothing waits for the device."""
@@ -265,7 +282,8 @@ class TrainingLoop(ABC):
     def _limited_threads(self) -> Iterator[None]:
         """Compute with one thread while layers are small; which it is depends on the network and the batch only."""
         before = torch.get_num_threads()
-        per_layer = self.multi_adds_per_layer * (self._images_per_batch() // self.replica.num_replicas)
+        images_at_once = self._images_per_batch() // self.replica.num_replicas // self.num_parts
+        per_layer = self.multi_adds_per_layer * images_at_once
         try:
             torch.set_num_threads(before if per_layer >= _MIN_THREADED_MULTI_ADDS else 1)
             yield

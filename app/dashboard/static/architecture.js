@@ -40,7 +40,15 @@ use.addEventListener("click", (event) => {
   if (button) attempt(button, () => save(button.dataset.export));
 });
 
-document.getElementById("retrain")?.addEventListener("click", (event) => attempt(event.target, async () => {
-  const job = await nasatlas.json(`${use.dataset.api}/retraining`, { method: "POST", body: "{}", headers: { "Content-Type": "application/json", Accept: "application/json" } });
-  location.href = `/ui/searches/${job.id}`;
-}));
+document.getElementById("retrain-form")?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const value = (name) => document.getElementById(name).value;
+  const images = value("images") === "all" ? { num_classes: "all", num_images: "all" } : {};
+  attempt(document.getElementById("retrain"), async () => {
+    const job = await nasatlas.json(`${use.dataset.api}/retraining`, {
+      method: "POST", headers: { "Content-Type": "application/json", Accept: "application/json" },
+      body: JSON.stringify({ recipe: value("recipe"), network: value("network"), ...images }),
+    });
+    location.href = `/ui/searches/${job.id}`;
+  });
+});

@@ -160,12 +160,15 @@ class Atlas {
     this.aborter = new AbortController();
     const { signal } = this.aborter;
     const query = this.limits();
-    const within = this.isSpace || this.latencyLimit !== null ? null : nasatlas.json(`${this.base}/rounds/${this.round}/within.json?${query}`, { signal });
+    if (this.latencyLimit !== null) {
+      query.set("device", this.device.value);
+      query.set("max_latency_ms", this.latencyLimit / 1000);
+    }
+    const within = this.isSpace ? null : nasatlas.json(`${this.base}/rounds/${this.round}/within.json?${query}`, { signal });
     within?.catch(() => {});
     query.set("search_id", this.search);
     query.set("limit", "10");
     if (this.device?.value) query.set("device", this.device.value);
-    if (this.latencyLimit !== null) query.set("max_latency_ms", this.latencyLimit / 1000);
     if (this.isSpace) query.set("scope", "space"); else query.set("round_index", this.round);
     const began = performance.now();
     const waiting = setTimeout(() => { document.getElementById("answer-time").textContent = "asking…"; }, 400);
@@ -175,9 +178,9 @@ class Atlas {
     this.showAnswers(answer);
     if (within) {
       const found = await within;
+      // what the dots cannot say for themselves: the latency of single rows is known to the service only
+      this.underLatency = found.front === null ? null : { front: found.front, band: new Set(found.band) };
       document.getElementById("within").textContent = `${found.within.toLocaleString("en")} of ${found.num_rows.toLocaleString("en")} within the limits`;
-    } else if (!this.isSpace) {
-      document.getElementById("within").textContent = "";
     } else {
       document.getElementById("within").textContent = answer.is_exact ? "proven best" : "best found";
     }
@@ -222,12 +225,11 @@ class Atlas {
 
   /** What no other within the limits beats, cheapest first; everything that can be there has a band of 0. */
   front() {
-    // the latency of single rows is not known here: under its limit the answers stand for themselves
-    if (this.latencyLimit !== null) return [];
     const href = (index) => `${this.base}/rounds/${this.round}/rows/${index}`;
     if (this.isSpace) {
       return this.data.points.map(([code, accuracy, madds, params]) => ({ value: [madds, accuracy, params], href: `${this.base}/architectures/${code}` }));
     }
+    if (this.underLatency) return this.underLatency.front.filter((row) => this.isWithin(row[2], row[3])).map(([index, ...value]) => ({ value: [value[1], value[0], value[2]], href: href(index) }));
     const inside = this.data.band.slice(0, this.data.num_front).filter((row) => this.isWithin(row[2], row[3]));
     inside.sort((a, b) => a[2] - b[2] || b[1] - a[1]);
     const front = [];
@@ -251,6 +253,8 @@ class Atlas {
     const top = this.isSpace ? undefined : d.max_accuracy + (d.max_accuracy - d.min_accuracy) * 0.06;
     const bottom = this.isSpace ? undefined : d.min_accuracy - (d.max_accuracy - d.min_accuracy) * 0.03;
     const narrow = this.chartElement.clientWidth < 500;
+    // labels of a narrow range would all read the same
+    const digits = top - bottom < 0.05 ? 1 : 0;
     return {
       ...charts.base(),
       grid: { left: 54, right: 16, top: narrow ? 54 : 34, bottom: 44 },
@@ -258,7 +262,7 @@ class Atlas {
       tooltip: charts.tooltip((p) => this.tip(p)),
       xAxis: charts.axis("multi-adds", { min: d.min_multi_adds - padding, max: d.max_multi_adds + padding, nameGap: 28, splitNumber: narrow ? 3 : 6,
         axisLabel: { color: charts.colour("muted"), fontSize: 11, hideOverlap: true, showMinLabel: false, showMaxLabel: false, formatter: (v) => nasatlas.millions(v, 0) }, splitLine: { show: false } }),
-      yAxis: charts.axis("", { min: bottom, max: top, axisLabel: { color: charts.colour("muted"), fontSize: 11, showMinLabel: false, showMaxLabel: false, formatter: (v) => `${(100 * v).toFixed(0)} %` } }),
+      yAxis: charts.axis("", { min: bottom, max: top, axisLabel: { color: charts.colour("muted"), fontSize: 11, showMinLabel: false, showMaxLabel: false, formatter: (v) => `${(100 * v).toFixed(digits)} %` } }),
       series: [
         ...(this.isSpace ? [] : [this.densitySeries(), this.bandSeries()]),
         {
@@ -297,7 +301,7 @@ class Atlas {
   }
 
   bandSeries() {
-    const rows = this.latencyLimit === null ? this.data.band.filter((row) => this.isWithin(row[2], row[3])) : [];
+    const rows = this.data.band.filter((row) => this.isWithin(row[2], row[3]) && (this.underLatency?.band.has(row[0]) ?? true));
     return {
       name: "beaten by few", type: "scatter", progressive: 0, symbolSize: 3.5, cursor: "pointer", z: 3, color: charts.colour("band"), itemStyle: { opacity: 0.75 },
       data: rows.map(([index, accuracy, madds, params, band]) => ({ value: [madds, accuracy, params], band, href: `${this.base}/rounds/${this.round}/rows/${index}` })),

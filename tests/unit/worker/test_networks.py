@@ -1,15 +1,18 @@
 """The torch side of a search behind the pipeline's port: what goes wrong in it belongs to the step."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from app.domain.architecture_export import Export
 from app.domain.search_config import from_preset
 from app.domain.search_space import preset
-from worker.nas.checkpoint import CheckpointError
+from app.domain.standalone_recipe import Retraining, TrainingImages, from_recipe
+from worker.nas.checkpoint import CheckpointError, CheckpointStore
 from worker.nas.data import SearchData
 from worker.nas.device import choose_device
 from worker.nas.distributed_training import train_supernet_distributed
@@ -109,3 +112,29 @@ def test_several_processes_train_from_a_copy_on_the_cpu(tmp_path: Path, monkeypa
     (accuracy,) = networks.evaluate(search, [SPACE.parse_code("0" * len(SPACE.cells))], _silent)
     assert 0.0 <= accuracy <= 1.0
     assert moved_to[-1] == torch.device("cpu:0")
+
+
+def test_a_retraining_sees_the_images_that_it_names_and_its_export_has_their_classes(tmp_path: Path) -> None:
+    networks = TorchNetworks(choose_device=lambda: torch.device("cpu"), data_root=None, artifact_url=str(tmp_path))
+    config = from_preset("quick", {"num_images": 200, "num_classes": 4, "proxy_resolution": 8}).resolved(SPACE)
+    search = dataclasses.replace(SEARCH, config=config)
+    of_search = networks._load(search, lambda _progress, _detail: None)
+    retraining = Retraining(
+        code="2" * 8,
+        recipe_name="small",
+        network="proxy",
+        from_supernet=False,
+        seed=0,
+        recipe=from_recipe("small", {"epochs": 1, "batch_size": 500}),
+        images=TrainingImages(num_classes=10, num_images=None, validation_fraction=0.2),
+    )
+    figures = networks.retrain(search, "job", retraining, lambda _progress, _detail: None).figures
+    assert figures["num_classes"] == 10
+    assert figures["num_train_images"] + figures["num_validation_images"] == 1797
+    export = Export(code="2" * 8, format="safetensors", weights="retrained", job_id="job", retraining=retraining)
+    networks.export(search, "export", export, lambda _progress, _detail: None)
+    description = json.loads(CheckpointStore(str(tmp_path), "export").load_tensors("export").metadata["description"])
+    assert description["class_names"] == [str(digit) for digit in range(10)]
+    assert description["output"]["shape"] == ["batch", 10]
+    # the search's own are loaded again for its next step
+    assert networks._load(search, lambda _progress, _detail: None).data.class_names == of_search.data.class_names

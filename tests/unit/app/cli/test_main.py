@@ -144,3 +144,26 @@ def test_words_are_completed(capsys: pytest.CaptureFixture[str], monkeypatch: py
         run([])
     assert caught.value.code == 0
     assert capsys.readouterr().out.strip() == "measure"
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "values"),
+    [
+        ("search", "--preset", {"quick", "paper"}),
+        ("retrain", "--recipe", {"small", "paper"}),
+        ("retrain", "--network", {"proxy", "target"}),
+        ("export", "--format", {"onnx", "safetensors", "python"}),
+        ("export", "--weights", {"supernet", "retrained"}),
+        ("pairs", "--source", {"sampled", "reevaluated"}),
+        ("lookup", "--scope", {"table", "space"}),
+    ],
+)
+def test_the_shell_completes_an_options_values(
+    command: str, option: str, values: set[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_NASATLAS_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"nasatlas {command} {option} ")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    with pytest.raises(SystemExit):
+        typer.main.get_command(app)(prog_name="nasatlas")
+    assert set(capsys.readouterr().out.split()) == values

@@ -83,6 +83,14 @@ def test_which_networks_share_latencies() -> None:
     space = preset("fairnas")
     same = space.model_copy(update={"name": "mine", "num_classes": 10, "default_segments": None})
     assert layout_digest(same) == layout_digest(space)
+    said = {
+        "head": space.head.model_copy(update={"dropout": 0.5}),
+        "cell_activation": space.activation,
+        "cells": tuple(
+            cell.model_copy(update={"keeps_shape": space.keeps_shape(index)}) for index, cell in enumerate(space.cells)
+        ),
+    }
+    assert layout_digest(space.model_copy(update=said)) == layout_digest(space)
     assert layout_digest(space.proxy(resolution=32)) != layout_digest(space)
     assert layout_digest(preset("fairnas-se")) != layout_digest(space)
 

@@ -6,7 +6,7 @@ import pytest
 
 from app.domain.search_config import from_preset
 from app.domain.search_space import preset
-from app.domain.standalone_recipe import Retraining, StandaloneRecipe, from_recipe, label_retraining
+from app.domain.standalone_recipe import Retraining, StandaloneRecipe, TrainingImages, from_recipe, label_retraining
 
 
 def test_the_papers_values() -> None:
@@ -106,3 +106,26 @@ def test_how_a_search_trains_its_true_labels(
     )
     assert (retraining.from_supernet, recipe.epochs, recipe.batch_size) == (from_supernet, epochs, batch_size)
     assert recipe.augmentation == "none"
+
+
+def test_images_of_its_own_decide_the_classes_and_the_way() -> None:
+    space = preset("fairnas")
+    config = from_preset("quick", {"num_classes": 5, "validation_fraction": 0.2})
+    proxy = space.proxy(resolution=32, width=0.25, num_classes=5)
+    on_all = TrainingImages(num_classes=37, num_images=None, validation_fraction=0.2)
+    retraining = label_retraining(config, "3" * 19)
+    other = retraining.model_copy(update={"images": on_all})
+    assert retraining.config_of(config) == config
+    changed = other.config_of(config)
+    assert (changed.num_classes, changed.num_images, changed.validation_fraction) == (37, None, 0.2)
+    assert changed.augmentation == config.augmentation
+    assert other.space_of(space, proxy) == space.proxy(resolution=32, width=0.25, num_classes=37)
+    assert other.model_copy(update={"network": "target"}).space_of(space, proxy).num_classes == 37
+    assert other.way() != retraining.way()
+    assert retraining.way() == retraining.model_copy(update={"code": "0" * 19, "seed": 4}).way()
+
+
+def test_a_retraining_stored_before_there_were_images_is_on_the_searchs() -> None:
+    retraining = label_retraining(from_preset("quick", {}), "3" * 19)
+    stored = {name: value for name, value in retraining.model_dump(mode="json").items() if name != "images"}
+    assert Retraining.model_validate(stored) == retraining

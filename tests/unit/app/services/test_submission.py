@@ -7,8 +7,7 @@ import numpy as np
 from app.domain.data_sets import inspect_data_set, load_images
 from app.domain.search_config import from_preset
 from app.domain.search_space import preset
-from app.services.submission import _misfits as misfits
-from app.services.submission import batch_misfits, num_train_images
+from app.services.submission import batch_misfits, misfits, num_train_images
 
 COUNTS = (4, 200, 6, 300, 8, 250)
 SPACE = preset("nas-bench-macro")
