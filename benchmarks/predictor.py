@@ -168,6 +168,7 @@ def measure(cell: Cell, config: GCNTrainingConfig) -> dict[str, float]:
     figures = {f"seconds_{name}": b - a for name, (a, b) in zip(PREDICTORS, pairwise(times), strict=True)}
     for name, all_N in zip(PREDICTORS, (ridge, paper.astype(np.float64), predicted_N), strict=True):
         figures |= {f"{kind}_{name}": value for kind, value in judged(all_N[others], truth_N[others]).items()}
+    assert auto.interval is not None
     lower_N, upper_N = auto.interval.bounds(predicted_N[others])
     inside_N = (noisy_N[others] >= lower_N) & (noisy_N[others] <= upper_N)
     return figures | {"coverage": float(inside_N.mean())}

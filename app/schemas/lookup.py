@@ -16,7 +16,9 @@ class LookupItem(BaseModel):
     code: str = Field(description="One digit per cell: the index of its choice.")
     readable: str = Field(description="The names of the choices.")
     predicted_accuracy: float = Field(description="f(M), a fraction.")
-    interval: Interval | None = Field(description="Where its z is to be expected; null for tables of earlier versions.")
+    interval: Interval | None = Field(
+        description="Where its z is to be expected; null where fewer than 19 left-out pairs could say, and for tables of earlier versions."
+    )
     sampled_accuracy: float | None = Field(description="z, if this round sampled it.")
     reevaluated_accuracy: float | None = Field(description="z of the re-evaluation, if it was among the round's top.")
     is_reevaluated: bool = Field(description="Whether it was evaluated once more after the predictor had chosen it.")

@@ -18,7 +18,7 @@ from app.schemas.lookup import LookupAnswer, LookupItem, ParetoAnswer
 from app.services import devices
 from app.services.callers import Caller
 from app.services.devices import DeviceLatency
-from app.services.fit_figures import TableFigures, read_table_figures
+from app.services.fit_figures import TableFigures, intervals_of, read_table_figures
 from app.services.limits import AskedLimits, in_units, infeasible
 from app.services.lookup_errors import not_ready, nothing_to_ask, only_a_job
 from app.services.lookup_items import cost_ranges, latency_of_space, lookup_items
@@ -247,7 +247,8 @@ def _items(
     costs = [(row.multi_adds, row.params) for row in rows]
     predicted = [row.predicted_accuracy for row in rows]
     interval = _tables(engine).figures(header).interval
-    return lookup_items(subspace.space, choices_NL, predicted, costs, known, interval, latency)
+    intervals = intervals_of(interval, predicted)
+    return lookup_items(subspace.space, choices_NL, predicted, costs, known, intervals, latency)
 
 
 def _header_fields(header: TableHeader, latency: Mapping[str, tuple[float, float]] | None = None) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class AutoFit:
         gcn_link: From their predictions to scores.
         weights_M: float64, by which the parts are blended.
         link: From score to accuracy.
-        interval: Of a held-out pair's z around its prediction.
+        interval: Of a held-out pair's z around its prediction; None: there are too few pairs to say.
         report: Figures of the fit, as JSON data.
     """
 
@@ -72,7 +72,7 @@ class AutoFit:
     gcn_link: MonotoneLink
     weights_M: Float64Array
     link: MonotoneLink
-    interval: PredictionInterval
+    interval: PredictionInterval | None
     report: Mapping[str, Any]
 
     def predict(self, index_N: Int64Array) -> Float64Array:
@@ -225,7 +225,7 @@ def fit_auto(
         "interaction_share": round(rank_process.interaction_share, 4),
         "label_noise": round(_label_noise(rank_process, link, score_N), 6),
         "stopped_epochs": [member.stopped_epoch for member in gcns.members],
-        "interval": interval.to_dict(),
+        "interval": interval and interval.to_dict(),
     }
     return AutoFit(accuracy_process, accuracy_link, rank_process, gcns, gcn_link, weights_M, link, interval, figures)
 

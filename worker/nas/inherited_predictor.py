@@ -30,13 +30,13 @@ class InheritedFit:
     Attributes:
         additive: The process's additive part, in standard deviations of the labels.
         link: From it to accuracy.
-        interval: Of a held-out pair's z around its prediction.
+        interval: Of a held-out pair's z around its prediction; None: there are too few pairs to say.
         report: Figures of the fit, as JSON data.
     """
 
     additive: AdditiveFunction
     link: MonotoneLink
-    interval: PredictionInterval
+    interval: PredictionInterval | None
     report: Mapping[str, Any]
 
     def predict(self, choices_NF: Int64Array) -> Float64Array:
@@ -45,7 +45,11 @@ class InheritedFit:
 
     def predict_subspace(self) -> Float32Array:
         """Return float32 [num_nodes], the predicted accuracy of every architecture of S_t."""
-        return self.link(self.additive.whole_space()).astype(np.float32)
+        return self.whole_space().astype(np.float32)
+
+    def whole_space(self) -> Float64Array:
+        """Return float64 [num_nodes], the same before it is rounded for a table."""
+        return self.link(self.additive.whole_space())
 
 
 def fit_inherited(

@@ -16,7 +16,9 @@ def test_a_report_of_an_earlier_version_leaves_nulls() -> None:
 
 
 def test_a_report_of_this_version() -> None:
-    interval = calibrate_interval(np.array([0.5, 0.6]), np.array([0.52, 0.55]))
+    residual_N = np.array([-0.05, *[0.0] * 17, 0.02])
+    interval = calibrate_interval(np.full(19, 0.5), 0.5 + residual_N)
+    assert interval is not None
     report = {"predictor": "auto", "additive_tau": 0.4, "label_noise": 0.01, "interval": interval.to_dict()}
     assert quality_of(report, 0.5).model_dump() == {
         "predictor": "auto",
@@ -30,6 +32,9 @@ def test_a_report_of_this_version() -> None:
     [bounds] = intervals_of(interval_in(report), [0.7])
     assert bounds is not None
     assert [round(value, 6) for value in (bounds.level, bounds.lower, bounds.upper)] == [0.9, 0.65, 0.72]
+    [wider] = intervals_of(interval_in(report), [0.7], np.array([2.0]))
+    assert wider is not None
+    assert [round(value, 6) for value in (wider.lower, wider.upper)] == [0.6, 0.74]
 
 
 def test_true_labels_of_a_round_say_how_well_the_truth_is_ranked() -> None:
