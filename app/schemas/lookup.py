@@ -17,7 +17,8 @@ class LookupItem(BaseModel):
     readable: str = Field(description="The names of the choices.")
     predicted_accuracy: float = Field(description="f(M), a fraction.")
     interval: Interval | None = Field(
-        description="Where its z is to be expected; null where fewer than 19 left-out pairs could say, and for tables of earlier versions."
+        description="Where its z is to be expected; null where fewer than 19 left-out pairs could say, and for "
+        "tables of earlier versions."
     )
     sampled_accuracy: float | None = Field(description="z, if this round sampled it.")
     reevaluated_accuracy: float | None = Field(description="z of the re-evaluation, if it was among the round's top.")

@@ -20,7 +20,7 @@ from app.domain.prediction_interval import PredictionInterval, calibrate_interva
 from app.domain.seeds import generator
 from app.domain.whole_space.additive_function import AdditiveFunction
 from worker.nas.product_kernel import OnStep
-from worker.nas.product_process import check_pairs, fit_process
+from worker.nas.product_process import averaged_pairs, check_pairs, fit_process
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +71,11 @@ def fit_inherited(
         on_step: Called every few milliseconds; it may raise to cancel.
 
     Raises:
-        ValueError: If there are fewer than ten pairs, lengths differ, or an accuracy is not in [0, 1].
+        ValueError: If there are fewer than ten distinct pairs, lengths differ, or an accuracy is not in [0, 1].
     """
     index_N, accuracy_N = np.asarray(index_N, dtype=np.int64), np.asarray(accuracy_N, dtype=np.float64)
+    check_pairs(index_N, accuracy_N)
+    index_N, accuracy_N = averaged_pairs(index_N, accuracy_N)
     check_pairs(index_N, accuracy_N)
     scale = max(float(accuracy_N.std()), 1e-12)
     choices_NF, target_N = graph.choices(index_N), (accuracy_N - accuracy_N.mean()) / scale
