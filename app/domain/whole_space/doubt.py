@@ -97,6 +97,7 @@ class Doubt:
         """Read what :meth:`tensors` gave; None if there is nothing of it."""
         if _PREFIX + "numbers" not in tensors:
             return None
-        choices, *matrices = (tensors[_PREFIX + name] for name in ("choices", "additive", "interacting", "inverse"))
+        names = ("choices", "additive", "interacting", "inverse")
+        choices, additive, interacting, inverse = (tensors[_PREFIX + name] for name in names)
         numbers = tensors[_PREFIX + "numbers"].tolist()
-        return cls(factor_sizes, choices.astype(np.int64), *matrices, *numbers)
+        return cls(factor_sizes, choices.astype(np.int64), additive, interacting, inverse, *numbers)

@@ -95,7 +95,7 @@ class BlendedPredictor:
         graph_N = self.gcn.predict(choices).astype(np.float64)
         return (1 - self.gcn_weight) * self._additive_accuracy(choices) + self.gcn_weight * graph_N
 
-    def _additive_accuracy(self, choices_NL: ChoiceArray) -> Float64Array:
+    def _additive_accuracy(self, choices_NL: ArrayLike) -> Float64Array:
         score_N = self.additive.of(choices_NL)
         return score_N if self.link is None else self.link(score_N)
 
@@ -211,9 +211,7 @@ class WholeSpaceModel:
             raise ValueError(f"limits can be set on {', '.join(self.costs)}, not on {', '.join(unknown)}")
         bounds = [limits.get(name) for name in self.costs]
         num_proposed = max(num_best, _NUM_PROPOSED)
-        proposed = self._enumeration.best(bounds, num_proposed, _MAX_EXPANDED)
-        if len(proposed.score_N) < num_best and not proposed.is_proven:
-            proposed = self._enumeration.best(bounds, num_proposed)
+        proposed = self._enumeration.best(bounds, num_proposed, _MAX_EXPANDED, num_needed=num_best)
         if self.predictor.is_additive or not len(proposed.score_N):
             found = Candidates(proposed.choices_NL, self.predictor.predict(proposed.choices_NL))
         else:
