@@ -35,11 +35,11 @@ class TableFigures:
     interval: PredictionInterval | None
     held_out: HeldOutPairs
 
-    def quality_within(self, limits: Limits) -> AnswerQuality | None:
-        """Return the quality of an answer under limits."""
+    def quality_within(self, limits: Limits, has_latency_limit: bool = False) -> AnswerQuality | None:
+        """Return the quality of an answer under limits; with one on a latency the tau within them is not known."""
         if self.quality is None:
             return None
-        band_tau, num_in_band = self.held_out.tau_within(limits)
+        band_tau, num_in_band = (None, None) if has_latency_limit else self.held_out.tau_within(limits)
         return AnswerQuality(**self.quality.model_dump(), band_tau=band_tau, num_in_band=num_in_band)
 
 

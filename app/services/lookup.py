@@ -127,7 +127,7 @@ def look_up(
     if not items:
         message = infeasible("table", fields["feasible"], cost_ranges(space_costs, latency_of_space(latency)), asked)
     own = Limits(in_units(asked.max_madds), in_units(asked.max_params))
-    quality = _tables(engine).figures(header).quality_within(own)
+    quality = _tables(engine).figures(header).quality_within(own, asked.has_latency_limit)
     return LookupAnswer(**fields, scope="table", is_exact=True, quality=quality, items=items, message=message)
 
 
@@ -191,7 +191,8 @@ def pareto(
             rows = lookup_db.pareto_front(connection, header.table_id, cost)
         subspace, _ = _tables(engine).subspace(header)
         items = _items(engine, connection, header, subspace, rows)
-    return ParetoAnswer(**_header_fields(header), items=items[::-1])
+    quality = _tables(engine).figures(header).quality_within(Limits())
+    return ParetoAnswer(**_header_fields(header), quality=quality, items=items[::-1])
 
 
 def open_table(engine: Engine, caller: Caller, search_id: uuid.UUID, round_index: int) -> tuple[TableHeader, Subspace]:

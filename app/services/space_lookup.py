@@ -131,6 +131,7 @@ def look_up_space(
         fitted = _models(engine).with_latency(found.model_id, latency)
         best = fitted.model.best(_bounds(asked), limit)
         items = _items(connection, found.search_id, searched, best, fitted, latency)
+    own = Limits(in_units(asked.max_madds), in_units(asked.max_params))
     feasible = cost_ranges(searched.target_costs, latency_of_space(latency))
     return LookupAnswer(
         scope="space",
@@ -140,7 +141,7 @@ def look_up_space(
         table_digest=None,
         feasible=feasible,
         is_exact=best.is_exact,
-        quality=fitted.figures.quality_within(Limits(in_units(asked.max_madds), in_units(asked.max_params))),
+        quality=fitted.figures.quality_within(own, asked.has_latency_limit),
         items=items,
         message=None if items else infeasible("search space", feasible, feasible, asked),
     )

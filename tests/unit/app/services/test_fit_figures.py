@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from app.domain.held_out_pairs import HeldOutPairs
+from app.domain.lookup_table import Limits
 from app.domain.prediction_interval import calibrate_interval
-from app.services.fit_figures import interval_in, intervals_of, quality_of
+from app.services.fit_figures import TableFigures, interval_in, intervals_of, quality_of
 
 
 def test_a_report_of_an_earlier_version_leaves_nulls() -> None:
@@ -43,3 +45,15 @@ def test_true_labels_of_a_round_say_how_well_the_truth_is_ranked() -> None:
     assert (quality.standalone_tau, quality.standalone_tau_interval) == (0.5, (0.1, 0.8))
     too_few = quality_of({"standalone": {"num_labels": 1, "tau": None, "tau_interval": None}}, 0.7)
     assert (too_few.standalone_tau, too_few.standalone_tau_interval) == (None, None)
+
+
+def test_the_tau_within_limits_on_latency_is_not_known() -> None:
+    number_N = np.arange(4)
+    held_out = HeldOutPairs(number_N / 4, number_N / 4, number_N, number_N)
+    figures = TableFigures(quality_of({}, 0.5), None, held_out)
+    limits = Limits(max_multi_adds=2)
+    with_latency, without = (figures.quality_within(limits, limited) for limited in (True, False))
+    assert with_latency is not None
+    assert without is not None
+    assert (without.band_tau, without.num_in_band) == (1.0, 3)
+    assert (with_latency.band_tau, with_latency.num_in_band, with_latency.held_out_tau) == (None, None, 0.5)
