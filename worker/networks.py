@@ -191,7 +191,9 @@ class TorchNetworks:
             _gcn_training(config),
             config.seed,
             self._device,
-            _on_epoch(config, report),
+            lambda share, details: report(_FIT_SHARE * share, details),
+            config.predictor,
+            labels_follow=config.num_standalone > 0,
         )
         return FittedSpace(model, {**figures, "fit_seconds": round(time.perf_counter() - start, 2)})
 
@@ -329,12 +331,6 @@ def proxy_space(search: Search, num_classes: int) -> SearchSpace:
     return search.space.proxy(
         resolution=search.config.proxy_resolution, width=search.config.proxy_width, num_classes=num_classes
     )
-
-
-def _on_epoch(config: SearchConfig, report: Report) -> Callable[[int, float], None]:
-    """Return what passes a fit's epochs on as a step's progress."""
-    epochs = config.gcn_epochs
-    return lambda epoch, loss: report(_FIT_SHARE * epoch / epochs, {"epoch": epoch, "epochs": epochs, "loss": loss})
 
 
 def _gcn_training(config: SearchConfig) -> GCNTrainingConfig:

@@ -2,7 +2,9 @@
 
 The residuals of pairs that were left out of a fit are what the next left-out pair's residual will be like, whatever
 the predictor and however the noise is distributed. They are taken group by group of predicted accuracy, because bad
-architectures are predicted worse than good ones. Legend: N pairs or nodes, G groups.
+architectures are predicted worse than good ones. Where it is known how unsure predictions are relative to each other,
+residuals are divided by that, and intervals stretched by it (normalised conformal prediction).
+Legend: N pairs or nodes, G groups.
 """
 
 import math
@@ -34,13 +36,20 @@ class PredictionInterval:
     lower_G: Float64Array
     upper_G: Float64Array
 
-    def bounds(self, predicted_N: Float64Array) -> tuple[Float64Array, Float64Array]:
-        """Return float64 [N] twice, the bounds of z of architectures with these predictions, cut to [0, 1]."""
+    def bounds(
+        self, predicted_N: Float64Array, stretch_N: Float64Array | float = 1.0
+    ) -> tuple[Float64Array, Float64Array]:
+        """Return float64 [N] twice, the bounds of z of architectures with these predictions, cut to [0, 1].
+
+        Args:
+            predicted_N: float64 [N].
+            stretch_N: float64 [N], how unsure each is, in the unit of the calibration.
+        """
         predicted_N = np.asarray(predicted_N, dtype=np.float64)
         group_N = np.searchsorted(self.edges_G, predicted_N, side="right")
         return (
-            np.clip(predicted_N + self.lower_G[group_N], 0.0, 1.0),
-            np.clip(predicted_N + self.upper_G[group_N], 0.0, 1.0),
+            np.clip(predicted_N + self.lower_G[group_N] * stretch_N, 0.0, 1.0),
+            np.clip(predicted_N + self.upper_G[group_N] * stretch_N, 0.0, 1.0),
         )
 
     @classmethod
@@ -60,17 +69,22 @@ class PredictionInterval:
 
 
 def calibrate_interval(
-    left_out_predicted_N: Float64Array, accuracy_N: Float64Array, level: float = 0.9
-) -> PredictionInterval:
-    """Return the interval that left-out predictions of known pairs call for.
+    left_out_predicted_N: Float64Array,
+    accuracy_N: Float64Array,
+    level: float = 0.9,
+    stretch_N: Float64Array | None = None,
+) -> PredictionInterval | None:
+    """Return the interval that left-out predictions of known pairs call for; None if there are too few of them.
 
-    Each side leaves out half of what is allowed to be outside, with the conformal correction for finitely many pairs
-    (with very few, the largest residual). A small error remains because a left-out prediction is made from fewer pairs.
+    Each side leaves out half of what is allowed to be outside, with the conformal correction for finitely many pairs:
+    a level of 90 % takes 19 of them, fewer cannot say where so few of the next ones will be. A small error remains
+    because a left-out prediction is made from fewer pairs.
 
     Args:
         left_out_predicted_N: float64 [N], predictions of pairs by fits without them.
         accuracy_N: float64 [N], their z.
         level: Nominal coverage.
+        stretch_N: float64 [N], how unsure each left-out prediction is relative to others; None: all alike.
 
     Raises:
         ValueError: If there are no pairs, lengths differ, or the level is not between 0 and 1.
@@ -82,18 +96,24 @@ def calibrate_interval(
         )
     if not 0 < level < 1:
         raise ValueError(f"level is the share of pairs inside, between 0 and 1, got {level}")
+    if _rank(len(predicted_N), level) > len(predicted_N):
+        return None
     num_groups = int(np.clip(len(predicted_N) // _PAIRS_PER_GROUP, 1, _MAX_GROUPS))
     edges_G = np.unique(np.quantile(predicted_N, np.arange(1, num_groups) / num_groups))
     group_N = np.searchsorted(edges_G, predicted_N, side="right")
-    residual_N = accuracy_N - predicted_N
-    sides = [
-        _conformal_bounds(residual_N[group_N == group] if (group_N == group).any() else residual_N, level)
-        for group in range(len(edges_G) + 1)
-    ]
+    residual_N = (accuracy_N - predicted_N) / (1.0 if stretch_N is None else stretch_N)
+    sides = [_conformal_bounds(residual_N[group_N == group], residual_N, level) for group in range(len(edges_G) + 1)]
     return PredictionInterval(level, edges_G, np.array([a for a, _ in sides]), np.array([b for _, b in sides]))
 
 
-def _conformal_bounds(residual_N: Float64Array, level: float) -> tuple[float, float]:
-    ordered_N = np.sort(residual_N)
-    rank = min(math.ceil((len(ordered_N) + 1) * (1 + level) / 2), len(ordered_N))
+def _rank(num_residuals: int, level: float) -> int:
+    """Which residual in ascending order is the upper bound."""
+    # as a fraction 20 * 0.95 is a little above 19
+    return math.ceil((num_residuals + 1) * (1 + level) / 2 - 1e-9)
+
+
+def _conformal_bounds(residual_N: Float64Array, all_N: Float64Array, level: float) -> tuple[float, float]:
+    """The bounds by a group's residuals, or by all where equal predictions left it too few."""
+    ordered_N = np.sort(residual_N if _rank(len(residual_N), level) <= len(residual_N) else all_N)
+    rank = _rank(len(ordered_N), level)
     return float(ordered_N[len(ordered_N) - rank]), float(ordered_N[rank - 1])

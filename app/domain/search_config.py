@@ -197,6 +197,7 @@ class SearchConfig(BaseModel):
         )
         config._check_subspaces(space)
         config._check_targets(space)
+        config._check_used()
         check_supernet_size(
             space.proxy(resolution=config.proxy_resolution, width=config.proxy_width, num_classes=config.num_classes)
         )
@@ -211,6 +212,20 @@ class SearchConfig(BaseModel):
         if self.residual_scale is not None:
             return self.residual_scale
         return default_residual_scale(space) if self.initialisation == "aligned" else 1.0
+
+    def _check_used(self) -> None:
+        """Check that what shapes a GCN's graph is not given where there is no GCN; not of searches stored before."""
+        if self.predictor == "auto" and not self.num_standalone:
+            ignored = [
+                f"{name}={getattr(self, name)}"
+                for name, usual in (("similarity", "assigned"), ("hamming_threshold", 1))
+                if getattr(self, name) != usual
+            ]
+            if ignored:
+                raise ValueError(
+                    f"{' and '.join(ignored)} shapes the graph of the GCN, which predictor 'auto' uses only with true "
+                    "labels: set predictor to 'paper', or num_standalone, or leave it out"
+                )
 
     def _check_targets(self, space: SearchSpace) -> None:
         """Check that every limit can be met, and that there is a preserved architecture for each of them."""

@@ -185,6 +185,7 @@ LOOKUP: dict[str, Any] = {
 PARETO: dict[str, Any] = {
     **_TABLE,
     "feasible": {**_RANGES, "latency_ms": {}},
+    "quality": {**_QUALITY, "band_tau": _QUALITY["held_out_tau"], "num_in_band": _QUALITY["num_held_out"]},
     "items": [{**_ITEM, "latency_ms": {}}],
 }
 

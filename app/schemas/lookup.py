@@ -16,7 +16,10 @@ class LookupItem(BaseModel):
     code: str = Field(description="One digit per cell: the index of its choice.")
     readable: str = Field(description="The names of the choices.")
     predicted_accuracy: float = Field(description="f(M), a fraction.")
-    interval: Interval | None = Field(description="Where its z is to be expected; null for tables of earlier versions.")
+    interval: Interval | None = Field(
+        description="Where its z is to be expected; null where fewer than 19 left-out pairs could say, and for "
+        "tables of earlier versions."
+    )
     sampled_accuracy: float | None = Field(description="z, if this round sampled it.")
     reevaluated_accuracy: float | None = Field(description="z of the re-evaluation, if it was among the round's top.")
     is_reevaluated: bool = Field(description="Whether it was evaluated once more after the predictor had chosen it.")
@@ -59,9 +62,12 @@ class AnswerQuality(PredictorQuality):
 
     band_tau: float | None = Field(
         description="Kendall's tau against z over the held-out pairs that meet the limits on multi-adds and "
-        "parameters; null where it is undefined."
+        "parameters; null where it is undefined, and with a limit "
+        "on latency, which is not known of held-out pairs."
     )
-    num_in_band: int = Field(description="How many held-out pairs that is about, of at most 300.")
+    num_in_band: int | None = Field(
+        description="How many held-out pairs that is about, of at most 300; null with a limit on latency."
+    )
 
 
 class LookupAnswer(TableView):
@@ -75,7 +81,8 @@ class LookupAnswer(TableView):
     table_digest: str | None = Field(description="Null for the whole space.")  # type: ignore[assignment]
     is_exact: bool = Field(
         description="Whether it is proven that no other has a higher prediction: always for a table, for the whole "
-        "space where the additive part alone decides."
+        "space where the additive part alone decides, unless many limits are too tight together for the time of "
+        "a question. Where it is false there may be better ones, and more than the items."
     )
     quality: AnswerQuality | None = Field(description="Null where the search has no figures of its fit.")
     items: list[LookupItem]
@@ -87,4 +94,5 @@ class ParetoAnswer(TableView):
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.PARETO]})
 
+    quality: AnswerQuality | None = Field(description="Of the whole table; null where it has no figures of its fit.")
     items: list[LookupItem]

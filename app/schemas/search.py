@@ -209,14 +209,18 @@ class PredictionView(BaseModel):
     round_index: int
     subspace_index: int
     predicted_accuracy: float
-    interval: Interval | None = Field(description="Of z; null in rounds of earlier versions.")
+    interval: Interval | None = Field(
+        description="Of z; null where too few left-out pairs could say, and in rounds of earlier versions."
+    )
 
 
 class SpacePredictionView(BaseModel):
     """What the predictor of the whole space says of an architecture."""
 
     predicted_accuracy: float
-    interval: Interval | None = Field(description="Of z; null in searches of earlier versions.")
+    interval: Interval | None = Field(
+        description="Of z; null where too few left-out pairs could say, and in searches of earlier versions."
+    )
 
 
 class ArchitectureView(BaseModel):

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from app.db import lookup as lookup_db
 from app.db.lookup import TableHeader
+from app.domain.hamming_graph import Float64Array
 from app.domain.held_out_pairs import MAX_PAIRS, HeldOutPairs
 from app.domain.lookup_table import Limits
 from app.domain.prediction_interval import PredictionInterval
@@ -34,11 +35,11 @@ class TableFigures:
     interval: PredictionInterval | None
     held_out: HeldOutPairs
 
-    def quality_within(self, limits: Limits) -> AnswerQuality | None:
-        """Return the quality of an answer under limits."""
+    def quality_within(self, limits: Limits, has_latency_limit: bool = False) -> AnswerQuality | None:
+        """Return the quality of an answer under limits; with one on a latency the tau within them is not known."""
         if self.quality is None:
             return None
-        band_tau, num_in_band = self.held_out.tau_within(limits)
+        band_tau, num_in_band = (None, None) if has_latency_limit else self.held_out.tau_within(limits)
         return AnswerQuality(**self.quality.model_dump(), band_tau=band_tau, num_in_band=num_in_band)
 
 
@@ -83,11 +84,13 @@ def interval_in(report: Mapping[str, Any]) -> PredictionInterval | None:
     return None if report.get("interval") is None else PredictionInterval.from_dict(report["interval"])
 
 
-def intervals_of(interval: PredictionInterval | None, predicted: Sequence[float]) -> list[Interval | None]:
-    """Return the interval around each prediction."""
+def intervals_of(
+    interval: PredictionInterval | None, predicted: Sequence[float], stretch_N: Float64Array | float = 1.0
+) -> list[Interval | None]:
+    """Return the interval around each prediction, as much wider than usual as ``stretch_N`` says."""
     if interval is None:
         return [None] * len(predicted)
-    lower_N, upper_N = interval.bounds(np.asarray(predicted, dtype=np.float64))
+    lower_N, upper_N = interval.bounds(np.asarray(predicted, dtype=np.float64), stretch_N)
     return [
         Interval(level=interval.level, lower=lower, upper=upper)
         for lower, upper in zip(lower_N.tolist(), upper_N.tolist(), strict=True)

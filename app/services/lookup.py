@@ -19,7 +19,7 @@ from app.schemas.lookup import LookupAnswer, LookupItem, ParetoAnswer
 from app.services import devices
 from app.services.callers import Caller
 from app.services.devices import DeviceLatency
-from app.services.fit_figures import TableFigures, read_table_figures
+from app.services.fit_figures import TableFigures, intervals_of, read_table_figures
 from app.services.limits import AskedLimits, in_units, infeasible
 from app.services.lookup_errors import not_ready, nothing_to_ask, only_a_job
 from app.services.lookup_items import cost_ranges, latency_of_space, lookup_items
@@ -128,7 +128,7 @@ def look_up(
     if not items:
         message = infeasible("table", fields["feasible"], cost_ranges(space_costs, latency_of_space(latency)), asked)
     own = Limits(in_units(asked.max_madds), in_units(asked.max_params))
-    quality = _tables(engine).figures(header).quality_within(own)
+    quality = _tables(engine).figures(header).quality_within(own, asked.has_latency_limit)
     return LookupAnswer(**fields, scope="table", is_exact=True, quality=quality, items=items, message=message)
 
 
@@ -213,7 +213,8 @@ def pareto(
             rows = lookup_db.pareto_front(connection, header.table_id, cost)
         subspace, _ = _tables(engine).subspace(header)
         items = _items(engine, connection, header, subspace, rows)
-    return ParetoAnswer(**_header_fields(header), items=items[::-1])
+    quality = _tables(engine).figures(header).quality_within(Limits())
+    return ParetoAnswer(**_header_fields(header), quality=quality, items=items[::-1])
 
 
 def open_table(engine: Engine, caller: Caller, search_id: uuid.UUID, round_index: int) -> tuple[TableHeader, Subspace]:
@@ -269,7 +270,8 @@ def _items(
     costs = [(row.multi_adds, row.params) for row in rows]
     predicted = [row.predicted_accuracy for row in rows]
     interval = _tables(engine).figures(header).interval
-    return lookup_items(subspace.space, choices_NL, predicted, costs, known, interval, latency)
+    intervals = intervals_of(interval, predicted)
+    return lookup_items(subspace.space, choices_NL, predicted, costs, known, intervals, latency)
 
 
 def _header_fields(header: TableHeader, latency: Mapping[str, tuple[float, float]] | None = None) -> dict[str, Any]:

@@ -6,13 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.multi_adds import Cost
-from app.domain.prediction_interval import PredictionInterval
 from app.domain.search_space import SearchSpace
 from app.domain.subspace import codes_of
 from app.schemas.lookup import CostRanges, LookupItem, MillisecondRange
-from app.schemas.search import Range
+from app.schemas.search import Interval, Range
 from app.services.devices import DeviceLatency
-from app.services.fit_figures import intervals_of
 
 
 def lookup_items(
@@ -21,7 +19,7 @@ def lookup_items(
     predicted: Sequence[float],
     costs: Sequence[tuple[int, int]],
     known: Mapping[tuple[str, str], float],
-    interval: PredictionInterval | None,
+    intervals: Sequence[Interval | None],
     latency: Sequence[DeviceLatency] = (),
 ) -> list[LookupItem]:
     """Return the items of an answer, best first.
@@ -32,11 +30,10 @@ def lookup_items(
         predicted: Their predicted accuracies.
         costs: Their multi-adds and parameters.
         known: Accuracies of evaluated architectures by (source, code).
-        interval: Of z around a prediction, if the search has one.
+        intervals: Of z around each prediction, where there is one.
         latency: Of the devices that were asked for.
     """
     milliseconds = {device.name: device.function.of(choices_NL).tolist() for device in latency}
-    intervals = intervals_of(interval, predicted)
     rows = zip(codes_of(choices_NL), choices_NL.tolist(), predicted, intervals, costs, strict=True)
     return [
         LookupItem(

@@ -12,7 +12,6 @@ from sqlalchemy import Connection, Engine
 from app.db import lookup as lookup_db
 from app.domain.held_out_pairs import HeldOutPairs
 from app.domain.lookup_table import Limits
-from app.domain.prediction_interval import PredictionInterval
 from app.domain.search_space import Architecture
 from app.domain.subspace import codes_of
 from app.domain.whole_space import model_bytes
@@ -45,7 +44,7 @@ class FittedModel:
     def prediction_of(self, architecture: Architecture) -> SpacePredictionView:
         """Return what it says of one architecture."""
         [predicted] = self.model.predictor.predict([architecture]).tolist()
-        [interval] = intervals_of(self.figures.interval, [predicted])
+        [interval] = intervals_of(self.figures.interval, [predicted], self.model.stretch_of([architecture]))
         return SpacePredictionView(predicted_accuracy=predicted, interval=interval)
 
 
@@ -131,7 +130,8 @@ def look_up_space(
         latency = devices.latencies_on(connection, caller, [name for name, _ in asked.latencies], searched.space)
         fitted = _models(engine).with_latency(found.model_id, latency)
         best = fitted.model.best(_bounds(asked), limit)
-        items = _items(connection, found.search_id, searched, best, fitted.figures.interval, latency)
+        items = _items(connection, found.search_id, searched, best, fitted, latency)
+    own = Limits(in_units(asked.max_madds), in_units(asked.max_params))
     feasible = cost_ranges(searched.target_costs, latency_of_space(latency))
     return LookupAnswer(
         scope="space",
@@ -141,7 +141,7 @@ def look_up_space(
         table_digest=None,
         feasible=feasible,
         is_exact=best.is_exact,
-        quality=fitted.figures.quality_within(Limits(in_units(asked.max_madds), in_units(asked.max_params))),
+        quality=fitted.figures.quality_within(own, asked.has_latency_limit),
         items=items,
         message=None if items else infeasible("search space", feasible, feasible, asked),
     )
@@ -162,11 +162,13 @@ def _items(
     search_id: uuid.UUID,
     searched: SearchedSpace,
     best: SpaceAnswer,
-    interval: PredictionInterval | None,
+    fitted: FittedModel,
     latency: Sequence[DeviceLatency],
 ) -> list[LookupItem]:
     if not len(best.predicted_N):
         return []
     known = lookup_db.accuracies(connection, search_id, None, codes_of(best.choices_NL))
     costs = [(int(m), int(p)) for m, p in zip(best.costs["multi_adds"], best.costs["params"], strict=True)]
-    return lookup_items(searched.space, best.choices_NL, best.predicted_N.tolist(), costs, known, interval, latency)
+    predicted = best.predicted_N.tolist()
+    intervals = intervals_of(fitted.figures.interval, predicted, fitted.model.stretch_of(best.choices_NL))
+    return lookup_items(searched.space, best.choices_NL, predicted, costs, known, intervals, latency)

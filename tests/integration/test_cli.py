@@ -71,7 +71,9 @@ class TestLookups:
 class TestSearches:
     def test_submit_and_leave(self, capsys: pytest.CaptureFixture[str]) -> None:
         arguments = ("search", "--dataset", "digits", "--search-space", "nas-bench-macro", "--detach", "--seed", "7")
-        search = answer_of(capsys, *arguments, "--set", "num_sampled=40", "--set", "similarity=measured")
+        search = answer_of(
+            capsys, *arguments, "--set", "num_sampled=40", "--set", "similarity=measured", "--set", "predictor=paper"
+        )
         assert search["state"] == "queued"
         config = search["config"]
         assert (config["seed"], config["num_sampled"], config["similarity"]) == (7, 40, "measured")

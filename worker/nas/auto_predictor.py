@@ -28,7 +28,7 @@ from app.domain.whole_space.additive_ridge import fit_additive
 from worker.nas.gcn_ensemble import GCNEnsemble, fit_gcn_ensemble
 from worker.nas.gcn_prediction import predict_subspace
 from worker.nas.gcn_training import GCNTrainingConfig
-from worker.nas.product_process import ProcessFit, check_pairs, fit_process
+from worker.nas.product_process import ProcessFit, averaged_pairs, check_pairs, fit_process
 
 OnAutoProgress = Callable[[float, Mapping[str, Any] | None], None]
 
@@ -61,7 +61,7 @@ class AutoFit:
         gcn_link: From their predictions to scores.
         weights_M: float64, by which the parts are blended.
         link: From score to accuracy.
-        interval: Of a held-out pair's z around its prediction.
+        interval: Of a held-out pair's z around its prediction; None: there are too few pairs to say.
         report: Figures of the fit, as JSON data.
     """
 
@@ -72,7 +72,7 @@ class AutoFit:
     gcn_link: MonotoneLink
     weights_M: Float64Array
     link: MonotoneLink
-    interval: PredictionInterval
+    interval: PredictionInterval | None
     report: Mapping[str, Any]
 
     def predict(self, index_N: Int64Array) -> Float64Array:
@@ -166,10 +166,12 @@ def fit_auto(
         on_progress: Called with the share of the fit done and figures to show; it may raise to cancel.
 
     Raises:
-        ValueError: If there are fewer than ten pairs, lengths differ, an accuracy is not in [0, 1], or a node is not
-            in S_t.
+        ValueError: If there are fewer than ten distinct pairs, lengths differ, an accuracy is not in [0, 1], or a
+            node is not in S_t.
     """
     index_N, accuracy_N = np.asarray(index_N, dtype=np.int64), np.asarray(accuracy_N, dtype=np.float64)
+    check_pairs(index_N, accuracy_N)
+    index_N, accuracy_N = averaged_pairs(index_N, accuracy_N)
     check_pairs(index_N, accuracy_N)
     report = on_progress or (lambda _fraction, _details: None)
     choices_NF = graph.choices(index_N)
@@ -225,7 +227,7 @@ def fit_auto(
         "interaction_share": round(rank_process.interaction_share, 4),
         "label_noise": round(_label_noise(rank_process, link, score_N), 6),
         "stopped_epochs": [member.stopped_epoch for member in gcns.members],
-        "interval": interval.to_dict(),
+        "interval": interval and interval.to_dict(),
     }
     return AutoFit(accuracy_process, accuracy_link, rank_process, gcns, gcn_link, weights_M, link, interval, figures)
 

@@ -20,7 +20,7 @@ from app.domain.prediction_interval import PredictionInterval, calibrate_interva
 from app.domain.seeds import generator
 from app.domain.whole_space.additive_function import AdditiveFunction
 from worker.nas.product_kernel import OnStep
-from worker.nas.product_process import check_pairs, fit_process
+from worker.nas.product_process import averaged_pairs, check_pairs, fit_process
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +30,13 @@ class InheritedFit:
     Attributes:
         additive: The process's additive part, in standard deviations of the labels.
         link: From it to accuracy.
-        interval: Of a held-out pair's z around its prediction.
+        interval: Of a held-out pair's z around its prediction; None: there are too few pairs to say.
         report: Figures of the fit, as JSON data.
     """
 
     additive: AdditiveFunction
     link: MonotoneLink
-    interval: PredictionInterval
+    interval: PredictionInterval | None
     report: Mapping[str, Any]
 
     def predict(self, choices_NF: Int64Array) -> Float64Array:
@@ -45,7 +45,11 @@ class InheritedFit:
 
     def predict_subspace(self) -> Float32Array:
         """Return float32 [num_nodes], the predicted accuracy of every architecture of S_t."""
-        return self.link(self.additive.whole_space()).astype(np.float32)
+        return self.whole_space().astype(np.float32)
+
+    def whole_space(self) -> Float64Array:
+        """Return float64 [num_nodes], the same before it is rounded for a table."""
+        return self.link(self.additive.whole_space())
 
 
 def fit_inherited(
@@ -67,9 +71,11 @@ def fit_inherited(
         on_step: Called every few milliseconds; it may raise to cancel.
 
     Raises:
-        ValueError: If there are fewer than ten pairs, lengths differ, or an accuracy is not in [0, 1].
+        ValueError: If there are fewer than ten distinct pairs, lengths differ, or an accuracy is not in [0, 1].
     """
     index_N, accuracy_N = np.asarray(index_N, dtype=np.int64), np.asarray(accuracy_N, dtype=np.float64)
+    check_pairs(index_N, accuracy_N)
+    index_N, accuracy_N = averaged_pairs(index_N, accuracy_N)
     check_pairs(index_N, accuracy_N)
     scale = max(float(accuracy_N.std()), 1e-12)
     choices_NF, target_N = graph.choices(index_N), (accuracy_N - accuracy_N.mean()) / scale

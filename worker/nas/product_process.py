@@ -127,6 +127,17 @@ def check_pairs(index_N: Int64Array, accuracy_N: Float64Array) -> None:
         raise ValueError("accuracies are finite fractions from 0 to 1; leave failed pairs out, divide percents by 100")
 
 
+def averaged_pairs(index_N: Int64Array, accuracy_N: Float64Array) -> tuple[Int64Array, Float64Array]:
+    """Return each node once, with the mean of its accuracies; pairs without duplicates as they are.
+
+    Two noisy readings of one node would be told apart by nothing, and a left-out pair would be known by its twin.
+    """
+    unique_K, position_N, count_K = np.unique(index_N, return_inverse=True, return_counts=True)
+    if len(unique_K) == len(index_N):
+        return index_N, accuracy_N
+    return unique_K, np.bincount(position_N, weights=accuracy_N) / count_K
+
+
 def label_noise(
     features: FactorFeatures, choices_NF: Int64Array, accuracy_N: Float64Array, rng: np.random.Generator
 ) -> float:

@@ -4,8 +4,11 @@ The graph of all prod(n_l) architectures is implicit, so that a fit costs what i
 Legend: N pairs, L cells.
 """
 
-from collections.abc import Callable
-from typing import Any
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import count
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,17 +16,23 @@ import torch
 from app.domain.gray_code import bit_tables, num_bits, placed_bit_tables
 from app.domain.hamming_graph import FactorFeatures, Float64Array, HammingGraph, Int64Array
 from app.domain.held_out_pairs import MAX_PAIRS
+from app.domain.monotone_link import MonotoneLink, cross_fitted
 from app.domain.multi_adds import cost_functions
 from app.domain.prediction_interval import calibrate_interval
 from app.domain.rank_correlation import kendall_tau
 from app.domain.search_space import SearchSpace
 from app.domain.seeds import derive_seed, generator
+from app.domain.whole_space.additive_function import AdditiveFunction
 from app.domain.whole_space.additive_ridge import fit_additive
 from app.domain.whole_space.archive import prepared_model
 from app.domain.whole_space.hamming_gcn import HammingGCN
 from app.domain.whole_space.model import BlendedPredictor, WholeSpaceModel
 from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn
-from worker.nas.product_process import label_noise
+from worker.nas.product_kernel import OnStep
+from worker.nas.product_process import check_pairs, fit_process
+from worker.nas.space_doubt import fit_doubt
+
+OnSpaceProgress = Callable[[float, Mapping[str, Any] | None], None]
 
 MAX_GCN_WEIGHT = 0.5
 """Left-out pairs confirm a supernet's artefacts as readily as real interactions: the additive part keeps its half."""
@@ -31,6 +40,9 @@ MAX_GCN_WEIGHT = 0.5
 _MAX_NODES = 2**62
 """Larger spaces get the additive part alone: their nodes have no index in int64."""
 _LEFT_OUT_SHARE = 0.1
+
+_STEPS_SHARE, _USUAL_STEPS = 0.3, 60
+"""The processes' share of the progress, and how many steps they take."""
 
 
 def fit_space(
@@ -40,11 +52,15 @@ def fit_space(
     config: GCNTrainingConfig,
     seed: int,
     device: torch.device | str = "cpu",
-    on_epoch: Callable[[int, float], None] | None = None,
+    on_progress: OnSpaceProgress | None = None,
+    predictor: Literal["paper", "auto"] = "auto",
+    labels_follow: bool = False,
 ) -> tuple[WholeSpaceModel, dict[str, Any]]:
-    """Fit the additive part and the GCN to pairs of the whole space, weigh them, and prepare the queries.
+    """Fit the configured predictor to pairs of the whole space, say how sure it is, and prepare the queries.
 
-    A tenth of the pairs is left out of the GCN's fit; how well both parts predict these decides the GCN's weight.
+    ``auto`` is the additive part of a process with a link, as in the rounds. ``paper`` is ridge and the GCN: a tenth
+    of the pairs is left out of the GCN's fit, and how well both predict these decides the GCN's weight. Where true
+    labels are to decide that, ``auto`` has a GCN as well, which the labels can leave out again.
 
     Args:
         space: The target search space, whose costs can be limited.
@@ -53,40 +69,93 @@ def fit_space(
         config: How the GCN is trained.
         seed: The search's.
         device: Where the GCN is trained.
-        on_epoch: Called with (epochs done, loss); it may raise to cancel.
+        on_progress: Called with the share of the fit done and figures to show; it may raise to cancel.
+        predictor: Which.
+        labels_follow: Whether true labels are to correct the predictions.
 
     Returns:
         The prepared model, and figures of the fit as JSON data.
 
     Raises:
-        ValueError: As :func:`worker.nas.gcn_training.fit_gcn`.
+        ValueError: As :func:`worker.nas.gcn_training.fit_gcn`, or if there are too few pairs for ``auto``.
     """
-    fitted = fit_additive(space.num_choices, choices_NL, accuracy_N)
+    accuracy_N = np.asarray(accuracy_N, dtype=np.float64)
+    on_progress = on_progress or (lambda _share, _details: None)
+    features, steps = _features(space), count(1)
+
+    def on_step() -> None:
+        # how many there will be is not known: ever closer to the end of this part
+        on_progress(_STEPS_SHARE * -math.expm1(-next(steps) / _USUAL_STEPS), None)
+
+    doubt, stretch_N, noise = fit_doubt(features, choices_NL, accuracy_N, generator(seed, None, "space noise"), on_step)
+    additive, additive_N = _additive_part(space, choices_NL, accuracy_N, predictor, seed, on_step)
     left_out = _left_out(len(accuracy_N), seed)
-    additive_N, truth_N = fitted.left_out_N[left_out], accuracy_N[left_out]
-    predictor, predicted_N = BlendedPredictor(fitted.function), additive_N
+    blended = BlendedPredictor(additive)
+    parts = {"additive": additive_N[left_out]}
     gcn_figures: dict[str, float | None] = {"gcn_weight": 0.0}
-    if space.size < _MAX_NODES:
+    judged = np.arange(len(accuracy_N))
+    predicted_N = additive_N
+    if (predictor == "paper" or labels_follow) and space.size < _MAX_NODES:
+        judged = left_out
         seen = np.setdiff1d(np.arange(len(accuracy_N)), left_out)
-        gcn = _fit_gcn(space, choices_NL[seen], accuracy_N[seen], config, seed, device, on_epoch)
-        graph_N = gcn.predict(choices_NL[left_out]).astype(np.float64)
-        weight = blend_weight(additive_N, graph_N, truth_N)
-        gcn_figures = {"gcn_tau": kendall_tau(graph_N, truth_N), "gcn_weight": round(weight, 4)}
+        gcn = _fit_gcn(space, choices_NL[seen], accuracy_N[seen], config, seed, device, _on_epoch(config, on_progress))
+        parts["graph"] = gcn.predict(choices_NL[left_out]).astype(np.float64)
+        weight = blend_weight(parts["additive"], parts["graph"], accuracy_N[left_out])
+        tau = kendall_tau(parts["graph"], accuracy_N[left_out])
+        gcn_figures = {"gcn_tau": tau, "gcn_weight": round(weight, 4)}
         if weight > 0:
-            predictor = BlendedPredictor(fitted.function, gcn, weight)
-            predicted_N = (1 - weight) * additive_N + weight * graph_N
+            blended = BlendedPredictor(additive, gcn, weight)
+            predicted_N = additive_N.copy()
+            predicted_N[left_out] = (1 - weight) * parts["additive"] + weight * parts["graph"]
+    elif predictor == "auto" and not labels_follow:
+        # labels would correct the additive part before its link
+        blended = BlendedPredictor(additive, link=MonotoneLink.fit(additive_N, accuracy_N))
+        predicted_N = cross_fitted(additive_N, accuracy_N, generator(seed, None, "space link folds"))
+    interval = calibrate_interval(predicted_N[judged], accuracy_N[judged], stretch_N=stretch_N[judged])
     report = {
-        "predictor": "auto",
+        "predictor": predictor,
         "num_pairs": len(accuracy_N),
         **gcn_figures,
         "num_held_out": len(left_out),
-        "held_out_tau": kendall_tau(predicted_N, truth_N),
-        "additive_tau": kendall_tau(additive_N, truth_N),
-        "label_noise": label_noise(_features(space), choices_NL, accuracy_N, generator(seed, None, "space noise")),
-        "interval": calibrate_interval(predicted_N, truth_N).to_dict(),
-        "held_out": _kept(choices_NL[left_out], predicted_N, truth_N),
+        "held_out_tau": kendall_tau(predicted_N[left_out], accuracy_N[left_out]),
+        "additive_tau": kendall_tau(
+            fit_additive(space.num_choices, choices_NL, accuracy_N).left_out_N[left_out], accuracy_N[left_out]
+        ),
+        "label_noise": noise,
+        "interval": interval and interval.to_dict(),
+        "held_out": _kept(
+            choices_NL[left_out],
+            {
+                "predicted": predicted_N[left_out],
+                "accuracy": accuracy_N[left_out],
+                "stretch": stretch_N[left_out],
+                **parts,
+            },
+        ),
     }
-    return prepared_model(predictor, cost_functions(space), seed), report
+    return replace(prepared_model(blended, cost_functions(space), seed), doubt=doubt), report
+
+
+def _additive_part(
+    space: SearchSpace,
+    choices_NL: Int64Array,
+    accuracy_N: Float64Array,
+    predictor: Literal["paper", "auto"],
+    seed: int,
+    on_step: OnStep,
+) -> tuple[AdditiveFunction, Float64Array]:
+    """The additive predictor in accuracy units, and float64 [N], what it says of each pair without having seen it."""
+    if predictor == "paper":
+        fitted = fit_additive(space.num_choices, choices_NL, accuracy_N)
+        return fitted.function, fitted.left_out_N
+    check_pairs(choices_NL[:, 0], accuracy_N)
+    mean, scale = float(accuracy_N.mean()), max(float(accuracy_N.std()), 1e-12)
+    target_N = (accuracy_N - mean) / scale
+    rng = generator(seed, None, "space process")
+    process = fit_process(_features(space), choices_NL, target_N, rng, on_step)
+    additive = process.model.additive
+    in_accuracy = AdditiveFunction(mean + scale * additive.constant, tuple(scale * table for table in additive.tables))
+    return in_accuracy, mean + scale * process.left_out_additive_N
 
 
 def _left_out(num_pairs: int, seed: int) -> Int64Array:
@@ -95,13 +164,23 @@ def _left_out(num_pairs: int, seed: int) -> Int64Array:
     return generator(seed, None, "space left out").permutation(num_pairs)[:num_left_out]
 
 
-def _kept(choices_KL: Int64Array, predicted_K: Float64Array, accuracy_K: Float64Array) -> dict[str, list[Any]]:
+def _kept(choices_KL: Int64Array, values: Mapping[str, Float64Array]) -> dict[str, list[Any]]:
     """Left-out pairs as JSON data, as many as a tau under limits is taken from."""
     return {
         "choices": choices_KL[:MAX_PAIRS].tolist(),
-        "predicted": predicted_K[:MAX_PAIRS].tolist(),
-        "accuracy": accuracy_K[:MAX_PAIRS].tolist(),
+        **{name: value_K[:MAX_PAIRS].tolist() for name, value_K in values.items()},
     }
+
+
+def _on_epoch(config: GCNTrainingConfig, on_progress: OnSpaceProgress) -> Callable[[int, float], None]:
+    """What passes the epochs of the GCN on as progress."""
+    epochs = config.epochs
+
+    def on_epoch(epoch: int, loss: float) -> None:
+        share = _STEPS_SHARE + (1 - _STEPS_SHARE) * epoch / epochs
+        on_progress(share, {"epoch": epoch, "epochs": epochs, "loss": loss})
+
+    return on_epoch
 
 
 def _features(space: SearchSpace) -> FactorFeatures:

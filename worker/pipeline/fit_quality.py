@@ -40,7 +40,7 @@ def judge(
         "num_fitted": len(fitted),
         "num_held_out": len(held_out),
         "additive_tau": _additive_tau(subspace, fitted, index_N, accuracy_N),
-        "interval": interval.to_dict(),
+        "interval": interval and interval.to_dict(),
         "held_out_coverage": coverage,
     }
     return kendall_tau(predicted_N, accuracy_N), figures

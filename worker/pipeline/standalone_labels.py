@@ -4,22 +4,26 @@ After the fit, ``train_standalone`` steps train one architecture each; when all 
 the additive and the fitted prediction as these labels, with those of earlier rounds, say, and publishes the table anew.
 """
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from app.domain import rounds
-from app.domain.hamming_graph import Float64Array
+from app.domain.hamming_graph import Float64Array, HammingGraph
 from app.domain.lookup_table import LookupTable
 from app.domain.prediction_interval import calibrate_interval
 from app.domain.rank_correlation import kendall_interval, kendall_tau
 from app.domain.search_space import SearchSpace
+from app.domain.seeds import derive_seed
 from app.domain.standalone_recipe import Retraining, label_retraining
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.domain.whole_space.additive_ridge import fit_additive
 from app.domain.whole_space.archive import prepared_model
 from app.domain.whole_space.model import BlendedPredictor
+from worker.nas.inherited_predictor import fit_inherited
+from worker.nas.product_process import MIN_PAIRS
 from worker.nas.rank_scale import RankScale
 from worker.nas.standalone_blend import MIN_LABELS, Labels, StandaloneBlend, fit_standalone_blend
 from worker.nas.standalone_choice import choose_standalone
@@ -68,7 +72,7 @@ def label_steps(
     known = {label.code for label in labels}
     unknown = [code not in known for code in subspace.codes(candidates_N)]
     candidates_N = candidates_N[np.array(unknown, dtype=bool)]
-    base_NK = _base_scores(table, pairs)[0][candidates_N]
+    base_NK = _base_scores(search, round_index, table, pairs)[0][candidates_N]
     chosen_N = choose_standalone(
         base_NK,
         subspace.architectures(candidates_N).astype(np.int64),
@@ -117,9 +121,10 @@ def correct_predictions(search: Search, step: Step, reader: Reader, report: Repo
     labels = reader.labels(search)
     blend = fit_standalone_blend(_labels(search.space, labels), search.space.num_choices)
     subspace = published.subspace
-    base_SK, scale = _base_scores(published, pairs)
-    corrected_S = np.empty(subspace.size, dtype=np.float32)
-    for start in range(0, subspace.size, _ROWS):
+    base_SK, scale = _base_scores(search, step.round_index, published, pairs, lambda: report(0.0, None))
+    # too few labels to say anything against what was published
+    corrected_S = published.predicted_accuracy.astype(np.float32)
+    for start in range(0, subspace.size if len(labels) >= MIN_LABELS else 0, _ROWS):
         rows_N = np.arange(start, min(start + _ROWS, subspace.size))
         choices_NL = subspace.architectures(rows_N).astype(np.int64)
         corrected_S[rows_N] = scale.values(blend.corrected(base_SK[rows_N], choices_NL))
@@ -129,7 +134,7 @@ def correct_predictions(search: Search, step: Step, reader: Reader, report: Repo
         **reader.fit_report(search, step.round_index),
         "held_out_tau_uncorrected": _held_out_tau(published, pairs),
         # the fit's own was around predictions that are no longer these
-        "interval": calibrate_interval(*_held_out(table, pairs)).to_dict(),
+        "interval": (interval := calibrate_interval(*_held_out(table, pairs))) and interval.to_dict(),
         "held_out_coverage": None,
         "standalone": _figures(blend, scale, labels, step.round_index),
     }
@@ -137,13 +142,17 @@ def correct_predictions(search: Search, step: Step, reader: Reader, report: Repo
 
 
 def corrected_space(search: Search, fitted: FittedSpace, labels: Sequence[StandaloneLabel]) -> FittedSpace:
-    """Return the predictor of the whole space as the true labels of all rounds say; without any it stays as it is."""
-    if not labels:
+    """Return the predictor of the whole space as the true labels of all rounds say, and what it is worth then.
+
+    With too few labels ``auto`` is its additive part, the safest, and the paper's predictor stays as it is.
+    """
+    if len(labels) < MIN_LABELS and search.config.predictor == "paper":
         return fitted
     predictor = fitted.model.predictor
     choices_NL = np.array([search.space.parse_code(label.code) for label in labels], dtype=np.int64)
+    choices_NL = choices_NL.reshape(-1, search.space.num_cells)
     base_NK = np.stack([predictor.additive.of(choices_NL), predictor.predict(choices_NL)], axis=1)
-    accuracy_N = np.array([label.accuracy for label in labels])
+    accuracy_N = np.array([label.accuracy for label in labels], dtype=np.float64)
     # one predictor for all rounds, so one level for all labels
     together = Labels(choices_NL, base_NK, np.zeros(len(labels), dtype=np.int64), accuracy_N)
     blend = fit_standalone_blend(together, search.space.num_choices)
@@ -153,10 +162,39 @@ def corrected_space(search: Search, fitted: FittedSpace, labels: Sequence[Standa
         for table, effects in zip(predictor.additive.tables, blend.effects, strict=True)
     )
     additive = AdditiveFunction(predictor.additive.constant, tables)
-    corrected = BlendedPredictor(additive, predictor.gcn, gcn_weight)
-    figures = {"num_labels": len(labels), **blend.report((SAFEST, FITTED))}
+    corrected = BlendedPredictor(additive, predictor.gcn if gcn_weight else None, gcn_weight)
+    tau_interval = kendall_interval(blend.left_out_N, blend.observed_N)
+    figures = {
+        **fitted.report,
+        "gcn_weight": round(gcn_weight, 4),
+        "held_out_tau_uncorrected": fitted.report["held_out_tau"],
+        **_corrected_held_out(fitted.report["held_out"], blend, gcn_weight),
+        "standalone": {
+            "num_labels": len(labels),
+            "tau": kendall_tau(blend.left_out_N, blend.observed_N),
+            "tau_interval": tau_interval and list(tau_interval),
+            "tau_uncorrected": kendall_tau(base_NK[:, 1], blend.observed_N),
+            **blend.report((SAFEST, FITTED)),
+        },
+    }
     model = prepared_model(corrected, fitted.model.costs, search.config.seed)
-    return FittedSpace(model, {**fitted.report, "standalone": figures})
+    return FittedSpace(dataclasses.replace(model, doubt=fitted.model.doubt), figures)
+
+
+def _corrected_held_out(
+    held_out: Mapping[str, Sequence[Any]], blend: StandaloneBlend, gcn_weight: float
+) -> dict[str, Any]:
+    """The figures of left-out pairs as the labels say: both parts never saw them, nor did the labels."""
+    accuracy_K, additive_K = np.array(held_out["accuracy"]), np.array(held_out["additive"])
+    graph_K = np.array(held_out.get("graph", additive_K))
+    safest_NK = np.stack([(1.0 - gcn_weight) * additive_K + gcn_weight * graph_K] * len(blend.weights_K), axis=1)
+    predicted_K = blend.corrected(safest_NK, np.array(held_out["choices"], dtype=np.int64))
+    interval = calibrate_interval(predicted_K, accuracy_K, stretch_N=np.array(held_out["stretch"]))
+    return {
+        "held_out_tau": kendall_tau(predicted_K, accuracy_K),
+        "interval": interval and interval.to_dict(),
+        "held_out": {**held_out, "predicted": predicted_K.tolist()},
+    }
 
 
 def reevaluation_weight(search: Search, round_index: int, reader: Reader, reevaluated: Mapping[str, float]) -> float:
@@ -233,19 +271,28 @@ def _labels(space: SearchSpace, labels: Sequence[StandaloneLabel]) -> Labels:
     )
 
 
-def _base_scores(table: LookupTable, pairs: Sequence[Pair]) -> tuple[Float64Array, RankScale]:
+def _base_scores(
+    search: Search,
+    round_index: int,
+    table: LookupTable,
+    pairs: Sequence[Pair],
+    on_step: Callable[[], None] | None = None,
+) -> tuple[Float64Array, RankScale]:
     """float64 [size, 2], the normal scores of the safest and the fitted prediction, and the safest one's scale.
 
-    The safest one is the additive function of the pairs that the predictor was fitted to.
+    The safest one is what ``auto`` publishes without labels: the additive part of a process on the pairs that the
+    predictor was fitted to.
     """
     subspace, fitted = table.subspace, [pair for pair in pairs if not pair.held_out]
     index_N = np.array([subspace.index(subspace.space.parse_code(pair.code)) for pair in fitted], dtype=np.int64)
-    sizes = subspace.factor_sizes
-    accuracy_N = np.array([pair.accuracy for pair in fitted])
-    additive = fit_additive(sizes, np.stack(np.unravel_index(index_N, sizes), axis=1), accuracy_N).function
-    additive_S = additive.whole_space()
-    safest, predictor = RankScale.of(additive_S), RankScale.of(table.predicted_accuracy)
-    return np.stack([safest.scores(additive_S), predictor.scores(table.predicted_accuracy)], axis=1), safest
+    graph, accuracy_N = HammingGraph.assigned(subspace.factor_sizes), np.array([pair.accuracy for pair in fitted])
+    if len(fitted) >= MIN_PAIRS:
+        seed = derive_seed(search.config.seed, round_index, "auto")
+        safest_S = fit_inherited(graph, subspace.factor_features(), index_N, accuracy_N, seed, on_step).whole_space()
+    else:
+        safest_S = fit_additive(graph.factor_sizes, graph.choices(index_N), accuracy_N).function.whole_space()
+    safest, predictor = RankScale.of(safest_S), RankScale.of(table.predicted_accuracy)
+    return np.stack([safest.scores(safest_S), predictor.scores(table.predicted_accuracy)], axis=1), safest
 
 
 def _held_out_tau(table: LookupTable, pairs: Sequence[Pair]) -> float | None:

@@ -138,7 +138,11 @@ class ConstrainedEnumeration:
         return LimitableScore.of(self.score, self.costs)
 
     def best(
-        self, limits: Sequence[float | None], num_best: int, max_expanded: int = MAX_EXPANDED
+        self,
+        limits: Sequence[float | None],
+        num_best: int,
+        max_expanded: int = MAX_EXPANDED,
+        num_needed: int = 0,
     ) -> BestArchitectures:
         """Return the ``num_best`` architectures of highest score with every cost at most at its limit.
 
@@ -146,7 +150,9 @@ class ConstrainedEnumeration:
             limits: One upper limit per cost; None or infinity: not limited.
             num_best: How many; fewer are returned if no more meet the limits.
             max_expanded: Stop after so many partial architectures, even if the answer is not proven then. With one
-                limit this is never reached; many limits at once, each as tight as the others, are a hard problem.
+                limit this is never reached; many limits at once, each as tight as the others, are a hard problem. It is
+                shared by the bounds of all limits that bind, as the time of each is.
+            num_needed: With fewer found go on for as long again, and for up to ``MAX_EXPANDED`` with none.
 
         Raises:
             ValueError: If the number of limits is not that of the costs, one is NaN, or ``num_best`` is below 1.
@@ -158,7 +164,7 @@ class ConstrainedEnumeration:
         problem = self._prepared.under(limits)
         if problem is None:
             return BestArchitectures(np.zeros((0, len(self.score.tables)), np.uint8), np.zeros(0))
-        return _Search(problem, num_best).run(max_expanded)
+        return _Search(problem, num_best).run(max_expanded // max(len(problem.bounds), 1), num_needed)
 
 
 class _Search:
@@ -174,14 +180,14 @@ class _Search:
         self._best = self._root().take(np.zeros(0, dtype=np.intp))
         self._num_expanded = 0
 
-    def run(self, max_expanded: int) -> BestArchitectures:
+    def run(self, max_expanded: int, num_needed: int = 0) -> BestArchitectures:
         """Sweep until every pool is empty, or the work is more than it may be (the first sweep always ends)."""
         pools: list[list[_Block]] = [[] for _ in range(self._num_cells + 1)]
         width = self._num_best + _FIRST_SWEEP_SURPLUS
         chosen, num_sweeps = self._root(), 0
         while True:
             for level in range(self._num_cells):
-                if self._num_expanded > max_expanded and num_sweeps:
+                if self._is_spent(max_expanded, num_needed) and num_sweeps:
                     break
                 if level:
                     chosen = self._pop(pools[level], level, width)
@@ -191,10 +197,17 @@ class _Search:
             pools[-1].clear()
             chosen = chosen.take(np.zeros(0, dtype=np.intp))
             num_sweeps += 1
-            if not any(pools) or self._num_expanded > max_expanded:
+            if not any(pools) or self._is_spent(max_expanded, num_needed):
                 break
             width *= _SWEEP_GROWTH
         return BestArchitectures(self._decoded(), self._best.score_N, self._num_expanded, not any(pools))
+
+    def _is_spent(self, max_expanded: int, num_needed: int) -> bool:
+        if len(self._best) >= num_needed:
+            most = max_expanded
+        else:
+            most = 2 * max_expanded if len(self._best) else max(max_expanded, MAX_EXPANDED)
+        return self._num_expanded > most
 
     def _root(self) -> _Partials:
         problem = self._problem

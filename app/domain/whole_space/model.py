@@ -24,8 +24,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from app.domain.monotone_link import MonotoneLink
 from app.domain.whole_space.additive_function import AdditiveFunction, Float64Array
 from app.domain.whole_space.constrained_enumeration import ConstrainedEnumeration
+from app.domain.whole_space.doubt import Doubt
 from app.domain.whole_space.hamming_gcn import HammingGCN, checked_choices
 
 ChoiceArray = NDArray[np.uint8]
@@ -42,12 +44,15 @@ _WORK_PER_QUERY = 9e7
 
 @dataclass(frozen=True, eq=False)
 class BlendedPredictor:
-    """f(M) = (1 - w) * additive part + w * GCN.
+    """f(M) = (1 - w) * additive part + w * GCN, the additive part with its link where it has one.
+
+    A link increases, so without a GCN the additive score alone ranks: enumerating it stays exact.
 
     Attributes:
-        additive: Predicted accuracy as a sum over cells.
+        additive: Predicted accuracy as a sum over cells, or a score that the link turns into one.
         gcn: The graph part; None: there is none.
         gcn_weight: w, from 0 to 1.
+        link: From the additive score to accuracy; None: it is one.
 
     Raises:
         ValueError: If w is out of range, is above 0 without a GCN, or the parts are of different spaces.
@@ -56,6 +61,7 @@ class BlendedPredictor:
     additive: AdditiveFunction
     gcn: HammingGCN | None = None
     gcn_weight: float = 0.0
+    link: MonotoneLink | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.gcn_weight <= 1:
@@ -85,9 +91,13 @@ class BlendedPredictor:
         """
         choices = checked_choices(choices_NL, self.factor_sizes)
         if self.gcn is None or self.gcn_weight == 0:
-            return self.additive.of(choices)
+            return self._additive_accuracy(choices)
         graph_N = self.gcn.predict(choices).astype(np.float64)
-        return (1 - self.gcn_weight) * self.additive.of(choices) + self.gcn_weight * graph_N
+        return (1 - self.gcn_weight) * self._additive_accuracy(choices) + self.gcn_weight * graph_N
+
+    def _additive_accuracy(self, choices_NL: ArrayLike) -> Float64Array:
+        score_N = self.additive.of(choices_NL)
+        return score_N if self.link is None else self.link(score_N)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +155,7 @@ class WholeSpaceModel:
         costs: What can be limited, by name (``multi_adds``, ``params``, a device's latency).
         proposal: An additive function that imitates the predictor where it is high.
         archive: Architectures that are good under various limits.
+        doubt: How unsure predictions are by the distance from the pairs; None: that is not known.
 
     Raises:
         ValueError: If the parts are of different spaces.
@@ -154,6 +165,7 @@ class WholeSpaceModel:
     costs: Mapping[str, AdditiveFunction]
     proposal: AdditiveFunction
     archive: Candidates
+    doubt: Doubt | None = None
 
     def __post_init__(self) -> None:
         sizes = self.predictor.factor_sizes
@@ -179,6 +191,12 @@ class WholeSpaceModel:
     def _archive_costs(self) -> tuple[Float64Array, ...]:
         return tuple(cost.of(self.archive.choices_NL) for cost in self.costs.values())
 
+    def stretch_of(self, choices_NL: ArrayLike) -> Float64Array:
+        """Return float64 [N], how much wider an interval is than that of a pair that was left out of the fit."""
+        if self.doubt is None:
+            return np.ones(len(np.asarray(choices_NL)))
+        return self.doubt.stretch(checked_choices(choices_NL, self.predictor.factor_sizes))
+
     def best(self, limits: Mapping[str, float], num_best: int) -> SpaceAnswer:
         """Return the ``num_best`` architectures of highest predicted accuracy under the limits.
 
@@ -193,9 +211,7 @@ class WholeSpaceModel:
             raise ValueError(f"limits can be set on {', '.join(self.costs)}, not on {', '.join(unknown)}")
         bounds = [limits.get(name) for name in self.costs]
         num_proposed = max(num_best, _NUM_PROPOSED)
-        proposed = self._enumeration.best(bounds, num_proposed, _MAX_EXPANDED)
-        if len(proposed.score_N) < num_best and not proposed.is_proven:
-            proposed = self._enumeration.best(bounds, num_proposed)
+        proposed = self._enumeration.best(bounds, num_proposed, _MAX_EXPANDED, num_needed=num_best)
         if self.predictor.is_additive or not len(proposed.score_N):
             found = Candidates(proposed.choices_NL, self.predictor.predict(proposed.choices_NL))
         else:

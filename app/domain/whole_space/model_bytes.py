@@ -6,12 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.monotone_link import MonotoneLink
 from app.domain.tensor_bytes import Tensors, pack, unpack
 from app.domain.whole_space.additive_function import AdditiveFunction
+from app.domain.whole_space.doubt import Doubt
 from app.domain.whole_space.hamming_gcn import HammingGCN
 from app.domain.whole_space.model import BlendedPredictor, Candidates, WholeSpaceModel
 
-_FORMAT = "nasatlas whole-space model 1"
+_FORMAT = "nasatlas whole-space model 2"
+_READABLE = ("nasatlas whole-space model 1", _FORMAT)
+"""The first had neither link nor doubt."""
 
 
 def to_bytes(model: WholeSpaceModel) -> bytes:
@@ -27,6 +31,14 @@ def to_bytes(model: WholeSpaceModel) -> bytes:
     tensors |= {f"cost.{number}": cost.entries for number, cost in enumerate(model.costs.values())}
     if predictor.gcn is not None:
         tensors["gcn"] = np.frombuffer(predictor.gcn.to_bytes(), dtype=np.uint8)
+    if (link := predictor.link) is not None:
+        tensors |= {
+            "link.scores": link.scores_K,
+            "link.values": link.values_K,
+            "link.bounds": np.array([link.lowest, link.highest]),
+        }
+    if model.doubt is not None:
+        tensors |= model.doubt.tensors()
     metadata = {"format": _FORMAT, "gcn_weight": repr(predictor.gcn_weight), "costs": json.dumps(list(model.costs))}
     return pack(tensors, metadata)
 
@@ -38,7 +50,7 @@ def from_bytes(data: bytes) -> WholeSpaceModel:
         ValueError: If the bytes hold no such model, or one of another version.
     """
     tensors, metadata = unpack(data)
-    if metadata.get("format") != _FORMAT:
+    if metadata.get("format") not in _READABLE:
         raise ValueError(f"these bytes are not a {_FORMAT!r}; publish the search's model again")
     try:
         return _model(tensors, float(metadata["gcn_weight"]), json.loads(metadata["costs"]))
@@ -53,9 +65,13 @@ def _model(tensors: Tensors, gcn_weight: float, names: list[str]) -> WholeSpaceM
         return AdditiveFunction.from_entries(entries, sizes)
 
     gcn = HammingGCN.from_bytes(tensors["gcn"].tobytes()) if "gcn" in tensors else None
+    link = None
+    if "link.bounds" in tensors:
+        link = MonotoneLink(tensors["link.scores"], tensors["link.values"], *tensors["link.bounds"].tolist())
     return WholeSpaceModel(
-        BlendedPredictor(additive(tensors["additive"]), gcn, gcn_weight),
+        BlendedPredictor(additive(tensors["additive"]), gcn, gcn_weight, link),
         {name: additive(tensors[f"cost.{number}"]) for number, name in enumerate(names)},
         additive(tensors["proposal"]),
         Candidates(tensors["archive.choices"], tensors["archive.predicted"]),
+        Doubt.from_tensors(tensors, sizes),
     )

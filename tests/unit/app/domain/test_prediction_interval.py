@@ -28,10 +28,24 @@ def test_it_covers_its_level_everywhere(level: float) -> None:
     assert np.mean((upper - lower)[predicted > 0.8]) < np.mean((upper - lower)[predicted < 0.6])
 
 
-def test_few_pairs_give_wide_intervals_and_not_none() -> None:
-    interval = calibrate_interval(np.array([0.5, 0.6]), np.array([0.52, 0.55]))
-    assert interval.lower_G == pytest.approx([-0.05])
-    assert interval.upper_G == pytest.approx([0.02])
+def test_too_few_pairs_give_none() -> None:
+    assert calibrate_interval(*labelled(18, 0)) is None
+    assert calibrate_interval(*labelled(19, 0)) is not None
+    assert calibrate_interval(*labelled(8, 0), level=0.5) is not None
+
+
+def test_what_is_less_sure_has_a_wider_interval() -> None:
+    rng = np.random.default_rng(0)
+    stretch_N = rng.uniform(0.5, 3.0, 600)
+    predicted_N = rng.uniform(0.4, 0.6, 600)
+    accuracy_N = predicted_N + 0.01 * stretch_N * rng.normal(size=600)
+    interval = calibrate_interval(predicted_N, accuracy_N, stretch_N=stretch_N)
+    assert interval is not None
+    for wide in (0.5, 3.0):
+        new_N = rng.uniform(0.4, 0.6, 4000)
+        lower_N, upper_N = interval.bounds(new_N, wide)
+        z_N = new_N + 0.01 * wide * rng.normal(size=4000)
+        assert ((lower_N <= z_N) & (z_N <= upper_N)).mean() == pytest.approx(0.9, abs=0.03)
 
 
 def test_bounds_stay_fractions() -> None:

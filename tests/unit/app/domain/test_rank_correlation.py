@@ -94,4 +94,13 @@ def test_nine_in_ten_intervals_hold_the_truth() -> None:
 def test_an_interval_of_nothing_or_of_ties() -> None:
     assert kendall_interval([1.0, 2.0], [1.0, 2.0]) is None
     assert kendall_interval([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]) is None
-    assert kendall_interval([1, 2, 3, 4], [10, 20, 30, 40]) == (1.0, 1.0)
+    assert kendall_interval([1, 2, 3, 4], [10, 20, 30, 40]) is None, "too few to say"
+
+
+@pytest.mark.parametrize(("num", "most"), [(5, 0.6), (12, 0.98), (100, 1.0)])
+def test_full_agreement_of_few_values_leaves_doubt(num: int, most: float) -> None:
+    for sign, (near, far) in ((1, (1, 0)), (-1, (0, 1))):
+        interval = kendall_interval(np.arange(num), sign * np.arange(num))
+        assert interval is not None
+        assert interval[1 - near] * sign < most
+        assert interval[1 - far] == sign

@@ -240,3 +240,13 @@ def test_errors_are_weighed_where_they_are_known_or_asked_for(changes: dict[str,
 def test_residual_branches_start_as_the_depth_asks(space: str, changes: dict[str, Any], scale: float) -> None:
     chosen = preset(space)
     assert from_preset("quick", changes).resolved(chosen).residual_scale == scale
+
+
+def test_what_shapes_a_graph_is_refused_where_there_is_none() -> None:
+    changes: dict[str, Any] = {"similarity": "measured", "hamming_threshold": 2}
+    with pytest.raises(
+        ValueError, match=r"similarity=measured and hamming_threshold=2 shapes .* set predictor to 'paper'"
+    ):
+        from_preset("quick", changes).resolved(MACRO)
+    for used in ({"predictor": "paper"}, {"num_standalone": 8}):
+        assert from_preset("quick", {**changes, **used}).resolved(MACRO).hamming_threshold == 2

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from app.domain.held_out_pairs import HeldOutPairs
+from app.domain.lookup_table import Limits
 from app.domain.prediction_interval import calibrate_interval
-from app.services.fit_figures import interval_in, intervals_of, quality_of
+from app.services.fit_figures import TableFigures, interval_in, intervals_of, quality_of
 
 
 def test_a_report_of_an_earlier_version_leaves_nulls() -> None:
@@ -16,7 +18,9 @@ def test_a_report_of_an_earlier_version_leaves_nulls() -> None:
 
 
 def test_a_report_of_this_version() -> None:
-    interval = calibrate_interval(np.array([0.5, 0.6]), np.array([0.52, 0.55]))
+    residual_N = np.array([-0.05, *[0.0] * 17, 0.02])
+    interval = calibrate_interval(np.full(19, 0.5), 0.5 + residual_N)
+    assert interval is not None
     report = {"predictor": "auto", "additive_tau": 0.4, "label_noise": 0.01, "interval": interval.to_dict()}
     assert quality_of(report, 0.5).model_dump() == {
         "predictor": "auto",
@@ -30,6 +34,9 @@ def test_a_report_of_this_version() -> None:
     [bounds] = intervals_of(interval_in(report), [0.7])
     assert bounds is not None
     assert [round(value, 6) for value in (bounds.level, bounds.lower, bounds.upper)] == [0.9, 0.65, 0.72]
+    [wider] = intervals_of(interval_in(report), [0.7], np.array([2.0]))
+    assert wider is not None
+    assert [round(value, 6) for value in (wider.lower, wider.upper)] == [0.6, 0.74]
 
 
 def test_true_labels_of_a_round_say_how_well_the_truth_is_ranked() -> None:
@@ -38,3 +45,15 @@ def test_true_labels_of_a_round_say_how_well_the_truth_is_ranked() -> None:
     assert (quality.standalone_tau, quality.standalone_tau_interval) == (0.5, (0.1, 0.8))
     too_few = quality_of({"standalone": {"num_labels": 1, "tau": None, "tau_interval": None}}, 0.7)
     assert (too_few.standalone_tau, too_few.standalone_tau_interval) == (None, None)
+
+
+def test_the_tau_within_limits_on_latency_is_not_known() -> None:
+    number_N = np.arange(4)
+    held_out = HeldOutPairs(number_N / 4, number_N / 4, number_N, number_N)
+    figures = TableFigures(quality_of({}, 0.5), None, held_out)
+    limits = Limits(max_multi_adds=2)
+    with_latency, without = (figures.quality_within(limits, limited) for limited in (True, False))
+    assert with_latency is not None
+    assert without is not None
+    assert (without.band_tau, without.num_in_band) == (1.0, 3)
+    assert (with_latency.band_tau, with_latency.num_in_band, with_latency.held_out_tau) == (None, None, 0.5)

@@ -70,3 +70,18 @@ def test_what_it_cannot_fit(accuracy: list[float], message: str) -> None:
 def test_equal_accuracies_are_no_accident() -> None:
     fit = fit_inherited(GRAPH, SUBSPACE.factor_features(), np.arange(20), np.full(20, 0.5), seed=0)
     assert fit.predict_subspace() == pytest.approx(np.full(GRAPH.num_nodes, 0.5))
+
+
+def test_of_duplicates_the_mean_counts() -> None:
+    z = z_of_a_supernet()
+    index = np.random.default_rng(1).permutation(GRAPH.num_nodes)[:60]
+    twice, accuracy = np.repeat(index, 2), np.repeat(z[index], 2) + np.tile([0.001, -0.001], 60)
+    once = fit_inherited(GRAPH, SUBSPACE.factor_features(), np.sort(index), z[np.sort(index)], seed=0)
+    fit = fit_inherited(GRAPH, SUBSPACE.factor_features(), twice, accuracy, seed=0)
+    assert fit.report["num_pairs"] == 60
+    assert fit.predict_subspace() == pytest.approx(once.predict_subspace(), abs=1e-4)
+
+
+def test_few_distinct_pairs_are_too_few() -> None:
+    with pytest.raises(ValueError, match="at least 10 pairs"):
+        fit_inherited(GRAPH, SUBSPACE.factor_features(), np.arange(12) % 6, np.full(12, 0.5), seed=0)

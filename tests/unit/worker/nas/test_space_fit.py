@@ -73,11 +73,11 @@ def test_the_order_of_the_pairs_does_not_matter_to_the_additive_part(fitted):
 
 
 def test_a_cancellation_passes_through():
-    def stop(_epoch, _loss):
+    def stop(_share, _details):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit_space(SPACE, *pairs(), CONFIG, seed=0, on_epoch=stop)
+        fit_space(SPACE, *pairs(), CONFIG, seed=0, on_progress=stop)
 
 
 class TestBlendWeight:
@@ -102,3 +102,21 @@ def test_it_says_how_sure_it_is(fitted):
     assert report["held_out_tau"] == kendall_tau(report["held_out"]["predicted"], report["held_out"]["accuracy"])
     assert 0 < report["label_noise"] < 0.004, "the noise is a tenth of a point"
     assert report["interval"]["mean_half_width"] < 0.02
+
+
+def test_auto_is_additive_with_a_link_and_exact(fitted):
+    predictor = fitted.model.predictor
+    assert (predictor.is_additive, predictor.gcn, fitted.report["gcn_weight"]) == (True, None, 0.0)
+    assert predictor.link is not None
+    assert fitted.model.best({"multi_adds": 300e6}, 10).is_exact
+
+
+@pytest.mark.parametrize("how", [{"predictor": "paper"}, {"labels_follow": True}])
+def test_the_paper_and_true_labels_to_come_have_a_gcn(how):
+    model, report = fit_space(SPACE, *pairs(), CONFIG, seed=0, **how)
+    assert "gcn_tau" in report
+    assert model.predictor.link is None
+    held_out = report["held_out"]
+    weight = model.predictor.gcn_weight
+    blend = (1 - weight) * np.array(held_out["additive"]) + weight * np.array(held_out["graph"])
+    assert blend == pytest.approx(held_out["predicted"])

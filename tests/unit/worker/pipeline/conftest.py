@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from app.domain.lookup_table import LookupTable
+from app.domain.rank_correlation import kendall_tau
 from app.domain.search_config import from_preset
 from app.domain.search_space import Architecture, SearchSpace
 from app.domain.standalone_recipe import Retraining
@@ -131,7 +132,16 @@ class FormulaNetworks:
             np.array([accuracies[m] for m in sorted(accuracies)]),
         )
         model = prepared_model(BlendedPredictor(fitted.function), {}, search.config.seed)
-        return FittedSpace(model, {"num_pairs": len(accuracies)})
+        accuracy_N = [accuracies[m] for m in sorted(accuracies)]
+        held_out = {
+            "choices": sorted(accuracies),
+            "predicted": fitted.left_out_N.tolist(),
+            "additive": fitted.left_out_N.tolist(),
+            "accuracy": accuracy_N,
+            "stretch": [1.0] * len(accuracies),
+        }
+        figures = {"num_pairs": len(accuracies), "held_out_tau": kendall_tau(fitted.left_out_N, accuracy_N)}
+        return FittedSpace(model, {**figures, "interval": None, "held_out": held_out})
 
     def retrain(self, search: Search, job_id: str, retraining: Retraining, report: Report) -> Retrained:
         report(0.5, {"epoch": 1})

@@ -190,3 +190,18 @@ def test_unusable_queries_are_refused():
             enumeration.best(limits, 1)
     with pytest.raises(ValueError, match="at least 1"):
         enumeration.best([None], 0)
+
+
+def test_a_search_cut_short_goes_on_until_something_is_found_and_says_so() -> None:
+    rng = np.random.default_rng(3)
+    score, *costs = (AdditiveFunction(0.0, tuple(rng.uniform(0, 1, 6) for _ in range(14))) for _ in range(6))
+    middle = [float(cost.of(rng.integers(0, 6, (1, 14)))[0]) for cost in costs]
+    enumeration = ConstrainedEnumeration(score, tuple(costs))
+    short = enumeration.best(middle, 50, max_expanded=100, num_needed=10)
+    assert not short.is_proven
+    assert len(short.score_N) >= 1
+    whole = enumeration.best(middle, 50)
+    assert short.num_expanded <= whole.num_expanded
+    assert whole.is_proven
+    for cost, limit in zip(costs, middle, strict=True):
+        assert (cost.of(short.choices_NL) <= limit).all()

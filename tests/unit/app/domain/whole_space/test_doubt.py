@@ -1,0 +1,64 @@
+"""The doubt of predictions: it grows with the distance from the pairs, and is what the process itself says."""
+
+import numpy as np
+import pytest
+
+from app.domain.gray_code import num_bits, placed_bit_tables
+from app.domain.hamming_graph import FactorFeatures
+from app.domain.search_space import preset
+from app.domain.whole_space.doubt import Doubt
+from worker.nas.space_doubt import fit_doubt
+
+SPACE = preset("nas-bench-macro")
+FEATURES = FactorFeatures(np.zeros(num_bits(SPACE), dtype=np.float32), placed_bit_tables(SPACE))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """Pairs whose last cells never change, with strong interactions."""
+    rng = np.random.default_rng(0)
+    choices_NL = np.unique(rng.integers(0, 3, (150, 8)), axis=0)
+    choices_NL[:, 5:] = 0
+    choices_NL = np.unique(choices_NL, axis=0)
+    effect = rng.normal(size=(8, 3))
+    accuracy_N = 0.6 + 0.02 * effect[np.arange(8), choices_NL].sum(1)
+    accuracy_N += 0.02 * effect[0, choices_NL[:, 0]] * effect[1, choices_NL[:, 1]]
+    return choices_NL, *fit_doubt(FEATURES, choices_NL, accuracy_N + 0.003 * rng.normal(size=len(accuracy_N)), rng)
+
+
+def test_it_grows_with_the_distance(fitted):
+    choices_NL, doubt, left_out_N, noise = fitted
+    assert np.median(left_out_N) == pytest.approx(1.0)
+    assert 0 < noise < 0.02
+    far_NL = choices_NL.copy()
+    far_NL[:, 5] = 2
+    farther_NL = far_NL.copy()
+    farther_NL[:, 6:] = 2
+    near, far, farther = (np.median(doubt.stretch(rows)) for rows in (choices_NL, far_NL, farther_NL))
+    assert near < 1.0 < far < farther
+
+
+def test_a_pair_by_the_others_is_as_unsure_as_if_it_were_unknown(fitted):
+    _, doubt, left_out_N, _ = fitted
+    others = np.arange(1, len(doubt.choices_ML))
+    covariance_MM = np.linalg.inv(doubt.inverse_MM)
+    without = Doubt(
+        doubt.factor_sizes,
+        doubt.choices_ML[others],
+        doubt.additive_CC,
+        doubt.interacting_CC,
+        np.linalg.inv(covariance_MM[1:, 1:]),
+        doubt.pairwise,
+        doubt.triple,
+        doubt.noise,
+        doubt.typical,
+    )
+    assert without.stretch(doubt.choices_ML[:1]) == pytest.approx(left_out_N[:1], rel=1e-6)
+
+
+def test_it_survives_its_storage(fitted):
+    choices_NL, doubt, _, _ = fitted
+    again = Doubt.from_tensors(doubt.tensors(), doubt.factor_sizes)
+    assert again is not None
+    assert (again.stretch(choices_NL) == doubt.stretch(choices_NL)).all()
+    assert Doubt.from_tensors({}, doubt.factor_sizes) is None

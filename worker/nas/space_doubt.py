@@ -1,0 +1,81 @@
+"""The doubt of a whole space's predictions, and the noise of its labels: a process tuned on some of the pairs.
+
+Legend: N pairs, M of them that the process is conditioned on, C choices over all cells.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from app.domain.hamming_graph import FactorFeatures, Float64Array, Int64Array
+from app.domain.whole_space.doubt import Doubt
+from worker.nas.product_kernel import JITTER, Factors, OnStep, Strengths, covariances, one_thread, tune_strengths
+
+_MAX_PAIRS = 256
+"""What the API keeps of a model and multiplies with for a question grows with their square."""
+
+
+def fit_doubt(
+    features: FactorFeatures,
+    choices_NL: Int64Array,
+    accuracy_N: Float64Array,
+    rng: np.random.Generator,
+    on_step: OnStep | None = None,
+) -> tuple[Doubt, Float64Array, float]:
+    """Return the doubt, float64 [N] how far it stretches each pair's own interval, and the labels' noise.
+
+    The noise is a standard deviation in units of the accuracies. Whatever the process cannot express counts as noise:
+    interactions of more than three cells, say.
+
+    Args:
+        features: The Gray bits of the cells' choices.
+        choices_NL: int64 [N, L], the pairs.
+        accuracy_N: float64 [N], their accuracies.
+        rng: Chooses the pairs where there are too many.
+        on_step: Called every few milliseconds; it may raise to cancel.
+    """
+    scale = max(float(accuracy_N.std()), 1e-12)
+    total = len(accuracy_N)
+    kept_M = np.sort(rng.permutation(total)[:_MAX_PAIRS])
+    factors = Factors.of(features)
+    with one_thread():
+        target_M = (accuracy_N[kept_M] - accuracy_N.mean()) / scale
+        strengths = Strengths.of(tune_strengths(factors, choices_NL[kept_M], target_M, on_step=on_step))
+        noisy_MM = sum(covariances(strengths, factors, choices_NL[kept_M]), torch.zeros(()))
+        noisy_MM.diagonal().add_(strengths.noise + JITTER)
+        inverse_MM = torch.cholesky_inverse(torch.linalg.cholesky(noisy_MM)).numpy()
+    doubt = _doubt(strengths, factors, choices_NL[kept_M], inverse_MM)
+    own_N = doubt.stretch(choices_NL)
+    own_N[kept_M] = doubt.left_out_stretch()
+    typical = float(np.median(own_N))
+    return replace(doubt, typical=typical), own_N / typical, round(float(strengths.noise.sqrt()) * scale, 6)
+
+
+def _doubt(strengths: Strengths, factors: Factors, choices_ML: Int64Array, inverse_MM: Float64Array) -> Doubt:
+    """Lay the kernels out as two matrices over all choices."""
+    kernels = [kernel.numpy() for kernel in factors.kernels(strengths.decay)]
+    sizes = tuple(len(kernel) for kernel in kernels)
+    spans = [slice(end - size, end) for size, end in zip(sizes, np.cumsum(sizes).tolist(), strict=True)]
+    additive_CC, interacting_CC = np.zeros((2, sum(sizes), sum(sizes)))
+    grouped = {factor for group in factors.alike for factor in group}
+    common = strengths.common.item()
+    own_F, interacting_F = strengths.factors_F.numpy(), strengths.interacting_F.numpy()
+    for factor, (kernel, span) in enumerate(zip(kernels, spans, strict=True)):
+        additive_CC[span, span] = (1.0 - common if factor in grouped else 1.0) * own_F[factor] * kernel
+        interacting_CC[span, span] = interacting_F[factor] * kernel
+    for group in factors.alike:
+        for one in group:
+            for other in group:
+                shared = common * np.sqrt(own_F[one] * own_F[other])
+                additive_CC[spans[one], spans[other]] += shared * kernels[group[0]]
+    return Doubt(
+        sizes,
+        choices_ML,
+        additive_CC,
+        interacting_CC,
+        inverse_MM,
+        strengths.pairwise.item(),
+        strengths.triple.item(),
+        strengths.noise.item() + JITTER,
+    )
