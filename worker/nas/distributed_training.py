@@ -293,3 +293,7 @@ def _train_replica(job: dict[str, Any], directory: Path, pipe: _Pipe) -> dict[st
 
 if __name__ == "__main__":
     main(sys.argv[1])
+    sys.stdout.flush()
+    # Not through the interpreter's end: torch's threads that are still there then abort the process now and then
+    # ("terminate called without an active exception"), and the launcher kills the others while they save.
+    os._exit(0)
