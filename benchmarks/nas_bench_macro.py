@@ -190,14 +190,15 @@ class Comparison:
         self, sizes: Sizes, data_root: Path, truth: Truth, dials: Mapping[str, Any], *, train_labels: bool
     ) -> None:
         self.sizes, self.truth, self.dials = sizes, truth, dials
-        cache = Path(os.environ.get("NASATLAS_BENCHMARK_CACHE", "~/.cache/nasatlas-benchmarks")).expanduser()
-        cache.mkdir(parents=True, exist_ok=True)
+        self.cache = Path(os.environ.get("NASATLAS_BENCHMARK_CACHE", "~/.cache/nasatlas-benchmarks")).expanduser()
+        self.cache.mkdir(parents=True, exist_ok=True)
+        self.places: dict[str, Any] = {
+            "choose_device": lambda: torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            "data_root": data_root,
+            "artifact_url": self.cache.as_uri(),
+        }
         networks = TorchNetworks if train_labels else partial(LabelledNetworks, truth)
-        self.networks = networks(
-            choose_device=lambda: torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-            data_root=data_root,
-            artifact_url=cache.as_uri(),
-        )
+        self.networks = networks(**self.places)
 
     def figures(self) -> dict[str, object]:
         """Run everything and return the figures, those of ``auto`` without a prefix."""

@@ -20,6 +20,8 @@ OnStep = Callable[[], None]
 
 TUNING_STEPS = 40
 JITTER = 1e-5
+_RELATIVE_JITTER = 1e-8
+"""Of the mean variance. On its way the tuning meets strengths so large that rounding alone makes negative eigenvalues."""
 
 # Logarithms of: pairwise and triple strength, noise variance, how fast similarity falls with the bit distance; and the
 # logit of the share of a factor's own variance that is common to all factors with the same choices.
@@ -142,6 +144,12 @@ def covariances(strengths: Strengths, factors: Factors, choices_NF: Int64Array) 
     return additive_NN, strengths.pairwise * pairwise_NN + strengths.triple * triple_NN
 
 
+def noisy(covariance_NN: Tensor, noise: Tensor) -> Tensor:
+    """Return the covariance of noisy labels, float64 [N, N], positive definite also in floating point."""
+    jitter = JITTER + _RELATIVE_JITTER * covariance_NN.diagonal().mean()
+    return covariance_NN + (noise + jitter) * torch.eye(len(covariance_NN), dtype=torch.float64)
+
+
 def tune_strengths(
     factors: Factors,
     choices_NF: Int64Array,
@@ -171,9 +179,7 @@ def tune_strengths(
         parameter_P = torch.tensor(value_P, requires_grad=True)
         strengths = Strengths.of(parameter_P)
         additive_NN, interaction_NN = covariances(strengths, factors, choices_NF)
-        factor_NN = torch.linalg.cholesky(
-            additive_NN + interaction_NN + (strengths.noise + JITTER) * torch.eye(len(labels_N), dtype=torch.float64)
-        )
+        factor_NN = torch.linalg.cholesky(noisy(additive_NN + interaction_NN, strengths.noise))
         whitened_N = torch.linalg.solve_triangular(factor_NN, labels_N[:, None], upper=False)
         loss = 0.5 * (whitened_N**2).sum() + factor_NN.diagonal().log().sum() + _surprise(parameter_P, level)
         loss.backward()

@@ -16,7 +16,7 @@ from torch import Tensor
 from app.domain.factorial_model import FactorialModel, Interaction
 from app.domain.hamming_graph import FactorFeatures, Float64Array, Int64Array
 from app.domain.whole_space.additive_function import AdditiveFunction
-from worker.nas.product_kernel import JITTER, Factors, OnStep, Strengths, covariances, one_thread, tune_strengths
+from worker.nas.product_kernel import Factors, OnStep, Strengths, covariances, noisy, one_thread, tune_strengths
 
 MIN_PAIRS = 10
 
@@ -166,10 +166,7 @@ def _posterior(
 ) -> ProcessFit:
     strengths = Strengths.of(parameter_P)
     additive_KK, interaction_KK = covariances(strengths, factors, choices_NF[kept_K])
-    noisy_KK = additive_KK + interaction_KK
-    noisy_KK.diagonal().add_(strengths.noise + JITTER)
-    inverse_KK = torch.cholesky_inverse(torch.linalg.cholesky(noisy_KK))
-    del noisy_KK
+    inverse_KK = torch.cholesky_inverse(torch.linalg.cholesky(noisy(additive_KK + interaction_KK, strengths.noise)))
     weight_K = inverse_KK @ torch.as_tensor(target_N[kept_K])
     model = _tables(strengths, factors, choices_NF[kept_K], weight_K.numpy())
     left_out = [model.additive.of(choices_NF), model.predict_interactions(choices_NF)]

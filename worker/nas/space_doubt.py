@@ -10,7 +10,7 @@ import torch
 
 from app.domain.hamming_graph import FactorFeatures, Float64Array, Int64Array
 from app.domain.whole_space.doubt import Doubt
-from worker.nas.product_kernel import JITTER, Factors, OnStep, Strengths, covariances, one_thread, tune_strengths
+from worker.nas.product_kernel import JITTER, Factors, OnStep, Strengths, covariances, noisy, one_thread, tune_strengths
 
 _MAX_PAIRS = 256
 """What the API keeps of a model and multiplies with for a question grows with their square."""
@@ -42,9 +42,8 @@ def fit_doubt(
     with one_thread():
         target_M = (accuracy_N[kept_M] - accuracy_N.mean()) / scale
         strengths = Strengths.of(tune_strengths(factors, choices_NL[kept_M], target_M, on_step=on_step))
-        noisy_MM = sum(covariances(strengths, factors, choices_NL[kept_M]), torch.zeros(()))
-        noisy_MM.diagonal().add_(strengths.noise + JITTER)
-        inverse_MM = torch.cholesky_inverse(torch.linalg.cholesky(noisy_MM)).numpy()
+        covariance_MM = sum(covariances(strengths, factors, choices_NL[kept_M]), torch.zeros(()))
+        inverse_MM = torch.cholesky_inverse(torch.linalg.cholesky(noisy(covariance_MM, strengths.noise))).numpy()
     doubt = _doubt(strengths, factors, choices_NL[kept_M], inverse_MM)
     own_N = doubt.stretch(choices_NL)
     own_N[kept_M] = doubt.left_out_stretch()
