@@ -21,7 +21,7 @@ OnStep = Callable[[], None]
 TUNING_STEPS = 40
 JITTER = 1e-5
 _RELATIVE_JITTER = 1e-8
-"""Of the mean variance. On its way the tuning meets strengths so large that rounding alone makes negative eigenvalues."""
+"""Of the mean variance. Tuning meets strengths so large that rounding alone makes negative eigenvalues."""
 
 # Logarithms of: pairwise and triple strength, noise variance, how fast similarity falls with the bit distance; and the
 # logit of the share of a factor's own variance that is common to all factors with the same choices.
