@@ -3,6 +3,8 @@ SHELL := /bin/sh
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# bars on a terminal, silence in a log (the substitution has the terminal only as its standard error)
+PIP = $(BIN)/pip install $$([ -t 2 ] || echo --quiet) --disable-pip-version-check -c constraints.txt
 RUN_EXTRAS := worker,embedded
 ALL_EXTRAS := worker,embedded,dev
 COVERED_BY := tests/unit/app/domain tests/unit/worker/pipeline
@@ -21,11 +23,11 @@ $(BIN)/python:
 # stamps: what is installed for running, and for developing as well
 $(VENV)/.run: $(BIN)/python pyproject.toml constraints.txt
 	@echo "set-up: installing (the downloads are the longest part)"
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(RUN_EXTRAS)]'
+	$(PIP) -e '.[$(RUN_EXTRAS)]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(ALL_EXTRAS)]'
+	$(PIP) -e '.[$(ALL_EXTRAS)]'
 	@touch $@
 
 setup: $(VENV)/.run
