@@ -24,11 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.search_config import BNStatistics
-from app.domain.search_space import Architecture, preset
-from app.domain.whole_space.additive_ridge import fit_additive
+from app.domain.search_space import Architecture
 from benchmarks._labelled_spaces import macro_path
 from benchmarks._pipeline import Finished, run_search
-from benchmarks.nas_bench_macro import FULL, QUICK, Comparison, Truth, read_truth
+from benchmarks.nas_bench_macro import FULL, QUICK, Comparison, Truth, index_of, read_truth, ridge_predictions
 from worker.networks import TorchNetworks
 from worker.pipeline.ports import Report, Search
 
@@ -107,13 +106,13 @@ class Dials:
         auto = None if is_graph else self.finished(networks, "auto", dials)
         pairs = paper.stored_pairs[0, "sampled"]
         figures = {
-            "tau_z": self.truth.tau(np.array([p.accuracy for p in pairs]), np.array([_index(p.code) for p in pairs])),
-            "tau_ridge": self.table_tau(self.ridge(paper)),
+            "tau_z": self.truth.tau(np.array([p.accuracy for p in pairs]), np.array([index_of(p.code) for p in pairs])),
+            "tau_ridge": self.table_tau(ridge_predictions(paper)),
             "tau_paper": self.table_tau(_table(paper)),
             "held_out_tau_paper": paper.fitted[0].held_out_tau,
-            "final_percentile_paper": self.truth.percentile(_index(paper.closed[0].best_code)),
+            "final_percentile_paper": self.truth.percentile(index_of(paper.closed[0].best_code)),
             "tau_auto": auto and self.table_tau(_table(auto)),
-            "final_percentile_auto": auto and self.truth.percentile(_index(auto.closed[0].best_code)),
+            "final_percentile_auto": auto and self.truth.percentile(index_of(auto.closed[0].best_code)),
         }
         print(f"{name:32}", json.dumps(figures), flush=True)
         return figures
@@ -122,22 +121,13 @@ class Dials:
         """Tau of predictions of the whole space."""
         return self.truth.tau(predicted_N, np.arange(len(predicted_N)))
 
-    def ridge(self, finished: Finished) -> Float64Array:
-        """Return the whole space as additive ridge predicts it from a search's fitted pairs."""
-        space = preset("nas-bench-macro")
-        pairs = [p for p in finished.stored_pairs[0, "sampled"] if not p.held_out]
-        choices_NL = np.array([space.parse_code(p.code) for p in pairs])
-        fitted = fit_additive(space.num_choices, choices_NL, np.array([p.accuracy for p in pairs]))
-        everything = np.stack(np.unravel_index(np.arange(space.size), space.num_choices), axis=1)
-        return np.asarray(fitted.function.of(everything.astype(np.uint8)))
-
     def of_segments(self, name: str, networks: RememberingNetworks, dials: Mapping[str, Any]) -> dict[str, Any]:
         """Return where searches of two segments end, with both predictors: means over a few seeds."""
         small = {"segments": TWO_SEGMENTS, "num_sampled": 60, "num_held_out": 10, "num_reevaluated": 10, **dials}
         figures: dict[str, Any] = {}
         for predictor in ("paper", "auto"):
             codes = [self.finished(networks, predictor, small, seed).closed[1].best_code for seed in range(SEEDS)]
-            standing = [self.truth.percentile(_index(code)) for code in codes]
+            standing = [self.truth.percentile(index_of(code)) for code in codes]
             figures[f"final_percentile_{predictor}"] = round(float(np.mean(standing)), 3)
         print(f"{name:32}", json.dumps(figures), flush=True)
         return figures
@@ -166,10 +156,6 @@ def main() -> None:
         print(json.dumps({"skipped": "set NASATLAS_DATA_ROOT to where cifar10/ and nas-bench-macro/cifar10.csv are"}))
         return
     print(json.dumps({"dials": Dials(Path(root), read_truth(path), full=full).all(), "full": full}))
-
-
-def _index(code: str) -> int:
-    return int(code, 3)
 
 
 def _table(finished: Finished) -> Float64Array:

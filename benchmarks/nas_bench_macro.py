@@ -180,7 +180,7 @@ class LabelledNetworks(TorchNetworks):
 
     def retrain(self, search: Search, job_id: str, retraining: Retraining, report: Report) -> Retrained:
         """Return one training's accuracy."""
-        return Retrained(float(self._truth.one_seed_N[_index(retraining.code)]), "", {})
+        return Retrained(float(self._truth.one_seed_N[index_of(retraining.code)]), "", {})
 
 
 class Comparison:
@@ -212,7 +212,7 @@ class Comparison:
         tau_sampled = self.truth.tau(z_N, index_N)
         assert on_sampled is not None
         assert tau_sampled is not None
-        ridge_N = self.ridge(auto)
+        ridge_N = ridge_predictions(auto)
         baselines: dict[str, dict[str, float | None]] = {
             "random": self.standing(self.best_of_random()),
             "ridge": self.truth.judge(ridge_N) | self.best_of_top(auto, ridge_N),
@@ -269,7 +269,7 @@ class Comparison:
     def judged(self, name: str, finished: Finished) -> dict[str, float | None]:
         """Tau of a search's table, and where its final architecture stands."""
         table, final = finished.fitted[0].table, finished.closed[0].best_code
-        figures = self.truth.judge(table.predicted_accuracy.astype(np.float64)) | self.standing(_index(final))
+        figures = self.truth.judge(table.predicted_accuracy.astype(np.float64)) | self.standing(index_of(final))
         print(f"{name}: {json.dumps(figures)}, held out {finished.fitted[0].held_out_tau}", flush=True)
         return figures
 
@@ -280,19 +280,7 @@ class Comparison:
     def sampled(self, finished: Finished) -> tuple[NDArray[np.int64], Float64Array]:
         """Return the sampled architectures' indices and their z."""
         pairs = finished.stored_pairs[0, "sampled"]
-        return np.array([_index(p.code) for p in pairs]), np.array([p.accuracy for p in pairs])
-
-    def ridge(self, finished: Finished) -> Float64Array:
-        """Return the whole space as an additive ridge regression on the same fitted pairs predicts it."""
-        space = preset("nas-bench-macro")
-        pairs = [p for p in finished.stored_pairs[0, "sampled"] if not p.held_out]
-        fitted = fit_additive(
-            space.num_choices,
-            np.array([space.parse_code(p.code) for p in pairs]),
-            np.array([p.accuracy for p in pairs]),
-        )
-        everything = np.stack(np.unravel_index(np.arange(space.size), space.num_choices), axis=1)
-        return np.asarray(fitted.function.of(everything.astype(np.uint8)))
+        return np.array([index_of(p.code) for p in pairs]), np.array([p.accuracy for p in pairs])
 
     def best_of_top(self, finished: Finished, predicted_N: Float64Array) -> dict[str, float | None]:
         """Step 3 for another predictor: its best ones are evaluated, and the best of these is final."""
@@ -344,10 +332,20 @@ class Comparison:
             algorithm.next()
         print(f"nsga2: {len(known)} architectures evaluated", flush=True)
         best, _ = max(list(known.items())[: self.budget], key=lambda item: item[1])
-        return _index(space.code(best))
+        return index_of(space.code(best))
 
 
-def _index(code: str) -> int:
+def ridge_predictions(finished: Finished) -> Float64Array:
+    """Return the whole space as an additive ridge regression on a search's fitted pairs predicts it."""
+    space = preset("nas-bench-macro")
+    pairs = [p for p in finished.stored_pairs[0, "sampled"] if not p.held_out]
+    choices_NL = np.array([space.parse_code(p.code) for p in pairs])
+    fitted = fit_additive(space.num_choices, choices_NL, np.array([p.accuracy for p in pairs]))
+    everything = np.stack(np.unravel_index(np.arange(space.size), space.num_choices), axis=1)
+    return np.asarray(fitted.function.of(everything.astype(np.uint8)))
+
+
+def index_of(code: str) -> int:
     """Place of an architecture in the whole space: its code is a number of base three."""
     return int(code, 3)
 

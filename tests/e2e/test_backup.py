@@ -4,13 +4,14 @@ import json
 import shutil
 import tarfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import create_engine, select
+from sqlalchemy import Select, create_engine, select
 
 from app.cli.main import run
 from app.db.engine import transaction
@@ -100,19 +101,18 @@ def store_search(state_dir: Path) -> str:
 
 
 def stored_searches(state_dir: Path) -> list[str]:
-    with stack_database(state_dir) as url:
-        engine = create_engine(url)
-        with transaction(engine) as session:
-            found = [str(search_id) for search_id in session.scalars(select(SearchRow.id))]
-        engine.dispose()
-    return found
+    return _ids(state_dir, select(SearchRow.id))
 
 
 def tombstones(state_dir: Path) -> list[str]:
+    return _ids(state_dir, select(DeletedSearchRow.search_id))
+
+
+def _ids(state_dir: Path, query: Select[tuple[uuid.UUID]]) -> list[str]:
     with stack_database(state_dir) as url:
         engine = create_engine(url)
         with transaction(engine) as session:
-            found = [str(search_id) for search_id in session.scalars(select(DeletedSearchRow.search_id))]
+            found = [str(search_id) for search_id in session.scalars(query)]
         engine.dispose()
     return found
 
