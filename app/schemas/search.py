@@ -105,6 +105,17 @@ class Interval(BaseModel):
     upper: float
 
 
+class BestArchitecture(FoundArchitecture):
+    """The best re-evaluated architecture of a round, beside what the round's table had predicted for it."""
+
+    predicted_accuracy: float | None = Field(
+        default=None, description="The prediction of the round's table; null while the table is being replaced."
+    )
+    interval: Interval | None = Field(
+        default=None, description="Where z was to be expected; null for rounds of versions without intervals."
+    )
+
+
 class RoundStages(BaseModel):
     """How much of each part of a round is done, in [0, 1]."""
 
@@ -138,7 +149,9 @@ class RoundView(BaseModel):
         description="The table's agreement with networks trained by themselves; null with fewer than 3 of them."
     )
     fit_report: dict[str, Any] | None
-    best: FoundArchitecture | None = Field(description="The best re-evaluated architecture.")
+    best: BestArchitecture | None = Field(
+        description="The best re-evaluated architecture; `accuracy` is what re-evaluation found."
+    )
     preserved: list[str] = Field(description="Codes of the architectures kept for the next round, best first.")
     table_digest: str | None = Field(description="SHA-256 of the lookup table's bytes; null before it is published.")
     num_rows: int | None = Field(description="Architectures in the lookup table; null before it is published.")

@@ -19,6 +19,7 @@ from app.domain.subspace import Subspace
 from app.errors import FieldError, InvalidRequestError, RoundNotFoundError
 from app.schemas.retraining import RoundAgreement, StandaloneAgreement
 from app.schemas.search import (
+    BestArchitecture,
     FoundArchitecture,
     Network,
     Networks,
@@ -32,7 +33,7 @@ from app.schemas.search import (
 from app.schemas.webhook import WebhookView
 from app.services import search_progress, standalone_view, webhooks
 from app.services.callers import Caller
-from app.services.fit_figures import quality_of
+from app.services.fit_figures import interval_in, intervals_of, quality_of
 from app.services.lifecycle import require
 from app.services.search_progress import StepProgress
 from app.services.space_cache import SearchedSpace, searched_space
@@ -50,6 +51,7 @@ class SearchRecord:
     standalone: StandaloneAgreement | None = None
     webhook: WebhookView | None = None
     standalone_of_rounds: Mapping[int, RoundAgreement] = field(default_factory=dict)
+    predicted_best: Mapping[int, float] = field(default_factory=dict)
 
 
 def read_one(session: Session, search_id: uuid.UUID, caller: Caller) -> SearchView:
@@ -61,15 +63,17 @@ def read_one(session: Session, search_id: uuid.UUID, caller: Caller) -> SearchVi
     search = require(session, search_id, caller)
     space = _searched(search).space
     is_search = search.kind == "search"
+    rounds, tables = searches.rounds_of(session, [search_id]), searches.tables_of(session, [search_id])
     record = SearchRecord(
         search,
         searches.steps_of(session, [search_id]),
-        searches.rounds_of(session, [search_id]),
-        searches.tables_of(session, [search_id]),
+        rounds,
+        tables,
         {(c.round_index, c.source): c.num_pairs for c in searches.pair_counts(session, [search_id])},
         standalone_view.agreement(session, search_id, space) if is_search else None,
         webhooks.view(session, search),
         standalone_view.agreement_of_rounds(session, search_id, space) if is_search else {},
+        _predicted_best(session, space, rounds, tables),
     )
     return _view(record, dt.datetime.now(dt.UTC))
 
@@ -242,6 +246,32 @@ def _found(searched: SearchedSpace, code: str | None, accuracy: float | None) ->
     )
 
 
+def _predicted_best(
+    session: Session, space: SearchSpace, rounds: Sequence[RoundRow], tables: Sequence[LookupTableRow]
+) -> dict[int, float]:
+    """What each round's table says of the round's best architecture."""
+    table_ids = {table.round_index: table.id for table in tables}
+    predicted = {}
+    for row in rounds:
+        if row.best_code is None or row.round_index not in table_ids:
+            continue
+        index = Subspace.from_dict(space, row.subspace).index(space.parse_code(row.best_code))
+        found = searches.prediction(session, table_ids[row.round_index], index)
+        if found is not None:
+            predicted[row.round_index] = found
+    return predicted
+
+
+def _best(searched: SearchedSpace, row: RoundRow, predicted: float | None) -> BestArchitecture | None:
+    found = _found(searched, row.best_code, row.best_accuracy)
+    if found is None:
+        return None
+    interval = None
+    if predicted is not None:
+        [interval] = intervals_of(interval_in(row.fit_report or {}), [predicted])
+    return BestArchitecture(**found.model_dump(), predicted_accuracy=predicted, interval=interval)
+
+
 def _round(record: SearchRecord, round_index: int, segment: tuple[int, ...]) -> RoundView:
     searched = _searched(record.search)
     row = next((row for row in record.rounds if row.round_index == round_index), None)
@@ -269,7 +299,7 @@ def _round(record: SearchRecord, round_index: int, segment: tuple[int, ...]) -> 
             "quality": quality_of(row.fit_report, row.held_out_tau) if row and row.fit_report else None,
             "standalone": record.standalone_of_rounds.get(round_index),
             "fit_report": row and row.fit_report,
-            "best": row and _found(searched, row.best_code, row.best_accuracy),
+            "best": row and _best(searched, row, record.predicted_best.get(round_index)),
             "preserved": (row and row.preserved) or [],
             "table_digest": table and table.digest,
             "num_rows": table and table.num_rows,

@@ -129,7 +129,13 @@ def test_an_answer_says_how_sure_it_is(client_with: tuple[TestClient, Any]) -> N
     }
     [one] = client.get(f"/search/{search.id}/architectures/{answer['items'][0]['code']}").json()["predictions"]
     assert one["interval"] == answer["items"][0]["interval"]
+    with transaction(get_engine(search_engine_url(client))) as session:
+        best = {"best_code": answer["items"][0]["code"], "best_accuracy": 0.7}
+        session.execute(update(RoundRow).where(RoundRow.search_id == search.id).values(best))
     round_view = client.get(f"/search/{search.id}/rounds/0").json()
+    assert round_view["best"]["accuracy"] == 0.7
+    same = ("code", "predicted_accuracy", "interval", "multi_adds", "params")
+    assert [round_view["best"][name] for name in same] == [answer["items"][0][name] for name in same]
     assert round_view["quality"] == report | {
         "held_out_tau": 0.5,
         "standalone_tau": None,
