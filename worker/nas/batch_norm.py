@@ -23,7 +23,9 @@ _MAX_STATISTICS = 4096
 """Partial statistics of one pass over a tensor: few enough for the first-level cache."""
 
 
-def calibrate(block: RawBlock, x_NCHW: Tensor, *, budget_bytes: int) -> tuple[tuple[Affine, ...], Tensor]:
+def calibrate(
+    block: RawBlock, x_NCHW: Tensor, *, budget_bytes: int, is_last: bool = False
+) -> tuple[tuple[Affine, ...], Tensor | None]:
     """Run a block on the whole calibration set, each BN with the mean and biased variance of what reaches it.
 
     The same as a forward pass in train mode with the calibration set as one batch.
@@ -33,9 +35,10 @@ def calibrate(block: RawBlock, x_NCHW: Tensor, *, budget_bytes: int) -> tuple[tu
         x_NCHW: What the calibrated prefix before the block makes of the calibration set.
         budget_bytes: An inner activation of the whole set that takes more is not kept but computed again, chunk by
             chunk; the statistics are exact either way.
+        is_last: Whether no BN follows, so that nobody needs the block's output.
 
     Returns:
-        What each BN of the block does, in order, and the block's output [N, C', H', W'].
+        What each BN of the block does, in order, and the block's output [N, C', H', W'], None after the last block.
     """
     if not block.layers:
         return (), x_NCHW
@@ -45,6 +48,8 @@ def calibrate(block: RawBlock, x_NCHW: Tensor, *, budget_bytes: int) -> tuple[tu
             walk.scale(layer)
         else:
             walk.add(layer, budget_bytes if layer is not block.layers[-1] else None)
+    if is_last:
+        return tuple(walk.affines), None
     out_NCHW = walk.output()
     return tuple(walk.affines), out_NCHW.add_(x_NCHW) if block.residual else out_NCHW
 

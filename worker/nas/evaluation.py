@@ -300,7 +300,9 @@ class _TrieEvaluation:
                 folded = self._folded[raw] = raw.fold(raw.running_affines())
             return folded, None
         if calibration_NCHW is not None:
-            affines, calibration_NCHW = calibrate(raw, calibration_NCHW, budget_bytes=self._plan.inner_bytes)
+            affines, calibration_NCHW = calibrate(
+                raw, calibration_NCHW, budget_bytes=self._plan.inner_bytes, is_last=raw is self._network.head
+            )
             self._affines.setdefault(node, []).append(affines)
         return raw.fold(self._affines[node][position]), calibration_NCHW
 
