@@ -24,12 +24,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.search_config import BNStatistics
 from app.domain.search_space import Architecture, SearchSpace
 from benchmarks._labelled_spaces import macro_path
+from benchmarks._macro_truth import RememberingNetworks, Truth, index_of, read_truth, ridge_predictions
 from benchmarks._pipeline import Finished, run_search
-from benchmarks.nas_bench_macro import FULL, QUICK, Comparison, Truth, index_of, read_truth, ridge_predictions
-from worker.networks import TorchNetworks
+from benchmarks.nas_bench_macro import FULL, QUICK, Comparison
 from worker.pipeline.ports import Report, Search
 
 Float64Array = NDArray[np.float64]
@@ -57,13 +56,12 @@ TWO_SEGMENTS = [[0, 1, 2, 3], [4, 5, 6, 7]]
 SEEDS = 3
 
 
-class RememberingNetworks(TorchNetworks):
-    """One trained supernet for many searches, which evaluates no architecture twice."""
+class OneSupernet(RememberingNetworks):
+    """One trained supernet for many searches."""
 
     def __init__(self, trained: Search, **places: Any) -> None:
         super().__init__(**places)
         self._trained = trained
-        self._known: dict[BNStatistics, dict[Architecture, float]] = {}
 
     def train_supernet(self, search: Search, report: Report) -> Mapping[str, Any]:
         """Train it, or find it trained."""
@@ -71,13 +69,8 @@ class RememberingNetworks(TorchNetworks):
 
     def evaluate(self, search: Search, architectures: Sequence[Architecture], report: Report) -> list[float]:
         """Return z of each architecture: with the images of the one training, whatever the search's seed."""
-        statistics = search.config.bn_statistics
-        known = self._known.setdefault(statistics, {})
-        new = [m for m in architectures if m not in known]
-        config = self._trained.config.model_copy(update={"bn_statistics": statistics})
-        if new:
-            known.update(zip(new, super().evaluate(replace(self._trained, config=config), new, report), strict=True))
-        return [known[m] for m in architectures]
+        config = self._trained.config.model_copy(update={"bn_statistics": search.config.bn_statistics})
+        return super().evaluate(replace(self._trained, config=config), architectures, report)
 
 
 class Dials:
@@ -87,23 +80,21 @@ class Dials:
         self.truth, self.root = truth, root
         self.sizes = replace(FULL, epochs=6) if full else replace(QUICK, epochs=2)
 
-    def supernet(self, name: str, dials: Mapping[str, Any]) -> RememberingNetworks:
+    def supernet(self, name: str, dials: Mapping[str, Any]) -> OneSupernet:
         """Return the supernet of a training."""
         sizes = replace(self.sizes, epochs=2 * self.sizes.epochs) if name == "epochs doubled" else self.sizes
         comparison = Comparison(sizes, self.root, self.truth, dials, train_labels=False)
         trained = comparison.search("paper")
         if name == "squeeze-and-excitation":
             trained = replace(trained, id=f"{trained.id}-se", space=_with_squeeze_and_excitation(trained.space))
-        return RememberingNetworks(trained, **comparison.places)
+        return OneSupernet(trained, **comparison.places)
 
-    def finished(
-        self, networks: RememberingNetworks, predictor: str, dials: Mapping[str, Any], seed: int = 0
-    ) -> Finished:
+    def finished(self, networks: OneSupernet, predictor: str, dials: Mapping[str, Any], seed: int = 0) -> Finished:
         """Run a search on a trained supernet."""
         changed = Comparison(replace(self.sizes, seed=seed), self.root, self.truth, dials, train_labels=False)
         return run_search(changed.search(predictor), networks)
 
-    def judged(self, name: str, networks: RememberingNetworks, dials: Mapping[str, Any]) -> dict[str, Any]:
+    def judged(self, name: str, networks: OneSupernet, dials: Mapping[str, Any]) -> dict[str, Any]:
         """Return the figures of searches of one segment, with both predictors."""
         paper = self.finished(networks, "paper", dials)
         # the dials of the GCN's graph are none of auto's
@@ -127,7 +118,7 @@ class Dials:
         """Tau of predictions of the whole space."""
         return self.truth.tau(predicted_N, np.arange(len(predicted_N)))
 
-    def of_segments(self, name: str, networks: RememberingNetworks, dials: Mapping[str, Any]) -> dict[str, Any]:
+    def of_segments(self, name: str, networks: OneSupernet, dials: Mapping[str, Any]) -> dict[str, Any]:
         """Return where searches of two segments end, with both predictors: means over a few seeds."""
         small = {"segments": TWO_SEGMENTS, "num_sampled": 60, "num_held_out": 10, "num_reevaluated": 10, **dials}
         figures: dict[str, Any] = {}

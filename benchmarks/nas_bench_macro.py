@@ -42,24 +42,24 @@ from pymoo.operators.repair.rounding import RoundingRepair
 from pymoo.operators.sampling.rnd import IntegerRandomSampling
 
 from app.domain.multi_adds import count
-from app.domain.rank_correlation import kendall_tau
 from app.domain.search_config import from_preset
 from app.domain.search_space import Architecture, preset
 from app.domain.seeds import generator
-from app.domain.standalone_recipe import Retraining
-from app.domain.whole_space.additive_ridge import fit_additive
-from benchmarks._labelled_spaces import macro_path, macro_seeds
+from benchmarks._labelled_spaces import macro_path
+from benchmarks._macro_truth import (
+    LabelledNetworks,
+    RememberingNetworks,
+    Truth,
+    index_of,
+    read_truth,
+    ridge_predictions,
+)
 from benchmarks._pipeline import Finished, run_search
 from worker.nas.sampling import sample_distinct
 from worker.nas.training_config import SupernetTrainingConfig
-from worker.networks import TorchNetworks
-from worker.pipeline.ports import Report, Retrained, Search
+from worker.pipeline.ports import Search
 
 Float64Array = NDArray[np.float64]
-
-TOP_SHARE = 0.1
-BAND = 0.05
-"""Half the width of the band of multi-adds, relative to its middle, the median."""
 
 POPULATION = 40
 MAX_GENERATIONS = 200
@@ -101,42 +101,6 @@ FULL = Sizes(num_images=24_000, epochs=20, num_sampled=600, num_reevaluated=100)
 QUICK = Sizes(num_images=3_000, epochs=5, num_sampled=100, num_reevaluated=20)
 
 
-@dataclass(frozen=True)
-class Truth:
-    """The true accuracies of the whole space.
-
-    Attributes:
-        accuracy_N: float64 [6561], by index of the whole space.
-        multi_adds_N: float64 [6561].
-        one_seed_N: float64 [6561], accuracies of one training each.
-    """
-
-    accuracy_N: Float64Array
-    multi_adds_N: Float64Array
-    one_seed_N: Float64Array
-
-    def percentile(self, index: int) -> float:
-        """Share of the architectures that are better, in percent."""
-        return round(float((self.accuracy_N > self.accuracy_N[index]).mean() * 100), 3)
-
-    def regret(self, index: int) -> float:
-        """Points below the best architecture."""
-        return round(float((self.accuracy_N.max() - self.accuracy_N[index]) * 100), 3)
-
-    def judge(self, predicted_N: Float64Array) -> dict[str, float | None]:
-        """Tau of predictions of the whole space: on all, inside the true top tenth, inside the band of multi-adds."""
-        top = np.argsort(-self.accuracy_N)[: round(TOP_SHARE * len(self.accuracy_N))]
-        middle = np.median(self.multi_adds_N)
-        band = np.flatnonzero(np.abs(self.multi_adds_N / middle - 1) <= BAND)
-        parts = {"predicted": np.arange(len(self.accuracy_N)), "top": top, "band": band}
-        return {f"tau_{name}": self.tau(predicted_N[part], part) for name, part in parts.items()}
-
-    def tau(self, predicted_N: Float64Array, index_N: NDArray[np.int64]) -> float | None:
-        """Tau of some architectures' predictions."""
-        tau = kendall_tau(predicted_N, self.accuracy_N[index_N])
-        return None if tau is None else round(tau, 4)
-
-
 def main() -> None:
     """Search, compare, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -162,27 +126,6 @@ def _value(text: str) -> Any:
         return text
 
 
-def read_truth(path: Path) -> Truth:
-    """Read the mean of three seeds, and multi-adds, of all architectures."""
-    index_N, accuracy_N3 = macro_seeds(path)
-    space, order = preset("nas-bench-macro"), np.argsort(index_N)
-    architectures = np.stack(np.unravel_index(np.arange(space.size), space.num_choices), axis=1)
-    multi_adds_N = np.array([float(count(space, m).multi_adds) for m in architectures.tolist()])
-    return Truth(accuracy_N3[order].mean(1), multi_adds_N, accuracy_N3[order, 0])
-
-
-class LabelledNetworks(TorchNetworks):
-    """The worker's networks, with the stand-alone accuracies of the benchmark's file instead of trainings."""
-
-    def __init__(self, truth: Truth, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self._truth = truth
-
-    def retrain(self, search: Search, job_id: str, retraining: Retraining, report: Report) -> Retrained:
-        """Return one training's accuracy."""
-        return Retrained(float(self._truth.one_seed_N[index_of(retraining.code)]), "", {})
-
-
 class Comparison:
     """One supernet, and what each way of searching makes of it."""
 
@@ -197,7 +140,7 @@ class Comparison:
             "data_root": data_root,
             "artifact_url": self.cache.as_uri(),
         }
-        networks = TorchNetworks if train_labels else partial(LabelledNetworks, truth)
+        networks = RememberingNetworks if train_labels else partial(LabelledNetworks, truth)
         self.networks = networks(**self.places)
 
     def figures(self) -> dict[str, object]:
@@ -333,21 +276,6 @@ class Comparison:
         print(f"nsga2: {len(known)} architectures evaluated", flush=True)
         best, _ = max(list(known.items())[: self.budget], key=lambda item: item[1])
         return index_of(space.code(best))
-
-
-def ridge_predictions(finished: Finished) -> Float64Array:
-    """Return the whole space as an additive ridge regression on a search's fitted pairs predicts it."""
-    space = preset("nas-bench-macro")
-    pairs = [p for p in finished.stored_pairs[0, "sampled"] if not p.held_out]
-    choices_NL = np.array([space.parse_code(p.code) for p in pairs])
-    fitted = fit_additive(space.num_choices, choices_NL, np.array([p.accuracy for p in pairs]))
-    everything = np.stack(np.unravel_index(np.arange(space.size), space.num_choices), axis=1)
-    return np.asarray(fitted.function.of(everything.astype(np.uint8)))
-
-
-def index_of(code: str) -> int:
-    """Place of an architecture in the whole space: its code is a number of base three."""
-    return int(code, 3)
 
 
 def _architecture(index: int) -> Architecture:

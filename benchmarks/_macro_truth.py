@@ -1,0 +1,114 @@
+"""NAS-Bench-Macro as a judge: the true accuracies of all 6,561 architectures, and networks that a comparison shares."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.multi_adds import count
+from app.domain.rank_correlation import kendall_tau
+from app.domain.search_config import BNStatistics
+from app.domain.search_space import Architecture, preset
+from app.domain.standalone_recipe import Retraining
+from app.domain.whole_space.additive_ridge import fit_additive
+from benchmarks._labelled_spaces import macro_seeds
+from benchmarks._pipeline import Finished
+from worker.networks import TorchNetworks
+from worker.pipeline.ports import Report, Retrained, Search
+
+Float64Array = NDArray[np.float64]
+
+TOP_SHARE = 0.1
+BAND = 0.05
+"""Half the width of the band of multi-adds, relative to its middle, the median."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The true accuracies of the whole space.
+
+    Attributes:
+        accuracy_N: float64 [6561], by index of the whole space.
+        multi_adds_N: float64 [6561].
+        one_seed_N: float64 [6561], accuracies of one training each.
+    """
+
+    accuracy_N: Float64Array
+    multi_adds_N: Float64Array
+    one_seed_N: Float64Array
+
+    def percentile(self, index: int) -> float:
+        """Share of the architectures that are better, in percent."""
+        return round(float((self.accuracy_N > self.accuracy_N[index]).mean() * 100), 3)
+
+    def regret(self, index: int) -> float:
+        """Points below the best architecture."""
+        return round(float((self.accuracy_N.max() - self.accuracy_N[index]) * 100), 3)
+
+    def judge(self, predicted_N: Float64Array) -> dict[str, float | None]:
+        """Tau of predictions of the whole space: on all, inside the true top tenth, inside the band of multi-adds."""
+        top = np.argsort(-self.accuracy_N)[: round(TOP_SHARE * len(self.accuracy_N))]
+        middle = np.median(self.multi_adds_N)
+        band = np.flatnonzero(np.abs(self.multi_adds_N / middle - 1) <= BAND)
+        parts = {"predicted": np.arange(len(self.accuracy_N)), "top": top, "band": band}
+        return {f"tau_{name}": self.tau(predicted_N[part], part) for name, part in parts.items()}
+
+    def tau(self, predicted_N: Float64Array, index_N: NDArray[np.int64]) -> float | None:
+        """Tau of some architectures' predictions."""
+        tau = kendall_tau(predicted_N, self.accuracy_N[index_N])
+        return None if tau is None else round(tau, 4)
+
+
+def read_truth(path: Path) -> Truth:
+    """Read the mean of three seeds, and multi-adds, of all architectures."""
+    index_N, accuracy_N3 = macro_seeds(path)
+    space, order = preset("nas-bench-macro"), np.argsort(index_N)
+    architectures = np.stack(np.unravel_index(np.arange(space.size), space.num_choices), axis=1)
+    multi_adds_N = np.array([float(count(space, m).multi_adds) for m in architectures.tolist()])
+    return Truth(accuracy_N3[order].mean(1), multi_adds_N, accuracy_N3[order, 0])
+
+
+class RememberingNetworks(TorchNetworks):
+    """The worker's networks, which evaluate no architecture of a supernet twice: z is the same each time."""
+
+    def __init__(self, **places: Any) -> None:
+        super().__init__(**places)
+        self._known: dict[tuple[str, BNStatistics], dict[Architecture, float]] = {}
+
+    def evaluate(self, search: Search, architectures: Sequence[Architecture], report: Report) -> list[float]:
+        """Return z of each architecture."""
+        known = self._known.setdefault((search.id, search.config.bn_statistics), {})
+        new = [m for m in dict.fromkeys(architectures) if m not in known]
+        if new:
+            known.update(zip(new, super().evaluate(search, new, report), strict=True))
+        return [known[m] for m in architectures]
+
+
+class LabelledNetworks(RememberingNetworks):
+    """The same, with the stand-alone accuracies of the benchmark's file instead of trainings."""
+
+    def __init__(self, truth: Truth, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._truth = truth
+
+    def retrain(self, search: Search, job_id: str, retraining: Retraining, report: Report) -> Retrained:
+        """Return one training's accuracy."""
+        return Retrained(float(self._truth.one_seed_N[index_of(retraining.code)]), "", {})
+
+
+def ridge_predictions(finished: Finished) -> Float64Array:
+    """Return the whole space as an additive ridge regression on a search's fitted pairs predicts it."""
+    space = preset("nas-bench-macro")
+    pairs = [p for p in finished.stored_pairs[0, "sampled"] if not p.held_out]
+    choices_NL = np.array([space.parse_code(p.code) for p in pairs])
+    fitted = fit_additive(space.num_choices, choices_NL, np.array([p.accuracy for p in pairs]))
+    everything = np.stack(np.unravel_index(np.arange(space.size), space.num_choices), axis=1)
+    return np.asarray(fitted.function.of(everything.astype(np.uint8)))
+
+
+def index_of(code: str) -> int:
+    """Place of an architecture in the whole space: its code is a number of base three."""
+    return int(code, 3)
