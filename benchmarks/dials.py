@@ -1,7 +1,7 @@
 """What each of the paper's dials changes, on one space whose truth is known: NAS-Bench-Macro on CIFAR-10.
 
     python -m benchmarks.dials            quick: 3,000 images, 2 epochs, 100 sampled
-    python -m benchmarks.dials --full     24,000 images at 16 x 16, 6 epochs, 600 sampled (or FULL=1)
+    python -m benchmarks.dials --full     12,000 images at 16 x 16, 6 epochs, 300 sampled (or FULL=1)
 
 A supernet is trained for every dial of the training (kept under ``NASATLAS_BENCHMARK_CACHE``, see
 ``benchmarks.nas_bench_macro``); the other dials are searches on the first one, which remember z of what has been
@@ -32,6 +32,8 @@ from benchmarks.nas_bench_macro import FULL, QUICK, Comparison
 from worker.pipeline.ports import Report, Search
 
 Float64Array = NDArray[np.float64]
+
+CALIBRATION: dict[str, Any] = {"num_calibration_images": 500}
 
 SEARCHES: dict[str, dict[str, Any]] = {
     "bn_statistics=running": {"bn_statistics": "running"},
@@ -78,12 +80,16 @@ class Dials:
 
     def __init__(self, root: Path, truth: Truth, *, full: bool) -> None:
         self.truth, self.root = truth, root
-        self.sizes = replace(FULL, epochs=6) if full else replace(QUICK, epochs=2)
+        self.sizes = (
+            replace(FULL, num_images=12_000, epochs=6, num_sampled=300, num_reevaluated=30)
+            if full
+            else replace(QUICK, epochs=2)
+        )
 
     def supernet(self, name: str, dials: Mapping[str, Any]) -> OneSupernet:
         """Return the supernet of a training."""
         sizes = replace(self.sizes, epochs=2 * self.sizes.epochs) if name == "epochs doubled" else self.sizes
-        comparison = Comparison(sizes, self.root, self.truth, dials, train_labels=False)
+        comparison = Comparison(sizes, self.root, self.truth, {**CALIBRATION, **dials}, train_labels=False)
         trained = comparison.search("paper")
         if name == "squeeze-and-excitation":
             trained = replace(trained, id=f"{trained.id}-se", space=_with_squeeze_and_excitation(trained.space))
@@ -91,7 +97,8 @@ class Dials:
 
     def finished(self, networks: OneSupernet, predictor: str, dials: Mapping[str, Any], seed: int = 0) -> Finished:
         """Run a search on a trained supernet."""
-        changed = Comparison(replace(self.sizes, seed=seed), self.root, self.truth, dials, train_labels=False)
+        sizes = replace(self.sizes, seed=seed)
+        changed = Comparison(sizes, self.root, self.truth, {**CALIBRATION, **dials}, train_labels=False)
         return run_search(changed.search(predictor), networks)
 
     def judged(self, name: str, networks: OneSupernet, dials: Mapping[str, Any]) -> dict[str, Any]:
