@@ -34,8 +34,8 @@ WHOLE = ranges((15_000_000, 140_000_000), least_ms=1.5)
         (
             AskedLimits(max_madds=19.5),
             (
-                "max_madds=19.5 is below the cheapest architecture of this table; they go from 20.00M to 90.00M multi-adds "
-                "(the whole search space: from 15.00M; ask it with scope=space)"
+                "max_madds=19.5 is below the cheapest architecture of this table; they go from 20.00M to 90.00M "
+                "multi-adds (the whole search space: from 15.00M; ask it with scope=space)"
             ),
         ),
         (
