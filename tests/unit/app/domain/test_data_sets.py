@@ -10,8 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from app.domain import data_sets
@@ -21,7 +19,6 @@ from app.domain.data_sets import (
     inspect_data_set,
     is_hub_data_set,
     load_images,
-    stratified_split,
 )
 
 RNG = np.random.default_rng(0)
@@ -139,21 +136,6 @@ class TestLayouts:
 
 
 class TestSplits:
-    @pytest.mark.parametrize("name", ["train", "Train", "TRAINING", "training"])
-    def test_the_training_split_however_it_is_written(self, tmp_path, name):
-        write_folders(tmp_path / "shapes" / name)
-        for other in ("Test", "val"):
-            (tmp_path / "shapes" / other / "class9").mkdir(parents=True)
-        assert load_images("shapes", tmp_path, resolution=8, seed=0).class_names == ("class0", "class1", "class2")
-        assert "shapes" in available(tmp_path)
-
-    def test_a_class_may_be_called_train(self, tmp_path):
-        write_folders(tmp_path / "vehicles")
-        (tmp_path / "vehicles" / "class1").rename(tmp_path / "vehicles" / "train")
-        images = load_images("vehicles", tmp_path, resolution=8, seed=0)
-        assert images.class_names == ("class0", "class2", "train")
-        assert len(images.labels_N) == len(LABELS)
-
     def test_splits_without_classes_are_refused(self, tmp_path):
         write_folders(tmp_path / "flat")
         (tmp_path / "flat" / "class0").rename(tmp_path / "flat" / "Train")
@@ -393,53 +375,6 @@ class TestSelection:
         for num_images in (5, 0, -3):
             with pytest.raises(DataSetError, match="num_images of at least 6"):
                 load_images("a", tmp_path, resolution=8, num_images=num_images, seed=0)
-
-    @settings(max_examples=200, deadline=None)
-    @given(counts=st.lists(st.integers(2, 60), min_size=2, max_size=8), data=st.data())
-    def test_a_cap_keeps_the_proportions(self, counts, data):
-        from app.domain.stratified_sampling import stratified_sample
-
-        labels = np.repeat(np.arange(len(counts)), counts)
-        num_images = data.draw(st.integers(2 * len(counts), len(labels)))
-        chosen = stratified_sample(labels, num_images, seed=0)
-        assert len(np.unique(chosen)) == num_images
-        kept = np.bincount(labels[chosen], minlength=len(counts))
-        assert (kept <= counts).all()
-        # Two of every class, and of the rest each class's share, rounded down or up.
-        free = np.array(counts) - 2
-        shares = free * (num_images - 2 * len(counts)) / max(1, free.sum())
-        assert (np.abs(kept - 2 - shares) < 1 + 1e-9).all()
-
-
-class TestSplit:
-    @settings(max_examples=60, deadline=None)
-    @given(
-        counts=st.lists(st.integers(2, 50), min_size=2, max_size=9),
-        fraction=st.floats(0.01, 0.99),
-        seed=st.integers(0, 2**31),
-    )
-    def test_every_class_is_in_both_and_nothing_is_lost(self, counts, fraction, seed):
-        labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
-        train, validation = stratified_split(labels, fraction, seed)
-        assert np.array_equal(np.sort(np.concatenate([train, validation])), np.arange(len(labels)))
-        held_out = np.bincount(labels[validation], minlength=len(counts))
-        assert (held_out >= 1).all()
-        assert (held_out < counts).all()
-        assert (np.abs(held_out - fraction * np.array(counts)) <= 1).all()
-
-    def test_the_seed_decides(self):
-        labels = np.arange(100) % 5
-        assert np.array_equal(stratified_split(labels, 0.1, 1)[1], stratified_split(labels, 0.1, 1)[1])
-        assert not np.array_equal(stratified_split(labels, 0.1, 1)[1], stratified_split(labels, 0.1, 2)[1])
-
-    @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, float("nan"), 2.0])
-    def test_impossible_fractions(self, fraction):
-        with pytest.raises(DataSetError, match="between 0 and 1"):
-            stratified_split(np.array([0, 0, 1, 1]), fraction, 0)
-
-    def test_a_single_image_cannot_be_split(self):
-        with pytest.raises(DataSetError, match="class 1 has 1 image"):
-            stratified_split(np.array([0, 0, 1]), 0.1, 0)
 
 
 def test_links_that_lead_nowhere_are_one_data_set_less_and_no_crash(tmp_path):
