@@ -12,11 +12,18 @@ from rich.markup import escape
 from app.cli.errors import CommandError
 
 
+class _NoticeConsole(Console):
+    """Falls silent when its pipe is gone; rich's own would end the process, and send standard output nowhere."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 class Notices:
     """What is said on the way, on standard error. A terminal that is gone never keeps a command from cleaning up."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = _NoticeConsole(stderr=True, highlight=False, soft_wrap=True)
         self._started = time.monotonic()
 
     @property

@@ -9,6 +9,7 @@ _DOING = {
     "pending": "waiting",
     "evaluating_subnetworks": "evaluating sub-networks",
     "fitting_gcn": "fitting the GCN",
+    "retraining": "training architectures by themselves",
     "reevaluating": "re-evaluating the best",
     "fitting_space": "fitting the whole space",
     "done": "done",

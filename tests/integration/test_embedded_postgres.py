@@ -247,11 +247,6 @@ def test_a_broken_data_directory_shows_the_servers_words(
     assert marked_processes.pids() == {}
 
 
-def test_too_long_socket_path_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EmbeddedStackError, match="too long for unix sockets"):
-        EmbeddedPostgres(tmp_path / "postgres", tmp_path / ("long" * 25)).start()
-
-
 def test_variables_of_other_servers_do_not_leak_in(
     data_dir: Path, socket_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,20 +342,3 @@ def test_namespace_data_are_not_lost_to_drop(tmp_path: Path, public_dir: Path, s
         pass
     with pytest.raises(PrivilegesError, match="holds data, but user 65534 cannot reach it"):
         EmbeddedPostgres(home / "postgres", socket_dir, privileges="drop", private_root=public_dir / "private").start()
-
-
-def test_unknown_privileges_are_refused(data_dir: Path, socket_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NASATLAS_EMBEDDED_PRIVILEGES", "sudo")
-    with pytest.raises(PrivilegesError, match="use auto, namespace or drop"):
-        EmbeddedPostgres(data_dir, socket_dir).start()
-
-
-def test_no_way_out_says_what_to_do(data_dir: Path, socket_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def closed(*_: object) -> None:
-        raise PrivilegesError("closed here")
-
-    monkeypatch.setattr("app.embedded.privileges.is_acceptable_to_postgres", lambda: False)
-    monkeypatch.setattr("app.embedded.privileges._place_in_namespace", closed)
-    monkeypatch.setattr("app.embedded.privileges._place_dropped", closed)
-    with pytest.raises(PrivilegesError, match=r"(?s)NASATLAS_DATABASE_URL.*namespace: closed here.*drop: closed here"):
-        EmbeddedPostgres(data_dir, socket_dir).start()

@@ -27,7 +27,7 @@ from app.embedded.interruption import Interrupted, signals_as_interrupt
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.process import StopSignal
 from app.embedded.running_stack import find_running_stack
-from app.embedded.services import ServicePlan, ServiceSpec, default_services
+from app.embedded.services import ServicePlan, ServiceSpec
 from app.embedded.stack import Stack
 from app.embedded.valkey import redis_py_url
 
@@ -352,13 +352,6 @@ def test_a_vanished_terminal_does_not_keep_it_from_stopping(
     with _stack(state_dir, on_phase=on_phase):
         pass
     assert marked_processes.pids() == {}
-
-
-def test_default_services_are_the_api_a_worker_and_the_reaper(tmp_path: Path) -> None:
-    plan = ServicePlan(tmp_path, "127.0.0.1", 8123, with_workers=True)
-    assert [spec.name for spec in default_services(plan)] == ["api", "worker", "reaper"]
-    assert "8123" in default_services(plan)[0].command
-    assert [spec.name for spec in default_services(ServicePlan(tmp_path, "::1", 1, with_workers=False))] == ["api"]
 
 
 def test_its_api_does_not_start_where_others_reach_it_without_a_key(

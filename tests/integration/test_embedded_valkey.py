@@ -131,20 +131,3 @@ def test_a_broken_file_shows_the_servers_words(
     with pytest.raises(EmbeddedStackError, match=r"(?s)valkey ended with status 1 while it started.*Bad file format"):
         EmbeddedValkey(tmp_path / "valkey", socket_dir).start()
     assert marked_processes.pids() == {}
-
-
-def test_too_long_socket_path_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EmbeddedStackError, match="too long for unix sockets"):
-        EmbeddedValkey(tmp_path / "valkey", tmp_path / ("long" * 25)).start()
-
-
-@pytest.mark.parametrize(
-    ("broker", "expected"),
-    [
-        ("redis+socket:///tmp/x/valkey.sock", "unix:///tmp/x/valkey.sock"),
-        ("redis://localhost:6379/0", "redis://localhost:6379/0"),
-        ("rediss://user:secret@host/1", "rediss://user:secret@host/1"),
-    ],
-)
-def test_redis_py_url(broker: str, expected: str) -> None:
-    assert redis_py_url(broker) == expected

@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from app.domain.search_space import Head, preset
+from tests.unit.worker.nas.tiny_training import CPU, StoppedError
 from worker.nas.checkpoint import CheckpointError, CheckpointStore
 from worker.nas.distributed_training import train_supernet_distributed
 from worker.nas.supernet_training import SupernetTrainingConfig, TrainingDivergedError, train_supernet
 
-CPU = torch.device("cpu")
 SPACE = preset("nas-bench-macro").proxy(resolution=8, width=0.125, num_classes=10)
 CONFIG = SupernetTrainingConfig(epochs=3, batch_size=64, learning_rate=0.05, augmentation="crop")
 
@@ -47,10 +47,6 @@ def wait_until_gone(pids, seconds=20.0):
     while (left := [pid for pid in pids if psutil.pid_exists(pid)]) and time.monotonic() < deadline:
         time.sleep(0.1)
     return left
-
-
-class StoppedError(Exception):
-    pass
 
 
 def test_cancelled_all_processes_end_and_resumed_it_comes_close_to_one_process(tmp_path, data):

@@ -59,21 +59,6 @@ def test_left_out_predictions_are_those_of_refits() -> None:
         )
 
 
-def test_strengths_of_any_size_leave_a_covariance_that_can_be_factored() -> None:
-    """The tuning may try them; by rounding alone, the smallest eigenvalues of large covariances are below zero."""
-    choices, _ = pairs(200, 0.0)
-    factors, rng = product_kernel.Factors.of(FEATURES), np.random.default_rng(0)
-    failed_without = 0
-    for _ in range(60):
-        parameter = torch.tensor(rng.choice([-11.0, -2.0, 2.0, 7.0], 2 * 5 + product_kernel.NUM_COMMON))
-        strengths = product_kernel.Strengths.of(parameter)
-        covariance = sum(product_kernel.covariances(strengths, factors, choices), torch.zeros(()))
-        torch.linalg.cholesky(product_kernel.noisy(covariance, strengths.noise))
-        plain = covariance + (strengths.noise + product_kernel.JITTER) * torch.eye(200)
-        failed_without += int(torch.linalg.cholesky_ex(plain).info > 0)
-    assert failed_without
-
-
 def test_an_interaction_is_found_where_labels_are_clean() -> None:
     choices, target = pairs(120, 0.02)
     fit = fit_process(FEATURES, choices, target, np.random.default_rng(0))

@@ -7,9 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from app.domain.search_space import Cell, Choice, Head, SearchSpace, Stem
+from app.domain.search_space import Head
 from app.domain.seeds import derive_seed
 from app.domain.standalone_recipe import StandaloneRecipe, from_recipe
+from tests.unit.worker.nas.tiny_training import CPU, TINY_SPACE, StoppedError, same, stop_at
 from worker.nas.checkpoint import CheckpointError, CheckpointStore
 from worker.nas.standalone_training import STANDALONE, learning_rate_at, load_standalone, train_standalone
 from worker.nas.subnetwork import fresh_subnetwork, num_correct
@@ -17,17 +18,6 @@ from worker.nas.training_config import TrainingDivergedError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CPU = torch.device("cpu")
-CHOICES = (Choice(kernel_size=3, expansion=2), Choice(kernel_size=5, expansion=3), Choice(kind="identity"))
-SPACE = SearchSpace(
-    name="tiny",
-    input_resolution=8,
-    num_classes=10,
-    activation="relu",
-    stem=Stem(out_channels=8, stride=1),
-    cells=(Cell(out_channels=8, choices=CHOICES), Cell(out_channels=16, stride=2, choices=CHOICES)),
-    head=Head(out_channels=32, dropout=0.2),
-)
 M = (1, 0)
 SMALL = from_recipe("small", {"epochs": 3, "batch_size": 50, "augmentation": "crop", "ema_decay": 0.9})
 PAPER = from_recipe("paper", {"epochs": 3, "batch_size": 50, "augmentation": "crop", "ema_decay": 0.9})
@@ -39,7 +29,7 @@ def store(tmp_path, name="job"):
 
 def train(checkpoints, data, recipe=SMALL, seed=0, architecture=M, inherited=None, on_progress=None):
     return train_standalone(
-        SPACE,
+        TINY_SPACE,
         architecture,
         data,
         recipe,
@@ -49,25 +39,6 @@ def train(checkpoints, data, recipe=SMALL, seed=0, architecture=M, inherited=Non
         inherited=inherited,
         on_progress=on_progress,
     )
-
-
-def same(first, second):
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-class StoppedError(Exception):
-    pass
-
-
-def stop_at(step, monkeypatch):
-    monkeypatch.setattr("worker.nas.training_loop._PROGRESS_INTERVAL_S", 0.0)
-    calls = iter(range(10_000))
-
-    def on_progress(progress):
-        if next(calls) == step:
-            raise StoppedError
-
-    return on_progress
 
 
 @pytest.mark.parametrize("name", ["small", "paper"])
@@ -85,7 +56,7 @@ def test_the_accuracy_is_that_of_the_saved_weights(tmp_path, data):
     checkpoints = store(tmp_path)
     result = train(checkpoints, data)
     assert checkpoints.names() == (STANDALONE,)
-    loaded = load_standalone(SPACE, M, checkpoints)
+    loaded = load_standalone(TINY_SPACE, M, checkpoints)
     assert same(loaded.state_dict(), result.network.state_dict())
     assert result.accuracy == num_correct(loaded, data) / len(data.validation_labels_N)
 
@@ -106,7 +77,7 @@ def test_the_loop_is_plain_sgd_on_the_whole_network(tmp_path, data):
     )
     result = train(store(tmp_path), data, recipe)
     start = torch.Generator().manual_seed(derive_seed(0, None, "standalone weights"))
-    network = fresh_subnetwork(SPACE.model_copy(update={"head": Head(out_channels=32)}), M, start).train()
+    network = fresh_subnetwork(TINY_SPACE.model_copy(update={"head": Head(out_channels=32)}), M, start).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-5)
     iterations = len(data.train_labels_N) // 64
     for epoch in range(2):
@@ -208,7 +179,7 @@ def test_divergence_says_what_to_do_and_leaves_no_network(tmp_path, data):
 def test_space_and_data_must_fit(tmp_path, data):
     with pytest.raises(ValueError, match="the space wants"):
         train_standalone(
-            SPACE.model_copy(update={"num_classes": 5}),
+            TINY_SPACE.model_copy(update={"num_classes": 5}),
             M,
             data,
             SMALL,

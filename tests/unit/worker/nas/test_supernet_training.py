@@ -8,8 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from app.domain.search_space import Cell, Choice, Head, SearchSpace, Stem
+from app.domain.search_space import Head
 from app.domain.seeds import derive_seed
+from tests.unit.worker.nas.tiny_training import CPU, TINY_SPACE, StoppedError, same, stop_at
 from worker.nas.checkpoint import CheckpointError, CheckpointStore
 from worker.nas.single_path import fair_paths, initial_supernet, learning_rate_at, sampled_path
 from worker.nas.supernet_training import (
@@ -19,22 +20,9 @@ from worker.nas.supernet_training import (
     load_supernet,
     train_supernet,
 )
-from worker.nas.training_config import training_curve
-from worker.nas.training_state import EpochResult
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CPU = torch.device("cpu")
-CHOICES = (Choice(kernel_size=3, expansion=2), Choice(kernel_size=5, expansion=3), Choice(kind="identity"))
-SPACE = SearchSpace(
-    name="tiny",
-    input_resolution=8,
-    num_classes=10,
-    activation="relu",
-    stem=Stem(out_channels=8, stride=1),
-    cells=(Cell(out_channels=8, choices=CHOICES), Cell(out_channels=16, stride=2, choices=CHOICES)),
-    head=Head(out_channels=32, dropout=0.2),
-)
 CONFIG = SupernetTrainingConfig(epochs=3, batch_size=50, learning_rate=0.1, augmentation="crop")
 
 
@@ -42,32 +30,12 @@ def store(tmp_path, name="search"):
     return CheckpointStore(str(tmp_path), name)
 
 
-def train(checkpoints, data, config=CONFIG, seed=0, space=SPACE, on_progress=None):
+def train(checkpoints, data, config=CONFIG, seed=0, space=TINY_SPACE, on_progress=None):
     return train_supernet(space, data, config, seed=seed, device=CPU, checkpoints=checkpoints, on_progress=on_progress)
 
 
 def weights(checkpoints):
     return checkpoints.load_tensors("supernet").tensors
-
-
-def same(first, second):
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-class StoppedError(Exception):
-    pass
-
-
-def stop_at(step, monkeypatch):
-    """A callback that raises at a step, counted over the whole training; progress comes at every iteration then."""
-    monkeypatch.setattr("worker.nas.training_loop._PROGRESS_INTERVAL_S", 0.0)
-    calls = iter(range(10_000))
-
-    def on_progress(progress):
-        if next(calls) == step:
-            raise StoppedError
-
-    return on_progress
 
 
 def test_it_learns(tmp_path, data):
@@ -96,7 +64,7 @@ FAIR = dataclasses.replace(PLAIN, learning_rate=0.02, label_smoothing=0.0, fairn
 )
 def test_the_loop_is_plain_sgd_on_the_sampled_paths(tmp_path, data, config, paths_of, loss_atol, weight_atol):
     """The same training written the obvious way: nn.Conv2d, NCHW, torch's SGD over all parameters."""
-    space = SPACE.model_copy(update={"head": Head(out_channels=32, dropout=0.0)})
+    space = TINY_SPACE.model_copy(update={"head": Head(out_channels=32, dropout=0.0)})
     report = train(store(tmp_path), data, config, space=space)
     network = initial_supernet(space, config, seed=0).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate, momentum=0.9, weight_decay=4e-5)
@@ -110,7 +78,7 @@ def test_the_loop_is_plain_sgd_on_the_sampled_paths(tmp_path, data, config, path
             optimizer.param_groups[0]["lr"] = learning_rate_at(config, epoch * iterations + iteration, 2 * iterations)
             optimizer.zero_grad(set_to_none=True)
             images = data.normalise(data.train_images_NCHW[index_N]).contiguous()
-            for path in paths_of(SPACE, 0, epoch, iteration):
+            for path in paths_of(TINY_SPACE, 0, epoch, iteration):
                 logits = network(images, path)
                 loss = F.cross_entropy(logits, data.train_labels_N[index_N], label_smoothing=config.label_smoothing)
                 loss.backward()
@@ -121,23 +89,6 @@ def test_the_loop_is_plain_sgd_on_the_sampled_paths(tmp_path, data, config, path
     trained = weights(store(tmp_path))
     for name, tensor in network.state_dict().items():
         assert torch.allclose(trained[name], tensor, atol=weight_atol), name
-
-
-def test_fair_paths_hold_every_choice_of_every_cell_once():
-    for iteration in range(20):
-        paths = fair_paths(SPACE, 3, 0, iteration)
-        assert all(sorted(choices) == list(range(3)) for choices in zip(*paths, strict=True))
-        assert paths == fair_paths(SPACE, 3, 0, iteration)
-    assert len({fair_paths(SPACE, 3, 0, iteration) for iteration in range(20)}) > 10
-
-
-def test_a_cell_with_fewer_choices_goes_through_them_again():
-    space = SPACE.model_copy(
-        update={"cells": (SPACE.cells[0].model_copy(update={"choices": SPACE.cells[0].choices[:2]}), *SPACE.cells[1:])}
-    )
-    first, *_ = zip(*fair_paths(space, 0, 0, 0), strict=True)
-    assert len(first) == 3
-    assert set(first) == {0, 1}
 
 
 @pytest.mark.parametrize("step", [0, 3, 5, 7, 12, 14])
@@ -196,7 +147,7 @@ def test_another_trainings_checkpoint_is_refused(tmp_path, data, monkeypatch, fi
         with pytest.raises(StoppedError):
             train(checkpoints, data, on_progress=stop_at(6, monkeypatch))
     before = checkpoints.names()
-    other_space = SPACE.model_copy(update={"head": Head(out_channels=40)})
+    other_space = TINY_SPACE.model_copy(update={"head": Head(out_channels=40)})
     shifted = dataclasses.replace(data, mean_C=data.mean_C + 0.01)
     for changes in (
         {"seed": 1},
@@ -221,8 +172,8 @@ def test_the_seed_decides_the_weights(tmp_path, data):
 def test_blocks_that_were_never_sampled_keep_their_weights(tmp_path, data):
     config = dataclasses.replace(CONFIG, epochs=1, batch_size=270)
     train(store(tmp_path), data, config)
-    path = sampled_path(SPACE, 0, 0, 0)
-    start = initial_supernet(SPACE, config, seed=0).state_dict()
+    path = sampled_path(TINY_SPACE, 0, 0, 0)
+    start = initial_supernet(TINY_SPACE, config, seed=0).state_dict()
     trained = weights(store(tmp_path))
     for name, tensor in start.items():
         if not name.startswith("cells."):
@@ -234,40 +185,12 @@ def test_blocks_that_were_never_sampled_keep_their_weights(tmp_path, data):
             assert not torch.equal(trained[name], tensor), name
 
 
-def test_paths_are_uniform_and_independent():
-    paths = np.array([sampled_path(SPACE, 5, epoch, iteration) for epoch in range(10) for iteration in range(180)])
-    counts = np.zeros((3, 3))
-    np.add.at(counts, tuple(paths.T), 1)
-    expected = len(paths) / 9
-    assert ((counts - expected) ** 2 / expected).sum() < 26.1  # chi-square with 8 degrees of freedom, p = 0.001
-    assert sampled_path(SPACE, 5, 1, 2) == sampled_path(SPACE, 5, 1, 2)
-    assert all(0 <= choice < 3 for choice in paths.ravel())
-
-
-def test_the_cosine_ends_at_zero():
-    config = SupernetTrainingConfig(learning_rate=0.18)
-    rates = [learning_rate_at(config, step, 100) for step in range(101)]
-    assert rates[0] == 0.18
-    assert rates[50] == pytest.approx(0.09)
-    assert rates[100] == pytest.approx(0.0)
-    assert rates == sorted(rates, reverse=True)
-
-
-def test_a_warm_up_rises_to_the_cosine():
-    config = SupernetTrainingConfig(learning_rate=0.1, warmup_fraction=0.1)
-    plain = SupernetTrainingConfig(learning_rate=0.1)
-    rates = [learning_rate_at(config, step, 100) for step in range(100)]
-    assert rates[0] == pytest.approx(0.01)
-    assert rates[:10] == sorted(rates[:10])
-    assert rates[9:] == [learning_rate_at(plain, step, 100) for step in range(9, 100)]
-
-
 def test_clipped_gradients_cannot_move_weights_further_than_the_rate_allows(tmp_path, data):
     config = dataclasses.replace(
         CONFIG, epochs=1, batch_size=270, learning_rate=0.5, weight_decay=0.0, max_gradient_norm=1e-3
     )
     train(store(tmp_path), data, config)
-    start = initial_supernet(SPACE, config, seed=0)
+    start = initial_supernet(TINY_SPACE, config, seed=0)
     trained = weights(store(tmp_path))
     moved = sum(
         float((trained[name] - parameter.detach()).square().sum()) for name, parameter in start.named_parameters()
@@ -301,14 +224,6 @@ def test_progress_tells_the_curve_so_far_also_after_an_interruption(tmp_path, da
     assert list(seen[-1].curve) == curve[:-1]
 
 
-@pytest.mark.parametrize(("num_epochs", "num_points"), [(0, 0), (1, 1), (100, 100), (101, 51), (1000, 100)])
-def test_a_long_curve_is_thinned_out_and_keeps_its_end(num_epochs, num_points):
-    curve = training_curve([EpochResult(float(epoch), 0.5) for epoch in range(num_epochs)])
-    assert len(curve) == num_points
-    assert all(loss == epoch - 1 for epoch, loss, _ in curve)
-    assert [epoch for epoch, *_ in curve[-1:]] == [num_epochs][: num_points and 1]
-
-
 def test_a_batch_larger_than_the_data_is_the_data(tmp_path, data):
     report = train(store(tmp_path), data, dataclasses.replace(CONFIG, epochs=1, batch_size=1024))
     assert report.num_images == len(data.train_labels_N)
@@ -317,41 +232,15 @@ def test_a_batch_larger_than_the_data_is_the_data(tmp_path, data):
 def test_the_trained_supernet_can_be_loaded(tmp_path, data):
     checkpoints = store(tmp_path)
     with pytest.raises(CheckpointError, match="no checkpoint 'supernet'"):
-        load_supernet(SPACE, checkpoints, CPU)
+        load_supernet(TINY_SPACE, checkpoints, CPU)
     train(checkpoints, data)
-    network = load_supernet(SPACE, checkpoints, CPU)
+    network = load_supernet(TINY_SPACE, checkpoints, CPU)
     assert not network.training
     assert same(network.state_dict(), weights(checkpoints))
     with pytest.raises(CheckpointError, match="not one of the space"):
-        load_supernet(SPACE.model_copy(update={"head": Head(out_channels=40)}), checkpoints, CPU)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("epochs", 0),
-        ("batch_size", 1),
-        ("learning_rate", 0.0),
-        ("learning_rate", float("nan")),
-        ("learning_rate", float("inf")),
-        ("momentum", 1.0),
-        ("momentum", -0.1),
-        ("weight_decay", -1e-4),
-        ("weight_decay", float("nan")),
-        ("augmentation", "flip"),
-        ("label_smoothing", 1.0),
-        ("warmup_fraction", 1.0),
-        ("max_gradient_norm", 0.0),
-        ("max_gradient_norm", float("nan")),
-        ("initialisation", "random"),
-    ],
-)
-def test_impossible_values_are_refused(field, value):
-    with pytest.raises(ValueError, match=field):
-        SupernetTrainingConfig(**{field: value})
+        load_supernet(TINY_SPACE.model_copy(update={"head": Head(out_channels=40)}), checkpoints, CPU)
 
 
 def test_space_and_data_must_fit(tmp_path, data):
-    for changes in ({"input_resolution": 16}, {"num_classes": 5}):
-        with pytest.raises(ValueError, match="the space wants"):
-            train(store(tmp_path), data, space=SPACE.model_copy(update=changes))
+    with pytest.raises(ValueError, match="the space wants"):
+        train(store(tmp_path), data, space=TINY_SPACE.model_copy(update={"input_resolution": 16}))

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from app.domain.search_space import Cell, Choice, Head, SearchSpace, Stem, preset
+from app.domain.search_space import preset
 from app.domain.standalone_recipe import from_recipe
+from tests.unit.worker.nas.tiny_training import CPU, TINY_SPACE
 from worker.nas import training_memory
 from worker.nas.checkpoint import CheckpointStore
 from worker.nas.standalone_training import StandaloneLoop, train_standalone
@@ -12,23 +13,12 @@ from worker.nas.training_memory import activations_per_image, images_at_once
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CPU = torch.device("cpu")
-CHOICES = (Choice(kernel_size=3, expansion=2), Choice(kernel_size=5, expansion=3))
-SPACE = SearchSpace(
-    name="tiny",
-    input_resolution=8,
-    num_classes=10,
-    activation="relu",
-    stem=Stem(out_channels=8, stride=1),
-    cells=(Cell(out_channels=8, choices=CHOICES), Cell(out_channels=16, stride=2, choices=CHOICES)),
-    head=Head(out_channels=32),
-)
 M = (1, 0)
 RECIPE = from_recipe("small", {"epochs": 1, "batch_size": 50, "dropout": 0.0, "max_gradient_norm": None})
 
 
 def loop(data, at_once, recipe=RECIPE):
-    return StandaloneLoop(SPACE, M, data, recipe, seed=0, digest="", inherited=None, images_at_once=at_once)
+    return StandaloneLoop(TINY_SPACE, M, data, recipe, seed=0, digest="", inherited=None, images_at_once=at_once)
 
 
 def gradients(data, at_once):
@@ -60,11 +50,11 @@ def test_what_fits_trains_as_one_batch_to_the_same_bits(tmp_path, data):
 def test_a_small_machine_takes_smaller_parts_and_a_tiny_one_says_what_would_help(tmp_path, data, monkeypatch):
     def train(name):
         return train_standalone(
-            SPACE, M, data, RECIPE, seed=0, device=CPU, checkpoints=CheckpointStore(str(tmp_path), name)
+            TINY_SPACE, M, data, RECIPE, seed=0, device=CPU, checkpoints=CheckpointStore(str(tmp_path), name)
         )
 
     assert train("large").images_at_once == 50
-    per_image = 4 * activations_per_image(SPACE, M)
+    per_image = 4 * activations_per_image(TINY_SPACE, M)
     taken = images_taken(data)
     monkeypatch.setattr(training_memory, "memory_at_hand", lambda _device: taken + 2 * 20 * per_image)
     first, second = train("first"), train("second")
@@ -78,7 +68,7 @@ def test_a_small_machine_takes_smaller_parts_and_a_tiny_one_says_what_would_help
 
 def images_taken(data):
     images = (data.train_images_NCHW, data.validation_images_NCHW, data.calibration_images_NCHW)
-    weights = training_memory._meta(SPACE, M)
+    weights = training_memory._meta(TINY_SPACE, M)
     return sum(part.nbytes for part in images) + 50 * 3 * 64 * 5 + 20 * sum(p.numel() for p in weights.parameters())
 
 

@@ -1,64 +1,66 @@
-"""The doubt of predictions: it grows with the distance from the pairs, and is what the process itself says."""
+"""The doubt of predictions against the textbook's posterior variance, and its storage."""
+
+import itertools
+import math
+from typing import Any
 
 import numpy as np
 import pytest
 
-from app.domain.gray_code import num_bits, placed_bit_tables
-from app.domain.hamming_graph import FactorFeatures
-from app.domain.search_space import preset
 from app.domain.whole_space.doubt import Doubt
-from worker.nas.space_doubt import fit_doubt
 
-SPACE = preset("nas-bench-macro")
-FEATURES = FactorFeatures(np.zeros(num_bits(SPACE), dtype=np.float32), placed_bit_tables(SPACE))
+SIZES = (2, 3, 2, 2)
+EVERYTHING = np.array(list(itertools.product(*map(range, SIZES))))
+PAIRS = EVERYTHING[[0, 3, 5, 11, 17]]
 
 
-@pytest.fixture(scope="module")
-def fitted():
-    """Pairs whose last cells never change, with strong interactions."""
+def covariance(doubt: Doubt, one: Any, other: Any) -> float:
+    """Of z at two architectures, term by term: the constant, effects, and every pair and triple of cells."""
+    first = np.concatenate([[0], np.cumsum(SIZES)[:-1]])
+    rows, columns = first + one, first + other
+    shared = [doubt.interacting_CC[row, column] for row, column in zip(rows, columns, strict=True)]
+    pairs = sum(math.prod(part) for part in itertools.combinations(shared, 2))
+    triples = sum(math.prod(part) for part in itertools.combinations(shared, 3))
+    additive = doubt.additive_CC[np.ix_(rows, columns)].sum()
+    return float(1.0 + additive + doubt.pairwise * pairs + doubt.triple * triples)
+
+
+@pytest.fixture
+def doubt() -> Doubt:
     rng = np.random.default_rng(0)
-    choices_NL = np.unique(rng.integers(0, 3, (150, 8)), axis=0)
-    choices_NL[:, 5:] = 0
-    choices_NL = np.unique(choices_NL, axis=0)
-    effect = rng.normal(size=(8, 3))
-    accuracy_N = 0.6 + 0.02 * effect[np.arange(8), choices_NL].sum(1)
-    accuracy_N += 0.02 * effect[0, choices_NL[:, 0]] * effect[1, choices_NL[:, 1]]
-    return choices_NL, *fit_doubt(FEATURES, choices_NL, accuracy_N + 0.003 * rng.normal(size=len(accuracy_N)), rng)
+    roots = rng.normal(size=(2, sum(SIZES), sum(SIZES)))
+    additive, interacting = (root @ root.T / len(root) for root in roots)
+    blank = Doubt(SIZES, PAIRS, additive, interacting, np.eye(len(PAIRS)), 0.4, 0.2, 0.3, typical=0.8)
+    known = np.array([[covariance(blank, one, other) for other in PAIRS] for one in PAIRS])
+    inverse = np.linalg.inv(known + 0.3 * np.eye(len(PAIRS)))
+    return Doubt(SIZES, PAIRS, additive, interacting, inverse, 0.4, 0.2, 0.3, typical=0.8)
 
 
-def test_it_grows_with_the_distance(fitted):
-    choices_NL, doubt, left_out_N, noise = fitted
-    assert np.median(left_out_N) == pytest.approx(1.0)
-    assert 0 < noise < 0.02
-    far_NL = choices_NL.copy()
-    far_NL[:, 5] = 2
-    farther_NL = far_NL.copy()
-    farther_NL[:, 6:] = 2
-    near, far, farther = (np.median(doubt.stretch(rows)) for rows in (choices_NL, far_NL, farther_NL))
-    assert near < 1.0 < far < farther
+def test_it_is_the_posterior_deviation_of_the_textbook(doubt: Doubt) -> None:
+    """k(x, x) - k(x, X) (K + s)^-1 k(X, x) + s, in units of the typical deviation."""
+    for one in EVERYTHING:
+        shared = np.array([covariance(doubt, one, pair) for pair in PAIRS])
+        variance = covariance(doubt, one, one) - shared @ doubt.inverse_MM @ shared + 0.3
+        assert doubt.stretch(one[None])[0] == pytest.approx(math.sqrt(variance) / 0.8)
 
 
-def test_a_pair_by_the_others_is_as_unsure_as_if_it_were_unknown(fitted):
-    _, doubt, left_out_N, _ = fitted
-    others = np.arange(1, len(doubt.choices_ML))
-    covariance_MM = np.linalg.inv(doubt.inverse_MM)
-    without = Doubt(
-        doubt.factor_sizes,
-        doubt.choices_ML[others],
-        doubt.additive_CC,
-        doubt.interacting_CC,
-        np.linalg.inv(covariance_MM[1:, 1:]),
-        doubt.pairwise,
-        doubt.triple,
-        doubt.noise,
-        doubt.typical,
-    )
-    assert without.stretch(doubt.choices_ML[:1]) == pytest.approx(left_out_N[:1], rel=1e-6)
+def test_many_questions_are_answered_as_one(doubt: Doubt) -> None:
+    each = np.concatenate([doubt.stretch(one[None]) for one in EVERYTHING])
+    assert doubt.stretch(EVERYTHING) == pytest.approx(each)
 
 
-def test_it_survives_its_storage(fitted):
-    choices_NL, doubt, _, _ = fitted
-    again = Doubt.from_tensors(doubt.tensors(), doubt.factor_sizes)
+def test_nothing_is_surer_than_the_noise_of_its_label(doubt: Doubt) -> None:
+    """An inverse that claims too much, as rounding may make it, leaves no negative variance."""
+    sure = Doubt(SIZES, PAIRS, doubt.additive_CC, doubt.interacting_CC, 1e3 * doubt.inverse_MM, 0.4, 0.2, 0.3, 0.8)
+    assert sure.stretch(PAIRS) == pytest.approx(math.sqrt(0.3) / 0.8)
+
+
+def test_it_survives_its_storage(doubt: Doubt) -> None:
+    again = Doubt.from_tensors(doubt.tensors(), SIZES)
     assert again is not None
-    assert (again.stretch(choices_NL) == doubt.stretch(choices_NL)).all()
-    assert Doubt.from_tensors({}, doubt.factor_sizes) is None
+    assert (again.stretch(EVERYTHING) == doubt.stretch(EVERYTHING)).all()
+    assert (again.left_out_stretch() == doubt.left_out_stretch()).all()
+
+
+def test_a_model_without_one_has_none() -> None:
+    assert Doubt.from_tensors({"additive": np.zeros(3)}, SIZES) is None

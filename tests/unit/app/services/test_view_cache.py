@@ -1,0 +1,40 @@
+"""A search as it was put together: one digest for as long as nothing but the clock has moved.
+
+What makes a kept view outdated is in the integration tests.
+"""
+
+import json
+from typing import Any
+
+import pytest
+
+from app.schemas.examples import ROUND, SEARCH
+from app.schemas.search import SearchView
+from app.services.view_cache import KeptView
+
+
+def kept(**changes: Any) -> KeptView:
+    return KeptView(SearchView.model_validate({**SEARCH, **changes}), stamp="1", made_at=0.0)
+
+
+def test_the_time_that_is_left_is_no_news() -> None:
+    assert kept(eta_s=95.0).digest == kept(eta_s=None).digest == kept(eta_s=12.5).digest
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"progress": 0.65},
+        {"state": "cancelling"},
+        {"error": "x"},
+        {"rounds": [{**ROUND, "num_sampled": 301}]},
+        {"steps": []},
+    ],
+)
+def test_everything_else_is(changes: dict[str, Any]) -> None:
+    assert kept(**changes).digest != kept().digest
+
+
+def test_json_has_the_time_that_is_left() -> None:
+    assert json.loads(kept(eta_s=12.5).json)["eta_s"] == 12.5
+    assert SearchView.model_validate_json(kept().json) == kept().view
