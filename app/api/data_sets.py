@@ -58,9 +58,15 @@ def read(
     engine: Database,
     settings: AppSettings,
     caller: Reader,
-    examine: Annotated[int, Query(ge=1, le=20_000, description="Decode up to so many images, evenly spread.")] = 500,
+    examine: Annotated[
+        int | None,
+        Query(ge=1, le=20_000, description="Decode so many images in full, evenly spread; by default as for a search."),
+    ] = None,
 ) -> DataSetView:
-    """Return classes, counts, sizes and kinds of images, and which of them cannot be read."""
+    """Return classes, counts, sizes and kinds of images, and which of them cannot be read.
+
+    Every image is looked at, as before a search is taken: its header and its end, where decoding all would take long.
+    """
     with transaction(engine) as session:
         summary, root = data_sets.locate(session, caller, name, settings)
     return data_sets.view(summary, root, examine)

@@ -17,9 +17,6 @@ from app.services import data_sets
 
 router = APIRouter(prefix="/ui", route_class=PageRoute, include_in_schema=False)
 
-_NUM_EXAMINED = 500
-_NUM_EXAMINED_AT_ONCE = 64
-"""Beside the field of a form, while somebody types."""
 _NUM_CLASSES_SHOWN, _IMAGES_PER_CLASS, _RESOLUTION = 20, 6, 48
 
 Name = Annotated[str, Path(pattern=DATA_SET_NAME_PATTERN)]
@@ -40,7 +37,7 @@ def show_data_set(
     """Show a data set: its classes, some of its images, and those that cannot be read."""
     with transaction(engine) as session:
         summary, root = data_sets.locate(session, caller, name, settings)
-    found = data_sets.view(summary, root, _NUM_EXAMINED)
+    found = data_sets.view(summary, root)
     samples = data_sets.samples(
         name,
         root,
@@ -69,7 +66,7 @@ def describe_data_set(
         if dataset and not is_hub:
             with transaction(engine) as session:
                 summary, root = data_sets.locate(session, caller, dataset, settings)
-            found = data_sets.view(summary, root, _NUM_EXAMINED_AT_ONCE)
+            found = data_sets.view(summary, root)
     except (DataSetNotFoundError, InvalidRequestError) as problem:
         error = problem.detail
     except DataSetError as problem:

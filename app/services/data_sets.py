@@ -63,15 +63,20 @@ def no_data_set(session: Session, caller: Caller, name: str, settings: Settings)
     )
 
 
-def view(summary: DataSetSummary, root: Path | None, num_examined: int) -> DataSetView:
-    """Read a data set and say what it holds.
+def view(summary: DataSetSummary, root: Path | None, num_decoded: int | None = None) -> DataSetView:
+    """Look at every image of a data set and say what it holds.
+
+    Args:
+        summary: The data set.
+        root: The data root that it lies under.
+        num_decoded: Images to decode in full; None: as many as before a search.
 
     Raises:
         InvalidRequestError: If it is damaged beyond listing what is broken.
     """
     with as_request_error("path", "name"):
         source = open_source(summary.name, root)
-        return DataSetView(**figures(summary, preview(source, num_examined)))
+        return DataSetView(**figures(summary, preview(source, num_decoded)))
 
 
 def figures(summary: DataSetSummary, found: DataSetPreview) -> Mapping[str, Any]:
@@ -85,6 +90,7 @@ def figures(summary: DataSetSummary, found: DataSetPreview) -> Mapping[str, Any]
             for name, count in zip(found.class_names, found.class_counts, strict=True)
         ],
         "num_examined": found.num_examined,
+        "num_decoded": found.num_decoded,
         "num_sizes": found.num_sizes,
         "sizes": [ImageSize(width=s.width, height=s.height, num_images=s.num_images) for s in found.sizes],
         "modes": found.modes,

@@ -77,7 +77,10 @@ def test_what_there_is(client: TestClient) -> None:
     assert items[1]["num_bytes"] == sum(len(png(index)) for index in range(30))
     ours = client.get("/datasets/ours").json()
     assert (ours["num_images"], ours["num_classes"], ours["modes"]) == (6, 2, {"L": 6})
-    assert client.get("/datasets/digits", params={"examine": 5}).json()["num_examined"] == 5
+    digits = client.get("/datasets/digits", params={"examine": 5}).json()
+    assert (digits["num_examined"], digits["num_decoded"]) == (1797, 1797)
+    ours = client.get("/datasets/ours", params={"examine": 2}).json()
+    assert (ours["num_examined"], ours["num_decoded"]) == (6, 2)
     missing = client.get("/datasets/nothing")
     assert missing.status_code == 404
     assert "digits, flowers, ours" in missing.json()["detail"]
