@@ -21,6 +21,7 @@ from app.errors import (
 )
 from app.schemas.data_set import DataSetList, DataSetSamples, DataSetView, UploadView
 from app.services import data_sets, uploads
+from app.services.data_sets import Shown
 from app.services.uploads import Incoming
 
 router = APIRouter(prefix="/datasets", tags=["data sets"])
@@ -86,9 +87,7 @@ def samples(
     """Return a few images per class, cropped and resized as a search would; broken ones are left out."""
     with transaction(engine) as session:
         _, root = data_sets.locate(session, caller, name, settings)
-    return data_sets.samples(
-        name, root, per_class=per_class, resolution=resolution, first_class=first_class, num_classes=num_classes
-    )
+    return data_sets.samples(name, root, Shown(per_class, resolution, first_class, num_classes))
 
 
 @router.put(

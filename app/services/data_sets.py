@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,18 +103,47 @@ def figures(summary: DataSetSummary, found: DataSetPreview) -> Mapping[str, Any]
     }
 
 
-def samples(
-    name: str, root: Path | None, *, per_class: int, resolution: int, first_class: int, num_classes: int
-) -> DataSetSamples:
+@dataclass(frozen=True)
+class Shown:
+    """Which images of a data set are shown, and how.
+
+    Attributes:
+        per_class: How many of each class, at most.
+        resolution: Their height and width, in pixels.
+        first_class: Label of the first class.
+        num_classes: How many classes, at most.
+    """
+
+    per_class: int
+    resolution: int
+    first_class: int
+    num_classes: int
+
+
+def samples(name: str, root: Path | None, shown: Shown) -> DataSetSamples:
     """Return a few images of some classes.
 
     Raises:
         InvalidRequestError: If the data set is damaged.
     """
     with as_request_error("path", "name"):
-        source: LocalSource = open_source(name, root)
-        labels = range(len(source.class_names))[first_class : first_class + num_classes]
-        found = class_samples(source, per_class=per_class, resolution=resolution, labels=labels)
+        return _samples(open_source(name, root), shown)
+
+
+def view_with_samples(summary: DataSetSummary, root: Path | None, shown: Shown) -> tuple[DataSetView, DataSetSamples]:
+    """Return what :func:`view` and :func:`samples` do, with the files listed once.
+
+    Raises:
+        InvalidRequestError: If the data set is damaged beyond listing what is broken.
+    """
+    with as_request_error("path", "name"):
+        source = open_source(summary.name, root)
+        return DataSetView(**figures(summary, preview(source))), _samples(source, shown)
+
+
+def _samples(source: LocalSource, shown: Shown) -> DataSetSamples:
+    labels = range(len(source.class_names))[shown.first_class : shown.first_class + shown.num_classes]
+    found = class_samples(source, per_class=shown.per_class, resolution=shown.resolution, labels=labels)
     items = [ClassImages(class_name=one.class_name, images=[_data_uri(png) for png in one.pngs]) for one in found]
     return DataSetSamples(items=items, num_classes=len(source.class_names))
 

@@ -102,6 +102,20 @@ def test_an_upload_says_what_is_in_it(client: TestClient, api_settings: Settings
     assert len(folders(api_settings)) == 1
 
 
+def test_an_upload_names_all_that_is_broken(client: TestClient, api_settings: Settings) -> None:
+    broken = {f"flowers__class0__{index:04}.png": png(1)[: -40 + index % 20] for index in range(1100)}
+    response = put(client, content=archive(600, 3, **broken))
+    assert response.status_code == 201, response.text
+    view = response.json()
+    assert (view["num_images"], view["num_examined"], view["num_broken"]) == (1700, 1700, 1100)
+    assert [one["file"] for one in view["broken"]] == [f"class0/{index:04}.png" for index in range(1000)]
+    refused = client.post("/search", json={"dataset": "flowers", "batch_size": 4})
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["loc"] == ["body", "dataset"]
+    assert "class0/0000.png is a corrupt or truncated image" in refused.json()["detail"]
+    assert "1,099 more cannot be read: class0/0001.png" in refused.json()["detail"]
+
+
 def test_samples(client: TestClient) -> None:
     put(client).raise_for_status()
     answer = client.get("/datasets/flowers/samples", params={"per_class": 2, "resolution": 16, "first_class": 1}).json()
