@@ -78,6 +78,13 @@ def test_a_search_of_ones_own_space(client: TestClient) -> None:
         "loc": ["body", "search_space", "cells", 0, "choises"],
         "msg": "there is no field 'choises'; did you mean choices?",
     } in problem["errors"]
+    problem = client.post("/search", json={**TINY, "search_space": {**space, "stem": {"out_channels": True}}}).json()
+    assert problem["errors"] == [
+        {
+            "loc": ["body", "search_space", "stem", "out_channels"],
+            "msg": "must not be true; write numbers as numbers and texts as texts",
+        }
+    ]
 
 
 @pytest.mark.parametrize(
