@@ -21,6 +21,7 @@ from app.errors import (
 )
 from app.schemas.data_set import DataSetList, DataSetSamples, DataSetView, UploadView
 from app.services import data_sets, uploads
+from app.services.data_sets import Shown
 from app.services.uploads import Incoming
 
 router = APIRouter(prefix="/datasets", tags=["data sets"])
@@ -58,9 +59,15 @@ def read(
     engine: Database,
     settings: AppSettings,
     caller: Reader,
-    examine: Annotated[int, Query(ge=1, le=20_000, description="Decode up to so many images, evenly spread.")] = 500,
+    examine: Annotated[
+        int | None,
+        Query(ge=1, le=20_000, description="Decode so many images in full, evenly spread; by default as for a search."),
+    ] = None,
 ) -> DataSetView:
-    """Return classes, counts, sizes and kinds of images, and which of them cannot be read."""
+    """Return classes, counts, sizes and kinds of images, and which of them cannot be read.
+
+    Every image is looked at, as before a search is taken: its header and its end, where decoding all would take long.
+    """
     with transaction(engine) as session:
         summary, root = data_sets.locate(session, caller, name, settings)
     return data_sets.view(summary, root, examine)
@@ -80,9 +87,7 @@ def samples(
     """Return a few images per class, cropped and resized as a search would; broken ones are left out."""
     with transaction(engine) as session:
         _, root = data_sets.locate(session, caller, name, settings)
-    return data_sets.samples(
-        name, root, per_class=per_class, resolution=resolution, first_class=first_class, num_classes=num_classes
-    )
+    return data_sets.samples(name, root, Shown(per_class, resolution, first_class, num_classes))
 
 
 @router.put(

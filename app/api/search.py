@@ -64,11 +64,20 @@ def submit(
     idempotency_key: IdempotencyKey = None,
 ) -> SearchView:
     """Check a request and queue its search. Everything that can be known to be wrong is said now."""
+    data = submission.inspect_data(
+        engine,
+        request,
+        caller,
+        idempotency_key=idempotency_key,
+        data_root=settings.data_root,
+        upload_root=settings.uploads(),
+    )
     with transaction(engine) as session:
         submitted = submission.submit(
             session,
             request,
             caller,
+            data=data,
             idempotency_key=idempotency_key,
             data_root=settings.data_root,
             upload_root=settings.uploads(),

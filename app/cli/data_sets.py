@@ -34,7 +34,10 @@ def list_data_sets(url: Url = None, as_json: AsJson = False) -> None:
 @commands.command()
 def show(
     name: Name,
-    examine: Annotated[int, typer.Option(min=1, max=20_000, help="Decode up to so many images.")] = 500,
+    examine: Annotated[
+        int | None,
+        typer.Option(min=1, max=20_000, help="Decode so many images in full; default: as before a search."),
+    ] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -85,11 +88,14 @@ def _print_answer(answer: dict[str, Any], as_json: bool) -> None:
     sizes = ", ".join(f"{size['width']}x{size['height']} ({size['num_images']})" for size in answer["sizes"][:5])
     modes = ", ".join(f"{mode} ({count})" for mode, count in answer["modes"].items())
     more = ", ..." if answer["num_sizes"] > 5 else ""
-    console.print(f"{answer['num_examined']:,} images examined: {sizes or '-'}{more}; {modes or '-'}", markup=False)
+    examined = f"{answer['num_examined']:,} images examined, {answer['num_decoded']:,} of them in full"
+    console.print(f"{examined}: {sizes or '-'}{more}; {modes or '-'}", markup=False)
     if answer.get("num_ignored"):
         ignored = ", ".join(answer["ignored"][:5])
         console.print(f"{answer['num_ignored']} files of the archive were left out: {ignored}", markup=False)
     if answer["num_broken"]:
-        console.print(f"{answer['num_broken']} cannot be read; a search that takes one fails:", markup=False)
+        console.print(f"{answer['num_broken']:,} cannot be read; mend or remove them before a search:", markup=False)
         for one in answer["broken"]:
             console.print(f"  {one['file']}: {one['problem']}", markup=False)
+        if (num_more := answer["num_broken"] - len(answer["broken"])) > 0:
+            console.print(f"  and {num_more:,} more", markup=False)

@@ -13,8 +13,8 @@ class DataSetCalls(Calls):
         """Return the data sets that you may search on."""
         return DataSetList.model_validate(self._api.get("/datasets")).items
 
-    def data_set(self, name: str, *, examine: int = 500) -> DataSetView:
-        """Return what a data set holds; up to ``examine`` of its images are decoded."""
+    def data_set(self, name: str, *, examine: int | None = None) -> DataSetView:
+        """Return what a data set holds; ``examine`` of its images are decoded in full, by default as for a search."""
         return DataSetView.model_validate(self._api.get(f"/datasets/{name}", examine=examine))
 
     def upload_data_set(self, name: str, archive: Path | str) -> UploadView:

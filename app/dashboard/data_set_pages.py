@@ -14,13 +14,13 @@ from app.domain.data_sets import DataSetError, is_hub_data_set
 from app.errors import DataSetNotFoundError, InvalidRequestError
 from app.schemas.data_set import DataSetView
 from app.services import data_sets
+from app.services.data_sets import Shown
 
 router = APIRouter(prefix="/ui", route_class=PageRoute, include_in_schema=False)
 
-_NUM_EXAMINED = 500
-_NUM_EXAMINED_AT_ONCE = 64
-"""Beside the field of a form, while somebody types."""
-_NUM_CLASSES_SHOWN, _IMAGES_PER_CLASS, _RESOLUTION = 20, 6, 48
+_CLASSES_PER_PAGE, _IMAGES_PER_CLASS, _RESOLUTION = 20, 6, 48
+_CLASSES_LISTED = 5000
+"""Lines of a list that a browser scrolls at once; the pages of images reach every class."""
 
 Name = Annotated[str, Path(pattern=DATA_SET_NAME_PATTERN)]
 
@@ -35,22 +35,28 @@ def show_data_sets(request: Request, engine: Database, settings: AppSettings, ca
 
 @router.get("/data/{name}")
 def show_data_set(
-    request: Request, name: Name, engine: Database, settings: AppSettings, caller: Reader
+    request: Request,
+    name: Name,
+    engine: Database,
+    settings: AppSettings,
+    caller: Reader,
+    first_class: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
 ) -> HTMLResponse:
-    """Show a data set: its classes, some of its images, and those that cannot be read."""
+    """Show a data set: all its classes, images of some of them, and all images that cannot be read."""
     with transaction(engine) as session:
         summary, root = data_sets.locate(session, caller, name, settings)
-    found = data_sets.view(summary, root, _NUM_EXAMINED)
-    samples = data_sets.samples(
-        name,
-        root,
-        per_class=_IMAGES_PER_CLASS,
-        resolution=_RESOLUTION,
-        first_class=0,
-        num_classes=_NUM_CLASSES_SHOWN,
+    shown = Shown(_IMAGES_PER_CLASS, _RESOLUTION, first_class - first_class % _CLASSES_PER_PAGE, _CLASSES_PER_PAGE)
+    found, samples = data_sets.view_with_samples(summary, root, shown)
+    return page(
+        request,
+        "data_set.html",
+        who=caller,
+        found=found,
+        samples=samples.items,
+        first_class=shown.first_class,
+        per_page=_CLASSES_PER_PAGE,
+        num_listed=_CLASSES_LISTED,
     )
-    counts = {one.name: one.num_images for one in found.classes}
-    return page(request, "data_set.html", who=caller, found=found, samples=samples.items, counts=counts)
 
 
 @router.get("/data-set")
@@ -69,7 +75,7 @@ def describe_data_set(
         if dataset and not is_hub:
             with transaction(engine) as session:
                 summary, root = data_sets.locate(session, caller, dataset, settings)
-            found = data_sets.view(summary, root, _NUM_EXAMINED_AT_ONCE)
+            found = data_sets.view(summary, root)
     except (DataSetNotFoundError, InvalidRequestError) as problem:
         error = problem.detail
     except DataSetError as problem:

@@ -1,19 +1,18 @@
 """What a person wants to see of a data set before a search: its classes, the kinds of images, broken ones by name."""
 
 import io
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-from app.domain.data_sets import LocalSource
-from app.domain.image_sources import ArraySource, Int64Array
-from app.domain.images import DataSetError, ImageFacts, UInt8Array, examine_image
+from app.domain.image_examination import ImageFacts, LocalSource, examine
+from app.domain.image_sources import Int64Array
+from app.domain.images import DataSetError, UInt8Array
 
-MAX_LISTED = 100
-"""Broken images that are named, and sizes that are counted by themselves."""
+MAX_SIZES = 100
+"""Sizes that are counted by themselves."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,13 @@ class DataSetPreview:
         num_bytes: Their size as stored.
         class_names: Names of the classes.
         class_counts: Images of every class.
-        num_examined: How many images were decoded, evenly spread.
+        num_examined: How many images were looked at: all of them, unless that took too long.
+        num_decoded: How many of those were decoded in full, evenly spread.
         num_sizes: How many different sizes they have.
         sizes: The most frequent ones.
         modes: How many of them are of which kind (Pillow's modes; ``L`` is grey).
         num_broken: How many of them cannot be read.
-        broken: The first of these, each with its problem.
+        broken: The first of these, up to 1,000, each with its problem.
     """
 
     num_images: int
@@ -47,6 +47,7 @@ class DataSetPreview:
     class_names: tuple[str, ...]
     class_counts: tuple[int, ...]
     num_examined: int
+    num_decoded: int
     num_sizes: int
     sizes: tuple[SizeCount, ...]
     modes: dict[str, int]
@@ -62,34 +63,26 @@ class ClassSamples:
     pngs: tuple[bytes, ...]
 
 
-def preview(source: LocalSource, num_examined: int) -> DataSetPreview:
-    """Describe a data set, examining up to so many of its images, evenly spread.
+def preview(source: LocalSource, num_decoded: int | None = None) -> DataSetPreview:
+    """Describe a data set; its images are examined as for a search, see :func:`~.image_examination.examine`.
 
     Raises:
         DataSetError: If none of the images can be read at all.
     """
-    num_images = len(source.labels_N)
-    chosen_N = np.unique(np.linspace(0, num_images - 1, min(num_examined, num_images)).astype(np.int64))
-    sizes: Counter[tuple[int, int]] = Counter()
-    modes: Counter[str] = Counter()
-    broken = []
-    for facts in _examined(source, chosen_N):
-        if facts.problem is not None:
-            broken.append(facts)
-        else:
-            sizes[facts.width, facts.height] += 1
-            modes[facts.mode] += 1
+    found = examine(source, num_decoded)
+    sizes = sorted(found.sizes.items(), key=lambda size: -size[1])
     return DataSetPreview(
-        num_images=num_images,
+        num_images=len(source.labels_N),
         num_bytes=source.num_bytes,
         class_names=source.class_names,
         class_counts=tuple(np.bincount(source.labels_N, minlength=len(source.class_names)).tolist()),
-        num_examined=len(chosen_N),
+        num_examined=found.num_examined,
+        num_decoded=found.num_decoded,
         num_sizes=len(sizes),
-        sizes=tuple(SizeCount(*size, count) for size, count in sizes.most_common(MAX_LISTED)),
-        modes=dict(modes.most_common()),
-        num_broken=len(broken),
-        broken=tuple(broken[:MAX_LISTED]),
+        sizes=tuple(SizeCount(*size, count) for size, count in sizes[:MAX_SIZES]),
+        modes=dict(sorted(found.modes.items(), key=lambda mode: -mode[1])),
+        num_broken=found.num_broken,
+        broken=found.broken,
     )
 
 
@@ -110,17 +103,6 @@ def class_samples(
         ClassSamples(source.class_names[label], tuple(_png(decoded[i]) for i in index_N.tolist() if i in decoded))
         for label, index_N in zip(labels, chosen, strict=True)
     )
-
-
-def _examined(source: LocalSource, index_N: Int64Array) -> Iterator[ImageFacts]:
-    if not isinstance(source, ArraySource):
-        yield from map(examine_image, source.encoded(index_N))
-        return
-    # raw arrays cannot be broken one by one, and have one size
-    pixels = source.pixels()
-    mode = "RGB" if pixels.ndim == 4 and pixels.shape[3] == 3 else "L"
-    for index in index_N.tolist():
-        yield ImageFacts(f"image {index}", pixels.shape[2], pixels.shape[1], mode)
 
 
 def _spread(members: Int64Array, count: int) -> Int64Array:

@@ -5,7 +5,6 @@ root. Names that start with ``hub:`` are read from the Hugging Face hub, by work
 """
 
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,8 @@ import numpy as np
 
 from app.domain.folder_layouts import folder_of_classes
 from app.domain.image_archives import IDX_FILES, ParquetSource, idx_source, npz_source
+from app.domain.image_examination import Examination, LocalSource, examine
 from app.domain.image_sources import (
-    ArraySource,
     FolderSource,
     ImageSource,
     Int64Array,
@@ -31,6 +30,7 @@ __all__ = [
     "DataSetError",
     "DataSetInfo",
     "ImageData",
+    "LocalSource",
     "available",
     "choose_images",
     "decode_chosen",
@@ -38,6 +38,7 @@ __all__ = [
     "is_hub_data_set",
     "load_images",
     "load_images_of",
+    "open_source",
     "root_of_upload",
     "stratified_split",
 ]
@@ -59,12 +60,8 @@ _FASHION_MNIST_CLASSES = (
 )
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _HUB_NAME = re.compile(r"hub:[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-_FULL_CHECK_BYTES = 16 * 2**20
-_FULL_CHECK_IMAGES = 8192
-_SAMPLE_IMAGES = 512
-
-
-LocalSource = ArraySource | FolderSource | ParquetSource
+_NUM_NAMED = 5
+"""Broken images in an error, beside the first."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,8 @@ class DataSetInfo:
         num_classes: Number of classes.
         class_names: Names of the classes.
         class_counts: Images of every class.
-        num_checked: How many of the images were decoded for this (all of them where that is quick).
+        num_examined: How many of the images were looked at for this: all of them, where seconds suffice.
+        num_decoded: How many of those were decoded in full (all of them where that is quick).
     """
 
     name: str
@@ -85,7 +83,8 @@ class DataSetInfo:
     num_classes: int
     class_names: tuple[str, ...]
     class_counts: tuple[int, ...]
-    num_checked: int
+    num_examined: int
+    num_decoded: int
 
 
 @dataclass(frozen=True)
@@ -152,37 +151,39 @@ def available(data_root: Path | None) -> tuple[str, ...]:
 def inspect_data_set(name: str, data_root: Path | None) -> DataSetInfo:
     """Check that a data set can carry a search, and say what it holds.
 
-    All labels are read. All images are decoded where that is quick (some thousand in at most 16 MiB), else an evenly
-    spread sample; a worker reads the rest when it loads them. The answer is remembered until the files change.
+    All labels are read, and every image is looked at; see :func:`~app.domain.image_examination.examine`.
 
     Raises:
-        DataSetError: If it is unknown, damaged, has fewer than two classes or a class with fewer than two images, or
-            is a hub data set (see :func:`is_hub_data_set`), which only workers can read.
+        DataSetError: If it is unknown, damaged, has fewer than two classes, a class with fewer than two images or an
+            image that cannot be read, or is a hub data set (see :func:`is_hub_data_set`), which only workers can read.
     """
     source = open_source(name, data_root)
-    key = (name, source.fingerprint)
-    with _inspected_lock:
-        if key in _inspected:
-            return _inspected[key]
     counts = class_counts(source.labels_N, source.class_names)
-    num_images = len(source.labels_N)
-    is_small = source.num_bytes <= _FULL_CHECK_BYTES and num_images <= _FULL_CHECK_IMAGES
-    num_checked = num_images if is_small else min(num_images, _SAMPLE_IMAGES)
-    try:
-        source.decode(np.linspace(0, num_images - 1, num_checked).astype(np.int64), 8)
-    except OSError as error:
-        raise DataSetError(f"the data set {name!r} cannot be read now ({error}); try again later") from error
-    info = DataSetInfo(name, num_images, len(counts), source.class_names, tuple(map(int, counts)), num_checked)
-    with _inspected_lock:
-        if len(_inspected) >= _MAX_INSPECTED:
-            _inspected.pop(next(iter(_inspected)))
-        _inspected[key] = info
-    return info
+    found = examine(source)
+    if found.broken:
+        raise DataSetError(_broken(name, found))
+    return DataSetInfo(
+        name,
+        len(source.labels_N),
+        len(counts),
+        source.class_names,
+        tuple(map(int, counts)),
+        found.num_examined,
+        found.num_decoded,
+    )
 
 
-_MAX_INSPECTED = 64
-_inspected: dict[tuple[object, ...], DataSetInfo] = {}
-_inspected_lock = threading.Lock()
+def _broken(name: str, found: Examination) -> str:
+    """What is wrong with the first broken image, and which ones are broken as well."""
+    for facts in found.broken:
+        if facts.is_away:
+            return f"the data set {name!r} cannot be read now ({facts.problem}); try again later"
+    message = found.broken[0].problem or ""
+    num_more = found.num_broken - 1
+    if num_more:
+        others = [facts.origin.removeprefix("the file ") for facts in found.broken[1 : 1 + _NUM_NAMED]]
+        message += f"; {num_more:,} more cannot be read: {', '.join(others)}{', ...' if num_more > len(others) else ''}"
+    return message
 
 
 def load_images(

@@ -30,6 +30,8 @@ MAX_LABEL_LENGTH = 256
 _BATCH_ROWS = 16
 """Cells are unpacked so many at a time: a dictionary's one large image may stand in every row."""
 
+_CHUNK_BYTES = 2**20
+_IDX_IMAGES_HEADER_BYTES = 16
 _MAX_LABEL_BYTES = 2**20
 """Of the labels of a row group, beside ``MAX_LABEL_LENGTH`` for each row."""
 
@@ -191,7 +193,8 @@ def npz_source(path: Path) -> ArraySource:
     return ArraySource(
         lambda: _npz_array(path, "images"),
         _npz_array(path, "labels"),
-        num_images=shape[0],
+        check=lambda: _check_npz(path, "images", math.prod(shape)),
+        shape=shape,
         names=None,
         origin=path.name,
         num_bytes=math.prod(shape),
@@ -227,6 +230,18 @@ def _npz_array(path: Path, array: str) -> npt.NDArray[Any]:
     return values
 
 
+def _check_npz(path: Path, array: str, num_bytes: int) -> None:
+    """Read through an array of bytes: zip archives carry a checksum of each, which is compared at its end."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{array}.npy") as file:
+            num_read = sum(map(len, iter(lambda: file.read(_CHUNK_BYTES), b"")))
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
+        raise DataSetError(f"{path.name} is a damaged npz file ({error}); write it again") from error
+    # the array's own header stands before its values
+    if num_read <= num_bytes:
+        raise DataSetError(f"{array!r} of {path.name} ends before its {num_bytes:,} bytes do; write the file again")
+
+
 def idx_source(folder: Path, names: Sequence[str] | None) -> ArraySource:
     """Return the training images of a folder with MNIST's four ``*-ubyte.gz`` files.
 
@@ -238,7 +253,8 @@ def idx_source(folder: Path, names: Sequence[str] | None) -> ArraySource:
     return ArraySource(
         lambda: _idx_array(images, 3),
         _idx_array(labels, 1),
-        num_images=shape[0],
+        check=lambda: _check_idx(images, math.prod(shape)),
+        shape=shape,
         names=names,
         origin=folder.name,
         num_bytes=math.prod(shape),
@@ -266,6 +282,17 @@ def _idx_shape(path: Path, num_axes: int) -> tuple[int, ...]:
             return _idx_header(file, path, num_axes)
     except (EOFError, zlib.error, OSError) as error:
         raise DataSetError(f"{path.name} is missing or damaged ({error})") from error
+
+
+def _check_idx(path: Path, num_bytes: int) -> None:
+    """Read through an idx file of images: gzip carries a checksum, which is compared at its end."""
+    try:
+        with gzip.open(path) as file:
+            num_read = sum(map(len, iter(lambda: file.read(_CHUNK_BYTES), b"")))
+    except (EOFError, zlib.error, OSError) as error:
+        raise DataSetError(f"{path.name} is truncated or damaged ({error}); write it again") from error
+    if num_read != num_bytes + _IDX_IMAGES_HEADER_BYTES:
+        raise DataSetError(f"{path.name} holds another number of bytes than the {num_bytes:,} of its header's shape")
 
 
 def _idx_array(path: Path, num_axes: int) -> UInt8Array:

@@ -7,7 +7,7 @@ through the same source.
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -89,10 +89,20 @@ def _integers(values: npt.NDArray[np.generic], origin: str) -> Int64Array:
     return numbers.astype(np.int64)
 
 
-def file_fingerprint(path: Path) -> Fingerprint:
-    """Path, modification time in ns and size of a file."""
+class FileFingerprint(NamedTuple):
+    """Which file it is and since when; the same after a folder above it was renamed."""
+
+    name: str
+    device: int
+    inode: int
+    changed_ns: int
+    num_bytes: int
+
+
+def file_fingerprint(path: Path) -> FileFingerprint:
+    """Return what changes when another file stands there, or the same one with another content."""
     status = path.stat()
-    return (str(path), status.st_mtime_ns, status.st_size)
+    return FileFingerprint(path.name, status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 class ArraySource:
@@ -103,7 +113,8 @@ class ArraySource:
         read: Callable[[], UInt8Array],
         labels: npt.NDArray[np.generic],
         *,
-        num_images: int,
+        check: Callable[[], None],
+        shape: tuple[int, ...],
         names: Sequence[str] | None,
         origin: str,
         num_bytes: int,
@@ -113,8 +124,9 @@ class ArraySource:
 
         Args:
             read: Returns the images; called once, at the first decode.
+            check: Reads through all that is stored without keeping it; raises a ``DataSetError`` if it is damaged.
             labels: One label per image, of any numbering.
-            num_images: Images that ``read`` will return.
+            shape: Of what ``read`` will return.
             names: Names by original label, or None.
             origin: What to call the set in an error.
             num_bytes: Size as stored.
@@ -124,12 +136,12 @@ class ArraySource:
             DataSetError: If labels and images do not match, or the labels are not usable.
         """
         self.labels_N, self.class_names = dense_labels(labels, names, f"the labels of {origin}")
-        if len(self.labels_N) != num_images:
-            raise DataSetError(
-                f"{origin} has {num_images} images but {len(self.labels_N)} labels; there must be as many"
-            )
+        if len(self.labels_N) != shape[0]:
+            raise DataSetError(f"{origin} has {shape[0]} images but {len(self.labels_N)} labels; there must be as many")
         self.num_bytes = num_bytes
         self.fingerprint: Fingerprint = fingerprint
+        self.shape = shape
+        self.check = check
         self._read = read
         self._images: UInt8Array | None = None
 
@@ -158,7 +170,8 @@ def digits_source() -> ArraySource:
     return ArraySource(
         lambda: images_NHW,
         digits.target,
-        num_images=len(images_NHW),
+        check=lambda: None,
+        shape=images_NHW.shape,
         names=tuple("0123456789"),
         origin="digits",
         num_bytes=images_NHW.nbytes,
@@ -192,9 +205,11 @@ class FolderSource:
                 raise DataSetError(f"the class folder {class_folder.name!r} of {folder.name!r} holds no images")
             self._files += found
             labels += [label] * len(found)
-            prints += [file_fingerprint(path) for path in found]
+            for path in found:
+                file_print = file_fingerprint(path)
+                prints.append((str(path)[len(str(folder)) :], file_print))
+                self.num_bytes += file_print.num_bytes
         self.labels_N: Int64Array = np.array(labels, dtype=np.int64)
-        self.num_bytes = sum(path_print[2] for path_print in prints if isinstance(path_print[2], int))
         self.fingerprint: Fingerprint = ("folder", hash(tuple(prints)), len(prints))
 
     def _image_files(self, class_folder: Path) -> list[Path]:

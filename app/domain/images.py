@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,6 @@ MAX_ENCODED_BYTES = 64 * 2**20
 
 _HELD_BYTES = 64 * 2**20
 """Encoded images that wait to be decoded; one more may be larger by itself."""
-_EXAMINED_RESOLUTION = 16
 _THREADED_BYTES = 16 * 2**10
 """Below this an image is decoded faster than threads can hand the interpreter lock around."""
 _AHEAD = 16
@@ -46,7 +45,7 @@ _OF_THE_FILE = {
     errno.EOVERFLOW,
 }
 """Errors that stay until the file is mended: Pillow's own bear no number, and it seeks to where a damaged file says."""
-_EXIF_ORIENTATION = 0x0112
+EXIF_ORIENTATION = 0x0112
 
 
 class DataSetError(ValueError):
@@ -61,12 +60,26 @@ def decode_image(encoded: Encoded, resolution: int) -> UInt8Array:
         OSError: If the system cannot read it now, which says nothing about the image.
     """
     payload, origin = encoded
+    with (
+        naming_damage(origin),
+        Image.open(io.BytesIO(payload) if isinstance(payload, bytes) else payload) as image,
+    ):
+        check_pixels(image, origin)
+        # JPEG can be decoded at a fraction of its size; twice the target leaves the resize something to average.
+        image.draft("RGB", (2 * resolution, 2 * resolution))
+        return square(_upright(image), resolution, origin)
+
+
+@contextmanager
+def naming_damage(origin: str) -> Iterator[None]:
+    """Turn what Pillow raises for damaged files into an error that names the image.
+
+    Raises:
+        DataSetError: In the place of those.
+        OSError: If the system cannot read it now, which says nothing about the image.
+    """
     try:
-        with Image.open(io.BytesIO(payload) if isinstance(payload, bytes) else payload) as image:
-            _check_pixels(image, origin)
-            # JPEG can be decoded at a fraction of its size; twice the target leaves the resize something to average.
-            image.draft("RGB", (2 * resolution, 2 * resolution))
-            return square(_upright(image), resolution, origin)
+        yield
     except DataSetError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -90,36 +103,6 @@ def decode_image(encoded: Encoded, resolution: int) -> UInt8Array:
         # Pillow names the object that it could not identify, with its address in memory
         reason = "no known format" if isinstance(error, UnidentifiedImageError) else error
         raise DataSetError(f"{origin} is a corrupt or truncated image ({reason}); replace or remove it") from error
-
-
-@dataclass(frozen=True)
-class ImageFacts:
-    """What an image is, as it is stored.
-
-    Attributes:
-        origin: What to call it.
-        width: In pixels; 0 where it cannot be read.
-        height: In pixels; 0 where it cannot be read.
-        mode: Pillow's name of the kind of its pixels (L is grey); empty where it cannot be read.
-        problem: Why it cannot be read, or None.
-    """
-
-    origin: str
-    width: int = 0
-    height: int = 0
-    mode: str = ""
-    problem: str | None = None
-
-
-def examine_image(encoded: Encoded) -> ImageFacts:
-    """Decode an image as a search would, and say what it is or what is wrong with it."""
-    payload, origin = encoded
-    try:
-        decode_image(encoded, _EXAMINED_RESOLUTION)
-        with Image.open(io.BytesIO(payload) if isinstance(payload, bytes) else payload) as image:
-            return ImageFacts(origin, image.width, image.height, image.mode)
-    except (DataSetError, OSError) as error:
-        return ImageFacts(origin, problem=str(error))
 
 
 def decode_images(
@@ -237,8 +220,12 @@ def _is_large(encoded: Encoded) -> bool:
     return not isinstance(payload, bytes) or len(payload) >= _THREADED_BYTES
 
 
-def _check_pixels(image: Image.Image, origin: str) -> None:
-    """Pillow only warns below twice its limit; for files that users bring, its limit is ours."""
+def check_pixels(image: Image.Image, origin: str) -> None:
+    """Refuse an image above Pillow's limit, below twice which it only warns.
+
+    Raises:
+        DataSetError: If it is above.
+    """
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise DataSetError(f"{origin} has {image.width}x{image.height} pixels; at most {limit:,} are read")
@@ -246,7 +233,7 @@ def _check_pixels(image: Image.Image, origin: str) -> None:
 
 def _upright(image: Image.Image) -> Image.Image:
     """Cameras store the sensor's rows and say in EXIF how they were held."""
-    return image if image.getexif().get(_EXIF_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
+    return image if image.getexif().get(EXIF_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
 
 
 def _eight_bits(image: Image.Image, origin: str) -> Image.Image:

@@ -6,9 +6,11 @@ An architecture M is a tuple with one choice index per cell. Its ``code`` writes
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from app.domain.strict_numbers import check_no_boolean
 
 Architecture = tuple[int, ...]
 """M: the choice index of every cell, front to back."""
@@ -27,6 +29,14 @@ class InvalidArchitectureError(ValueError):
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, value: object, info: ValidationInfo) -> object:
+        assert info.field_name is not None
+        if bool not in get_args(cls.model_fields[info.field_name].annotation):
+            check_no_boolean(value)
+        return value
 
 
 class Choice(_Value):

@@ -50,19 +50,24 @@ class BrokenImage(BaseModel):
 
 
 class DataSetView(DataSetSummary):
-    """What a data set holds. Figures below `num_examined` are of the images that were examined for this answer."""
+    """What a data set holds. Figures below `num_examined` are of the images that were looked at."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.DATA_SET]})
 
     num_images: int
     num_classes: int
     classes: list[ClassCount] = Field(description="By label.")
-    num_examined: int = Field(description="Images that were decoded, evenly spread.")
+    num_examined: int = Field(
+        description="Images that were looked at, by their headers and ends at least: all, unless 30 s did not suffice."
+    )
+    num_decoded: int = Field(description="How many of these were decoded in full, evenly spread.")
     num_sizes: int = Field(description="Different sizes among them.")
     sizes: list[ImageSize] = Field(description="The most frequent ones, up to 100.")
     modes: dict[str, int] = Field(description="How many are of which kind: RGB, L (grey), RGBA, P (palette), ...")
     num_broken: int
-    broken: list[BrokenImage] = Field(description="Up to 100 that cannot be read; a search that takes one fails.")
+    broken: list[BrokenImage] = Field(
+        description="Up to 1,000 that cannot be read; mend or remove them before a search."
+    )
 
 
 class UploadView(DataSetView):

@@ -218,12 +218,18 @@ DATA_SET: dict[str, Any] = {
     "num_images": 2400,
     "num_classes": 2,
     "classes": [{"name": "daisy", "num_images": 1300}, {"name": "tulip", "num_images": 1100}],
-    "num_examined": 500,
+    "num_examined": 2400,
+    "num_decoded": 512,
     "num_sizes": 2,
-    "sizes": [{"width": 500, "height": 333, "num_images": 480}, {"width": 320, "height": 240, "num_images": 20}],
-    "modes": {"RGB": 498, "L": 1},
+    "sizes": [{"width": 500, "height": 333, "num_images": 2100}, {"width": 320, "height": 240, "num_images": 299}],
+    "modes": {"RGB": 2398, "L": 1},
     "num_broken": 1,
-    "broken": [{"file": "tulip/0041.jpg", "problem": "the file is cut off"}],
+    "broken": [
+        {
+            "file": "tulip/0041.jpg",
+            "problem": "the file tulip/0041.jpg is a corrupt or truncated image; replace or remove it",
+        }
+    ],
 }
 
 UPLOAD: dict[str, Any] = {**DATA_SET, "num_ignored": 1, "ignored": ["README.txt"]}

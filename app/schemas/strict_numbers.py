@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import ValidationInfo
 
+from app.domain.strict_numbers import check_no_boolean
+
 
 def refuse_boolean(cls: Any, value: Any, info: ValidationInfo) -> Any:
     """Pass on the value of a field, unless it is, or lists, a boolean where the field holds none.
@@ -12,11 +14,6 @@ def refuse_boolean(cls: Any, value: Any, info: ValidationInfo) -> Any:
         ValueError: If it does.
     """
     assert info.field_name is not None
-    if cls.model_fields[info.field_name].annotation is bool:
-        return value
-    if isinstance(value, list):
-        for item in value:
-            refuse_boolean(cls, item, info)
-    if isinstance(value, bool):
-        raise ValueError(f"must not be {str(value).lower()}; write numbers as numbers and texts as texts")
+    if cls.model_fields[info.field_name].annotation is not bool:
+        check_no_boolean(value)
     return value

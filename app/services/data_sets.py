@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,15 +64,20 @@ def no_data_set(session: Session, caller: Caller, name: str, settings: Settings)
     )
 
 
-def view(summary: DataSetSummary, root: Path | None, num_examined: int) -> DataSetView:
-    """Read a data set and say what it holds.
+def view(summary: DataSetSummary, root: Path | None, num_decoded: int | None = None) -> DataSetView:
+    """Look at every image of a data set and say what it holds.
+
+    Args:
+        summary: The data set.
+        root: The data root that it lies under.
+        num_decoded: Images to decode in full; None: as many as before a search.
 
     Raises:
         InvalidRequestError: If it is damaged beyond listing what is broken.
     """
     with as_request_error("path", "name"):
         source = open_source(summary.name, root)
-        return DataSetView(**figures(summary, preview(source, num_examined)))
+        return DataSetView(**figures(summary, preview(source, num_decoded)))
 
 
 def figures(summary: DataSetSummary, found: DataSetPreview) -> Mapping[str, Any]:
@@ -85,6 +91,7 @@ def figures(summary: DataSetSummary, found: DataSetPreview) -> Mapping[str, Any]
             for name, count in zip(found.class_names, found.class_counts, strict=True)
         ],
         "num_examined": found.num_examined,
+        "num_decoded": found.num_decoded,
         "num_sizes": found.num_sizes,
         "sizes": [ImageSize(width=s.width, height=s.height, num_images=s.num_images) for s in found.sizes],
         "modes": found.modes,
@@ -96,18 +103,47 @@ def figures(summary: DataSetSummary, found: DataSetPreview) -> Mapping[str, Any]
     }
 
 
-def samples(
-    name: str, root: Path | None, *, per_class: int, resolution: int, first_class: int, num_classes: int
-) -> DataSetSamples:
+@dataclass(frozen=True)
+class Shown:
+    """Which images of a data set are shown, and how.
+
+    Attributes:
+        per_class: How many of each class, at most.
+        resolution: Their height and width, in pixels.
+        first_class: Label of the first class.
+        num_classes: How many classes, at most.
+    """
+
+    per_class: int
+    resolution: int
+    first_class: int
+    num_classes: int
+
+
+def samples(name: str, root: Path | None, shown: Shown) -> DataSetSamples:
     """Return a few images of some classes.
 
     Raises:
         InvalidRequestError: If the data set is damaged.
     """
     with as_request_error("path", "name"):
-        source: LocalSource = open_source(name, root)
-        labels = range(len(source.class_names))[first_class : first_class + num_classes]
-        found = class_samples(source, per_class=per_class, resolution=resolution, labels=labels)
+        return _samples(open_source(name, root), shown)
+
+
+def view_with_samples(summary: DataSetSummary, root: Path | None, shown: Shown) -> tuple[DataSetView, DataSetSamples]:
+    """Return what :func:`view` and :func:`samples` do, with the files listed once.
+
+    Raises:
+        InvalidRequestError: If the data set is damaged beyond listing what is broken.
+    """
+    with as_request_error("path", "name"):
+        source = open_source(summary.name, root)
+        return DataSetView(**figures(summary, preview(source))), _samples(source, shown)
+
+
+def _samples(source: LocalSource, shown: Shown) -> DataSetSamples:
+    labels = range(len(source.class_names))[shown.first_class : shown.first_class + shown.num_classes]
+    found = class_samples(source, per_class=shown.per_class, resolution=shown.resolution, labels=labels)
     items = [ClassImages(class_name=one.class_name, images=[_data_uri(png) for png in one.pngs]) for one in found]
     return DataSetSamples(items=items, num_classes=len(source.class_names))
 

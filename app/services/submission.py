@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.db import searches
 from app.db import uploads as uploads_db
+from app.db.engine import transaction
 from app.db.models import SearchRow
 from app.domain.data_sets import DataSetError, DataSetInfo, inspect_data_set, is_hub_data_set, root_of_upload
 from app.domain.rounds import max_table_rows
@@ -38,11 +40,51 @@ class Submitted:
     step_ids: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class InspectedData:
+    """What was found in the data set of a request.
+
+    Attributes:
+        upload_id: The caller's upload that bore the name, if one did.
+        info: What it holds; None for a hub data set, which only workers read, and where there is an error.
+        error: Why it carries no search.
+    """
+
+    upload_id: uuid.UUID | None
+    info: DataSetInfo | None = None
+    error: DataSetError | None = None
+
+
+def inspect_data(
+    engine: Engine,
+    request: SearchRequest,
+    caller: Caller,
+    *,
+    idempotency_key: str | None,
+    data_root: Path | None,
+    upload_root: Path,
+) -> InspectedData | None:
+    """Look at the images of a request: for seconds, during which no connection to the database should be held.
+
+    Returns:
+        What was found, or None where the request was answered before.
+
+    Raises:
+        IdempotencyConflictError: If the key was used before with another body.
+    """
+    with transaction(engine) as session:
+        if submitted_before(session, caller.owner, idempotency_key, request.as_json()) is not None:
+            return None
+        upload = uploads_db.find(session, caller.owner, request.dataset)
+    return _inspected(request.dataset, None if upload is None else upload.id, data_root, upload_root)
+
+
 def submit(
     session: Session,
     request: SearchRequest,
     caller: Caller,
     *,
+    data: InspectedData | None,
     idempotency_key: str | None,
     data_root: Path | None,
     upload_root: Path,
@@ -50,6 +92,17 @@ def submit(
     webhooks: WebhookPolicy,
 ) -> Submitted:
     """Check a request and store its search, in state ``queued``, with its first step.
+
+    Args:
+        session: The database.
+        request: What is asked for.
+        caller: Who asks.
+        data: What :func:`inspect_data` has found; looked at now if that was another data set, or nothing.
+        idempotency_key: The caller's name for the request.
+        data_root: The folder of the operator's data sets.
+        upload_root: The folder of the uploads.
+        quotas: What an owner may have.
+        webhooks: Which addresses may be called.
 
     Raises:
         TooManyRequestsError: If the caller's owner has as much as one may have.
@@ -60,16 +113,15 @@ def submit(
     if (earlier := submitted_before(session, caller.owner, idempotency_key, asked)) is not None:
         return earlier
     upload = uploads_db.find(session, caller.owner, request.dataset, keep=True)
-    try:
-        root = data_root if upload is None else root_of_upload(upload_root, str(upload.id))
-    except DataSetError as error:
-        errors = field_errors(error, "body", "dataset")
-        raise InvalidRequestError(detail=errors[0].msg, errors=errors) from None
-    space, config = _checked(request, root, webhooks)
+    upload_id = None if upload is None else upload.id
+    if data is None or data.upload_id != upload_id:
+        # uploaded or deleted in between
+        data = _inspected(request.dataset, upload_id, data_root, upload_root)
+    space, config = _checked(request, data, webhooks)
     values = {
         "owner": caller.owner,
         "dataset": request.dataset,
-        "upload_id": None if upload is None else upload.id,
+        "upload_id": upload_id,
         "preset": request.preset,
         "search_space": space.model_dump(mode="json"),
         "config": config.model_dump(mode="json"),
@@ -78,6 +130,14 @@ def submit(
         "webhook_url": request.webhook_url,
     }
     return store(session, values, "train_supernet", {}, request=asked, idempotency_key=idempotency_key, quotas=quotas)
+
+
+def _inspected(name: str, upload_id: uuid.UUID | None, data_root: Path | None, upload_root: Path) -> InspectedData:
+    try:
+        root = data_root if upload_id is None else root_of_upload(upload_root, str(upload_id))
+        return InspectedData(upload_id, None if is_hub_data_set(name) else inspect_data_set(name, root))
+    except DataSetError as error:
+        return InspectedData(upload_id, error=error)
 
 
 def submitted_before(
@@ -137,15 +197,13 @@ def _same_again(earlier: SearchRow, request: dict[str, Any]) -> Submitted:
     return Submitted(earlier.id, is_new=False)
 
 
-def _checked(
-    request: SearchRequest, data_root: Path | None, webhooks: WebhookPolicy
-) -> tuple[SearchSpace, SearchConfig]:
+def _checked(request: SearchRequest, data: InspectedData, webhooks: WebhookPolicy) -> tuple[SearchSpace, SearchConfig]:
     """The search space and the whole configuration of a request, checked against each other and the data.
 
     All that is wrong is reported at once where it can be.
     """
     errors = webhooks.errors(request.webhook_url)
-    space, config, info = None, None, None
+    space, config, info = None, None, data.info
     try:
         space = preset(request.search_space) if isinstance(request.search_space, str) else request.search_space
     except ValueError as error:
@@ -156,10 +214,8 @@ def _checked(
             config = config.resolved(space)
     except ValueError as error:
         errors += field_errors(error, "body")
-    try:
-        info = None if is_hub_data_set(request.dataset) else inspect_data_set(request.dataset, data_root)
-    except DataSetError as error:
-        errors += field_errors(error, "body", "dataset")
+    if data.error is not None:
+        errors += field_errors(data.error, "body", "dataset")
     if config is not None and info is not None:
         errors += misfits(config, info)
     if errors:

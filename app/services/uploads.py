@@ -31,9 +31,6 @@ from app.settings import Settings
 MAX_EXPANSION = 4
 """How many times the largest archive its content may be; images are compressed already."""
 
-NUM_EXAMINED = 500
-"""Images of a new upload that are decoded before the answer."""
-
 _LEFT_BEHIND_S = 24 * 3600
 _RETRY_STORED_S = 3600
 _INCOMING = ".incoming-"
@@ -112,7 +109,7 @@ def finish(engine: Engine, caller: Caller, incoming: Incoming, settings: Setting
         unpacked = unpack_data_set(incoming.archive, incoming.content, incoming.name, limits)
         source = open_source(incoming.name, incoming.content)
         class_counts(source.labels_N, source.class_names)
-        found = preview(source, NUM_EXAMINED)
+        found = preview(source)
     with transaction(engine) as session:
         row_summary = _place(session, caller, incoming, unpacked, settings)
     return UploadView(

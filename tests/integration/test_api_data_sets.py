@@ -77,7 +77,10 @@ def test_what_there_is(client: TestClient) -> None:
     assert items[1]["num_bytes"] == sum(len(png(index)) for index in range(30))
     ours = client.get("/datasets/ours").json()
     assert (ours["num_images"], ours["num_classes"], ours["modes"]) == (6, 2, {"L": 6})
-    assert client.get("/datasets/digits", params={"examine": 5}).json()["num_examined"] == 5
+    digits = client.get("/datasets/digits", params={"examine": 5}).json()
+    assert (digits["num_examined"], digits["num_decoded"]) == (1797, 1797)
+    ours = client.get("/datasets/ours", params={"examine": 2}).json()
+    assert (ours["num_examined"], ours["num_decoded"]) == (6, 2)
     missing = client.get("/datasets/nothing")
     assert missing.status_code == 404
     assert "digits, flowers, ours" in missing.json()["detail"]
@@ -97,6 +100,20 @@ def test_an_upload_says_what_is_in_it(client: TestClient, api_settings: Settings
     again = client.get("/datasets/flowers").json()
     assert again == {key: value for key, value in view.items() if key not in ("num_ignored", "ignored")}
     assert len(folders(api_settings)) == 1
+
+
+def test_an_upload_names_all_that_is_broken(client: TestClient, api_settings: Settings) -> None:
+    broken = {f"flowers__class0__{index:04}.png": png(1)[: -40 + index % 20] for index in range(1100)}
+    response = put(client, content=archive(600, 3, **broken))
+    assert response.status_code == 201, response.text
+    view = response.json()
+    assert (view["num_images"], view["num_examined"], view["num_broken"]) == (1700, 1700, 1100)
+    assert [one["file"] for one in view["broken"]] == [f"class0/{index:04}.png" for index in range(1000)]
+    refused = client.post("/search", json={"dataset": "flowers", "batch_size": 4})
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["loc"] == ["body", "dataset"]
+    assert "class0/0000.png is a corrupt or truncated image" in refused.json()["detail"]
+    assert "1,099 more cannot be read: class0/0001.png" in refused.json()["detail"]
 
 
 def test_samples(client: TestClient) -> None:

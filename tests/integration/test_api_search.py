@@ -1,13 +1,18 @@
 """Submitting, reading, cancelling and resuming searches through the API, on a real database and broker."""
 
 import datetime as dt
+import io
 import threading
 import uuid
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 from kombu import Connection
+from PIL import Image
 from sqlalchemy import func
 
 from app.db.models import StepRow
@@ -73,6 +78,13 @@ def test_a_search_of_ones_own_space(client: TestClient) -> None:
         "loc": ["body", "search_space", "cells", 0, "choises"],
         "msg": "there is no field 'choises'; did you mean choices?",
     } in problem["errors"]
+    problem = client.post("/search", json={**TINY, "search_space": {**space, "stem": {"out_channels": True}}}).json()
+    assert problem["errors"] == [
+        {
+            "loc": ["body", "search_space", "stem", "out_channels"],
+            "msg": "must not be true; write numbers as numbers and texts as texts",
+        }
+    ]
 
 
 @pytest.mark.parametrize(
@@ -118,6 +130,15 @@ def test_all_that_is_wrong_is_said_at_once(client: TestClient) -> None:
     assert [error["loc"] for error in problem["errors"]] == [["body", "search_space"], ["body"], ["body", "dataset"]]
 
 
+def write_many(path: Path) -> None:
+    """More images than are decoded before a search is taken, and the last but one of them cut off."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(buffer, "JPEG")
+    images = [buffer.getvalue()] * 8300
+    images[-2] = images[-2][:-60]
+    pq.write_table(pa.table({"image": images, "label": [0, 1] * 4150}), path)
+
+
 def test_data_sets_that_carry_no_search(
     client: TestClient, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, api_settings: Settings
 ) -> None:
@@ -128,8 +149,13 @@ def test_data_sets_that_carry_no_search(
         (corrupt / name).mkdir(parents=True)
         for image in range(3):
             (corrupt / name / f"{image}.png").write_bytes(b"not an image")
+    write_many(tmp_path / "many.parquet")
     monkeypatch.setattr(client.app.state, "settings", api_settings.model_copy(update={"data_root": tmp_path}))  # type: ignore[attr-defined]
-    for dataset, says in (("single", "one class"), ("corrupt", "png")):
+    for dataset, says in (
+        ("single", "one class"),
+        ("corrupt", "cats/0.png is a corrupt or truncated image (no known format); replace or remove it; 5 more"),
+        ("many", "row 8298 of many.parquet is a corrupt or truncated image"),
+    ):
         problem = client.post("/search", json={**TINY, "dataset": dataset}).json()
         assert problem["status"] == 422
         assert problem["errors"][0]["loc"] == ["body", "dataset"]

@@ -180,7 +180,7 @@ def test_data_sets(atlas: NasAtlas, tmp_path: Path) -> None:
     stored = atlas.upload_data_set("pets", archive)
     assert ({one.name for one in stored.classes}, stored.num_images) == ({"cat", "dog"}, 8)
     assert {found.name: found.origin for found in atlas.data_sets()}["pets"] == "upload"
-    assert atlas.data_set("pets", examine=2).num_examined == 2
+    assert atlas.data_set("pets", examine=2).num_decoded == 2
     atlas.delete_data_set("pets")
     with pytest.raises(NotFoundError):
         atlas.data_set("pets")

@@ -1,14 +1,17 @@
 """What the pages are made of, without a browser: who sees them, what they say, and the figures that the charts draw."""
 
 import html
+import io
 import json
 import re
 import uuid
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 from sqlalchemy import update
 
 from app.dashboard.rendering import STATIC
@@ -16,6 +19,7 @@ from app.db.engine import transaction
 from app.db.models import RoundRow
 from app.domain.search_space import preset
 from app.services.atlas import ACCURACY_BINS, COST_BINS, MAX_BAND_ROWS
+from app.settings import Settings
 from tests.integration.conftest import Keys, SearchFactory, StoredSearch
 from tests.integration.test_api_retraining import retrained
 
@@ -250,7 +254,38 @@ def test_a_data_set_is_shown_with_its_images(client: TestClient) -> None:
     text = client.get("/ui/data/digits").text
     assert "1,797 images in 10 classes" in text
     assert text.count('<img src="data:image/png;base64,') == 10 * 6
+    assert "All were looked at and decoded in full." in text
+    assert "All classes" not in text
     assert client.get("/ui/data/cats").status_code == 404
+
+
+def test_a_data_set_is_shown_with_all_classes_and_all_broken_images(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api_settings: Settings
+) -> None:
+    png = io.BytesIO()
+    Image.new("L", (8, 8), 7).save(png, "PNG")
+    for label in range(45):
+        (tmp_path / "many" / f"class{label:02}").mkdir(parents=True)
+        for index in range(20):
+            content = b"x" if label == 44 and index > 3 else png.getvalue()
+            (tmp_path / "many" / f"class{label:02}" / f"{index:02}.png").write_bytes(content)
+    monkeypatch.setattr(client.app.state, "settings", api_settings.model_copy(update={"data_root": tmp_path}))  # type: ignore[attr-defined]
+    first = client.get("/ui/data/many").text
+    assert "16 cannot be read" in first
+    assert all(f"<code>class44/{index:02}.png</code>" in first for index in range(4, 20))
+    assert all(f">class{label:02}</a>" in first for label in range(45))
+    assert "Classes 1 to 20 of 45." in first
+    assert "Classes before" not in first
+    last = client.get("/ui/data/many?first_class=40").text
+    assert "Classes 41 to 45 of 45." in last
+    assert (
+        last.count('<img src="data:image/png;base64,') == 4 * 6 + 2
+    )  # of class44 six are chosen, and two of them can be read
+    assert "Classes after" not in last
+    beyond = client.get("/ui/data/many?first_class=1000").text
+    assert "There are 45 classes." in beyond
+    assert "?first_class=40#samples-title" in beyond
+    assert "16 cannot be read" in client.get("/ui/data-set?dataset=many").text
 
 
 def test_comparing_says_what_is_wrong_with_a_code(client: TestClient, stored: StoredSearch) -> None:

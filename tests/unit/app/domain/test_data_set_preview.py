@@ -35,7 +35,7 @@ def mixed(tmp_path: Path) -> Path:
 
 def test_kinds_sizes_and_broken_images_by_name(mixed: Path) -> None:
     found = preview(open_source("mixed", mixed), 100)
-    assert (found.num_images, found.num_examined, found.num_broken) == (9, 9, 3)
+    assert (found.num_images, found.num_examined, found.num_decoded, found.num_broken) == (9, 9, 9, 3)
     assert dict(zip(found.class_names, found.class_counts, strict=True)) == {"cat": 4, "dog": 5}
     assert [facts.origin for facts in found.broken] == [
         "the file cat/text.png",
@@ -52,10 +52,11 @@ def test_kinds_sizes_and_broken_images_by_name(mixed: Path) -> None:
     }
 
 
-def test_a_part_of_many_evenly_spread(mixed: Path) -> None:
+def test_every_image_is_looked_at_whatever_is_decoded(mixed: Path) -> None:
     found = preview(open_source("mixed", mixed), 2)
-    assert (found.num_images, found.num_examined) == (9, 2)
-    assert preview(open_source("digits", None), 10).modes == {"L": 10}
+    assert (found.num_images, found.num_examined, found.num_decoded) == (9, 9, 2)
+    assert found.broken == preview(open_source("mixed", mixed)).broken
+    assert preview(open_source("digits", None), 10).modes == {"L": 1797}
 
 
 def test_raw_arrays(tmp_path: Path) -> None:
