@@ -175,13 +175,17 @@ def _kill_descendants(program_pid: int) -> int | None:
 
 def _start(options: LaunchOptions, command: list[str]) -> int:
     launcher_pid = os.getpid()
+    # until the child has let go of our handlers, a stop signal for the program would run them there, and be lost
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
     program_pid = os.fork()
     if program_pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return program_pid
     try:
         for number in (*_HANDLED, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.setpgid(0, 0)
         _become(options.identity)
         # After the change of identity, which clears it; then look whether the launcher died before it was set.
