@@ -1,14 +1,11 @@
 """Every page, light and dark: nothing that axe-core finds, no complaint in the console, nothing wider than a phone."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.pages.conftest import KeyedService, OpenTab, Tab, register_device
-
-AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text()
+from tests.pages.conftest import KeyedService, OpenTab, register_device, violations
 
 FIRST_PAINT = """() => new Promise((resolve) => {
     new PerformanceObserver((list) => {
@@ -17,14 +14,6 @@ FIRST_PAINT = """() => new Promise((resolve) => {
     }).observe({ type: "paint", buffered: true });
 })"""
 """When the browser painted the first text or image, in milliseconds; a page that shows nothing never gets there."""
-
-
-def violations(tab: Tab) -> list[Any]:
-    tab.page.evaluate(AXE)
-    found: list[Any] = tab.page.evaluate(
-        "axe.run().then(({ violations }) => violations.map((v) => [v.id, v.nodes.map((n) => n.html.slice(0, 200))]))"
-    )
-    return found
 
 
 def paths(search_id: str, codes: list[str]) -> dict[str, str]:
