@@ -16,7 +16,9 @@ from app.domain.steps import PairSource
 from app.settings import get_settings
 
 Detach = Annotated[bool, typer.Option("--detach", help="Do not follow; needs a service that runs anyway.")]
-RoundIndex = Annotated[int | None, typer.Option("--round", min=0, help="Index of the round, from 0.")]
+RoundIndex = Annotated[
+    int | None, typer.Option("--round", min=0, help="The round, from 0, as tables and progress show it.")
+]
 
 
 def search(

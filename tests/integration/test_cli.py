@@ -74,6 +74,8 @@ class TestLookups:
         printed = capsys.readouterr().out
         for code in search.tables[0].subspace.codes(search.tables[0].top(3)):
             assert code in printed
+        # the number that --round takes
+        assert f"search {search.id}, round 0" in " ".join(printed.split())
         assert run(["lookup", "--max-madds", "0.1"]) == 0
         assert "is below the cheapest" in capsys.readouterr().out
 
@@ -201,7 +203,7 @@ class TestNetworks:
         assert run(["retrain", str(search.id), self.CODE]) == 0
         ending.join()
         printed = capsys.readouterr()
-        assert "predicted in round 1" in printed.out
+        assert "predicted in round 0" in printed.out
         assert "retraining" in printed.err
 
     def end_jobs(self, factory: Any) -> None:

@@ -15,7 +15,7 @@ from app.cli.console import Notices
 from app.cli.errors import CommandError
 from app.cli.following import follow
 from app.cli.main import run
-from app.schemas.examples import SEARCH
+from app.schemas.examples import PAIR, SEARCH
 
 ID = str(SEARCH["id"])
 Answer = Callable[[httpx2.Request], httpx2.Response]
@@ -89,3 +89,11 @@ def test_what_cannot_be_resumed_says_why(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "no: and why" in captured.err
+
+
+def test_a_table_names_rounds_as_the_option_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve(monkeypatch, lambda request: httpx2.Response(200, json={"items": [PAIR], "next_page": None}))
+    assert run(["pairs", ID, "--round", str(PAIR["round_index"])]) == 0
+    assert capsys.readouterr().out.splitlines()[3].split()[1] == str(PAIR["round_index"])
