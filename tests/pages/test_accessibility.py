@@ -33,6 +33,7 @@ def paths(search_id: str, codes: list[str]) -> dict[str, str]:
         "/ui/data/digits": ".samples",
         "/ui/devices": "[data-delete=phone]",
         "/ui/keys": "#me-title",
+        "/docs": ".opblock-tag >> nth=6",
     }
 
 
@@ -103,8 +104,13 @@ def test_what_is_wrong_with_a_form_stands_beside_its_fields(open_tab: OpenTab) -
     expect(page.locator("#epochs-error")).to_be_hidden()
 
 
-def test_swagger_ui_comes_from_here(open_tab: OpenTab) -> None:
-    tab = open_tab()
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_an_operation_is_read_and_tried_in_swagger_ui(open_tab: OpenTab, dark: bool) -> None:
+    tab = open_tab(dark=dark)
     page = tab.go("/docs")
-    expect(page.get_by_text("Submit a search", exact=True)).to_be_visible()
+    for path in ("Submit a search", "List devices"):
+        page.get_by_role("button", name=path).press("Enter")
+    page.get_by_role("button", name="Try it out").first.click()
+    expect(page.get_by_label("Request body")).to_be_editable()
+    assert violations(tab) == []
     assert tab.complaints == []
