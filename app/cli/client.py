@@ -10,7 +10,7 @@ from typing import Any, Self
 import httpx2
 from pydantic import SecretStr
 
-from app.cli.errors import FAILED, UNREACHABLE, USAGE, CommandError
+from app.cli.errors import FAILED, UNREACHABLE, USAGE, BusyError, CommandError
 from app.client import errors
 from app.client.calls import read_pages
 from app.client.transport import Transport
@@ -129,6 +129,8 @@ def _as_command_errors() -> Iterator[None]:
 
 def _problem(error: errors.ProblemError) -> CommandError:
     """The service's problem as a command error: its title, and each thing that is wrong with its place."""
+    if isinstance(error, errors.TooManyRequestsError) and error.retry_after_s is not None:
+        return BusyError(str(error), error.retry_after_s)
     unreachable_or_failed = UNREACHABLE if error.status in (502, 503, 504) else FAILED
     exit_code = USAGE if error.status < 500 else unreachable_or_failed
     details = tuple(f"{'.'.join(map(str, e['loc'][1:])) or 'request'}: {e['msg']}" for e in error.errors)

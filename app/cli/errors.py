@@ -21,3 +21,15 @@ class CommandError(Exception):
         self.exit_code = exit_code
         self.message = message
         self.details = details
+
+
+class BusyError(CommandError):
+    """The service takes no more requests for the moment.
+
+    Attributes:
+        retry_after_s: When it is worth trying again.
+    """
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(USAGE, message)
+        self.retry_after_s = retry_after_s

@@ -6,7 +6,7 @@ from typing import Any
 
 from app.cli.connection import Connection
 from app.cli.console import Notices
-from app.cli.errors import FAILED, UNREACHABLE, CommandError
+from app.cli.errors import FAILED, UNREACHABLE, BusyError, CommandError
 from app.cli.progress import display
 
 POLL_S = 0.5
@@ -57,9 +57,18 @@ def _read(connection: Connection, search_id: str) -> dict[str, Any]:
             search: dict[str, Any] = connection.api.get(f"/search/{search_id}")
             return search
         except CommandError as error:
-            if error.exit_code != UNREACHABLE or time.monotonic() > deadline:
+            pause_s = _pause_s(error)
+            if pause_s is None or time.monotonic() > deadline:
                 raise
-            time.sleep(POLL_S)
+            time.sleep(pause_s)
+
+
+def _pause_s(error: CommandError) -> float | None:
+    """When it is worth asking again; None: never."""
+    if isinstance(error, BusyError):
+        # the search goes on; only this key has asked too often
+        return error.retry_after_s
+    return POLL_S if error.exit_code == UNREACHABLE else None
 
 
 def _farewell(connection: Connection, search_id: str) -> str:

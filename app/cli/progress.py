@@ -75,7 +75,7 @@ class Bars:
         for stage in _STAGES:
             key, fraction, is_at_it = f"{round_index} {stage}", current["stages"][stage], current["state"] == stage
             if is_at_it or fraction:
-                description = f"round {round_index + 1}: {_words(stage, current, search)}"
+                description = f"round {round_index}: {_words(stage, current, search)}"
                 detail = _detail(search, round_index) if is_at_it else _result(stage, current)
                 self._move(key, description, fraction, detail)
 
@@ -118,7 +118,7 @@ def _doing(search: dict[str, Any]) -> str:
     current = next((r for r in search["rounds"] if r["state"] not in ("pending", "done")), None)
     if current is None:
         return "training the supernet"
-    return f"round {current['round_index'] + 1}: {_words(current['state'], current, search)}"
+    return f"round {current['round_index']}: {_words(current['state'], current, search)}"
 
 
 def _words(stage: str, current: dict[str, Any], search: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import typer
 from app.cli import tables
 from app.cli.connection import Connection, connect
 from app.cli.console import Notices, answers, print_json
+from app.cli.errors import USAGE, CommandError
 from app.cli.following import follow
 from app.cli.options import AsJson, SearchId, Url, WebhookUrl, read_settings_of, read_space
 from app.client.calls import PAGE_SIZE
@@ -15,7 +16,9 @@ from app.domain.steps import PairSource
 from app.settings import get_settings
 
 Detach = Annotated[bool, typer.Option("--detach", help="Do not follow; needs a service that runs anyway.")]
-RoundIndex = Annotated[int | None, typer.Option("--round", min=0, help="Index of the round, from 0.")]
+RoundIndex = Annotated[
+    int | None, typer.Option("--round", min=0, help="The round, from 0, as tables and progress show it.")
+]
 
 
 def search(
@@ -48,12 +51,28 @@ def search(
 
 
 def resume(search_id: SearchId, detach: Detach = False, url: Url = None, as_json: AsJson = False) -> None:
-    """Let a failed, cancelled or interrupted search go on, and follow it."""
+    """Let a failed, cancelled or interrupted search go on, and follow it; one that has succeeded is shown."""
     notices = Notices()
     with connect(get_settings(), url, notices, with_workers=True, may_start=not detach) as connection:
-        resumed = connection.api.post(f"/search/{search_id}/resume")
-        notices.say(f"search {search_id} goes on at {resumed['progress']:.0%}")
-        _finish(connection, resumed, notices, detach=detach, as_json=as_json)
+        resumed = _resumed(connection, search_id)
+        is_over = resumed["state"] == "succeeded"
+        what = "has succeeded already" if is_over else f"goes on at {resumed['progress']:.0%}"
+        notices.say(f"search {search_id} {what}")
+        _finish(connection, resumed, notices, detach=detach or is_over, as_json=as_json)
+
+
+def _resumed(connection: Connection, search_id: str) -> dict[str, Any]:
+    """Let a search go on and return it; one that has succeeded, perhaps a moment ago, has nothing left to do."""
+    try:
+        resumed: dict[str, Any] = connection.api.post(f"/search/{search_id}/resume")
+        return resumed
+    except CommandError as error:
+        if error.exit_code != USAGE:
+            raise
+        search: dict[str, Any] = connection.api.get(f"/search/{search_id}")
+        if search["state"] != "succeeded":
+            raise
+        return search
 
 
 def _finish(connection: Connection, started: dict[str, Any], notices: Notices, *, detach: bool, as_json: bool) -> None:

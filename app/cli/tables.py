@@ -93,9 +93,9 @@ def print_architecture(console: Console, architecture: dict[str, Any]) -> None:
     console.print(f"{millions(architecture['multi_adds'])} multi-adds, {millions(architecture['params'])} parameters")
     table = Table("accuracy", "how it is known")
     for prediction in architecture["predictions"]:
-        table.add_row(percent(prediction["predicted_accuracy"]), f"predicted in round {prediction['round_index'] + 1}")
+        table.add_row(percent(prediction["predicted_accuracy"]), f"predicted in round {prediction['round_index']}")
     for pair in architecture["pairs"]:
-        table.add_row(percent(pair["accuracy"]), f"{pair['source']} in round {pair['round_index'] + 1}")
+        table.add_row(percent(pair["accuracy"]), f"{pair['source']} in round {pair['round_index']}")
     for trained in architecture["standalone"]:
         start = "from the supernet's weights" if trained["from_supernet"] else "from scratch"
         how = f"trained {start}: {trained['recipe']} recipe, {trained['epochs']} epochs, seed {trained['seed']}"
@@ -125,7 +125,7 @@ def print_search(console: Console, search: dict[str, Any]) -> None:
         best = found["best"]
         tau = found["held_out_tau"]
         table.add_row(
-            str(found["round_index"] + 1),
+            str(found["round_index"]),
             f"{found['segment'][0]}-{found['segment'][-1]}",
             found["state"].replace("_", " "),
             str(found["num_sampled"]),
@@ -174,7 +174,7 @@ def print_lookup(console: Console, answer: dict[str, Any], title: str | None = N
     console.print(table)
     best = answer["items"][0]
     console.print(f"best: {best['readable']}")
-    which = "the whole space" if answer["round_index"] is None else f"round {answer['round_index'] + 1}"
+    which = "the whole space" if answer["round_index"] is None else f"round {answer['round_index']}"
     console.print(f"from {answer['num_rows']:,} architectures: search {answer['search_id']}, {which}")
 
 
@@ -187,7 +187,7 @@ def print_pairs(console: Console, pairs: list[dict[str, Any]]) -> None:
     table = Table("round", "source", "accuracy", "held out", "code")
     for pair in pairs:
         table.add_row(
-            str(pair["round_index"] + 1),
+            str(pair["round_index"]),
             pair["source"],
             percent(pair["accuracy"]),
             "yes" if pair["held_out"] else "",

@@ -54,6 +54,7 @@ def show_atlas(
         tables=tables,
         round_index=round_index,
         devices=known,
+        most_devices=MAX_DEVICES,
         scope=scope if search is not None and search.state == "succeeded" else "table",
     )
 

@@ -43,7 +43,7 @@ def progress_steps(search: SearchView) -> list[ProgressStep]:
         has_begun = one.state != "pending"
         steps.append(
             ProgressStep(
-                f"Round {one.round_index + 1}",
+                f"Round {one.round_index}",
                 _DOING[one.state],
                 one.progress,
                 "done" if one.state == "done" else _state(min(one.progress, 0.99), has_begun),

@@ -136,7 +136,7 @@ def _candidates(search: SearchView) -> list[tuple[str, str]]:
         found[search.final.code] = "final"
     for one in reversed(search.rounds):
         for place, code in enumerate(one.preserved, start=1):
-            found.setdefault(code, f"round {one.round_index + 1}, kept as number {place}")
+            found.setdefault(code, f"round {one.round_index}, kept as number {place}")
     if search.config.initial_architecture is not None:
         found.setdefault(search.config.initial_architecture, "initial architecture")
     return list(found.items())

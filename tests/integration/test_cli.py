@@ -5,7 +5,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 
 from app.cli.main import run
+from app.cli.progress import PlainLines
 from app.domain.lookup_table import Limits
 from app.main import create_app
 from app.services.artifacts import Artifact
@@ -34,6 +35,22 @@ def served(api_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     yield url
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture
+def ends_once_shown(factory: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Ends a search as soon as the command has shown it: on a busy machine a timer is over before."""
+
+    def end(search_id: uuid.UUID, **changes: Any) -> None:
+        show = PlainLines.show
+
+        def show_and_end(lines: PlainLines, search: dict[str, Any]) -> None:
+            show(lines, search)
+            factory.change(search_id, **changes)
+
+        monkeypatch.setattr(PlainLines, "show", show_and_end)
+
+    return end
 
 
 def answer_of(capsys: pytest.CaptureFixture[str], *arguments: str, exit_code: int = 0) -> Any:
@@ -57,6 +74,8 @@ class TestLookups:
         printed = capsys.readouterr().out
         for code in search.tables[0].subspace.codes(search.tables[0].top(3)):
             assert code in printed
+        # the number that --round takes
+        assert f"search {search.id}, round 0" in " ".join(printed.split())
         assert run(["lookup", "--max-madds", "0.1"]) == 0
         assert "is below the cheapest" in capsys.readouterr().out
 
@@ -109,17 +128,16 @@ class TestSearches:
         assert run(["pairs", str(search.id)]) == 0
         assert "62.50%" in capsys.readouterr().out
 
-    def test_follow_to_the_end(self, factory: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_follow_to_the_end(
+        self, factory: Any, capsys: pytest.CaptureFixture[str], ends_once_shown: Callable[..., None]
+    ) -> None:
         search = factory.search(state="running")
         lease = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=60)
         factory.step(
             search.id, "train_supernet", state="leased", progress=0.5, detail={"epoch": 3}, lease_expires_at=lease
         )
         code = search.tables[0].subspace.codes([5])[0]
-        ending = threading.Timer(
-            1.0, lambda: factory.change(search.id, state="succeeded", final_code=code, final_accuracy=0.75)
-        )
-        ending.start()
+        ends_once_shown(search.id, state="succeeded", final_code=code, final_accuracy=0.75)
         assert run(["resume", str(search.id)]) == 0
         captured = capsys.readouterr()
         assert code in captured.out
@@ -128,9 +146,11 @@ class TestSearches:
         assert "succeeded" in captured.err
 
     @pytest.mark.parametrize("state", ["failed", "cancelled"])
-    def test_follow_to_a_bad_end(self, factory: Any, capsys: pytest.CaptureFixture[str], state: str) -> None:
+    def test_follow_to_a_bad_end(
+        self, factory: Any, capsys: pytest.CaptureFixture[str], ends_once_shown: Callable[..., None], state: str
+    ) -> None:
         search = factory.search(state="running", num_tables=0)
-        threading.Timer(1.0, lambda: factory.change(search.id, state=state, error="the disk is full")).start()
+        ends_once_shown(search.id, state=state, error="the disk is full")
         assert run(["resume", str(search.id)]) == 1
         captured = capsys.readouterr()
         assert captured.out == ""
@@ -183,7 +203,7 @@ class TestNetworks:
         assert run(["retrain", str(search.id), self.CODE]) == 0
         ending.join()
         printed = capsys.readouterr()
-        assert "predicted in round 1" in printed.out
+        assert "predicted in round 0" in printed.out
         assert "retraining" in printed.err
 
     def end_jobs(self, factory: Any) -> None:

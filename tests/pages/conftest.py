@@ -8,7 +8,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from tests.e2e.conftest import TINY_SEARCH
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 TIMEOUT_MS = 60_000
+AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text()
+PHONE_MS = ((1.0, 2.0, 3.0, 2.0, 4.0, 6.0),) * 4
 expect.set_options(timeout=TIMEOUT_MS)
 
 
@@ -76,11 +78,19 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             yield running
 
 
-def register_device(tab: Tab) -> None:
-    """Register the latencies of a phone on the networks of the tiny search."""
-    cells_ms = [[1.0, 2.0, 3.0, 2.0, 4.0, 6.0]] * 4
+def register_device(tab: Tab, name: str = "phone", cells_ms: Sequence[Sequence[float]] = PHONE_MS) -> None:
+    """Register the latencies of a device on the networks of the tiny search."""
     body = {"search_space": TINY_SEARCH["search_space"], "base_ms": 0.5, "cells_ms": cells_ms}
-    assert tab.page.request.put(f"{tab.url}/devices/phone", data=body).ok
+    assert tab.page.request.put(f"{tab.url}/devices/{name}", data=body).ok
+
+
+def violations(tab: Tab) -> list[Any]:
+    """What axe-core finds on a page: rule and elements."""
+    tab.page.evaluate(AXE)
+    found: list[Any] = tab.page.evaluate(
+        "axe.run().then(({ violations }) => violations.map((v) => [v.id, v.nodes.map((n) => n.html.slice(0, 200))]))"
+    )
+    return found
 
 
 OpenTab = Callable[..., Tab]

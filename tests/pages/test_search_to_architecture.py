@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
-from playwright.sync_api import expect
+import pytest
+from playwright.sync_api import Locator, Page, expect
 
 from app.domain.latency import LatencyTable
-from tests.pages.conftest import Followed, OpenTab, fill_form, register_device
+from tests.pages.conftest import Followed, OpenTab, fill_form, register_device, violations
 
 
 def test_the_page_follows_the_search_by_itself(followed: Followed) -> None:
@@ -31,11 +33,10 @@ def test_the_page_of_the_finished_search_shows_what_it_found(followed: Followed)
     expect(row).to_contain_text("%")
 
 
-def asked(followed: Followed, **parameters: str | float) -> list[str]:
+def asked(followed: Followed, **parameters: Any) -> list[str]:
     """What the API answers to a question, as codes."""
-    response = followed.tab.page.request.get(
-        f"{followed.tab.url}/lookup", params={"search_id": followed.search_id, **parameters}
-    )
+    query = urlencode({"search_id": followed.search_id, **parameters}, doseq=True)
+    response = followed.tab.page.request.get(f"{followed.tab.url}/lookup?{query}")
     return [item["code"] for item in response.json()["items"]]
 
 
@@ -121,29 +122,74 @@ def test_an_architecture_is_exported(followed: Followed) -> None:
     assert not followed.tab.complaints
 
 
+def add_device(page: Page, name: str) -> Locator:
+    """Add a device to the atlas's limits by keyboard, and return its slider, which has the focus then."""
+    page.get_by_label("Device", exact=True).select_option(name)
+    page.get_by_role("button", name="Add its latency").press("Enter")
+    slider = page.get_by_label(f"Latency on {name}, at most")
+    expect(slider).to_be_enabled()
+    expect(slider).to_be_focused()
+    return slider
+
+
+def lower(page: Page, slider: Locator, steps: int) -> float:
+    """Move a latency's slider by keyboard, and return its limit."""
+    slider.focus()
+    for _ in range(steps):
+        page.keyboard.press("PageDown")
+    return float((slider.get_attribute("aria-valuetext") or "").removesuffix(" ms"))
+
+
+def drawn_lengths(page: Page) -> dict[str, int]:
+    drawn: dict[str, int] = page.evaluate(
+        "Object.fromEntries(charts.all.get(document.getElementById('atlas-chart')).chart.getOption()"
+        ".series.map((one) => [one.name, one.data.length]))"
+    )
+    return drawn
+
+
 def test_the_latency_on_a_device_is_one_more_limit(followed: Followed) -> None:
     register_device(followed.tab)
     expect(followed.tab.go("/ui/devices").get_by_role("row").filter(has_text="phone")).to_contain_text("24.50 ms")
     page = followed.tab.go(f"/ui/atlas?search_id={followed.search_id}")
     expect(page.get_by_label("Multi-adds, at most")).to_be_enabled()
-    page.get_by_label("Device").select_option("phone")
-    slider = page.get_by_label("Latency, at most")
-    expect(slider).to_be_enabled()
-    slider.focus()
-    for _ in range(6):
-        page.keyboard.press("PageDown")
-    limit = float((page.locator("#max-latency-value").text_content() or "").removesuffix(" ms"))
+    limit = lower(page, add_device(page, "phone"), 6)
     under_limit = asked(followed, device="phone", max_latency_ms=limit)
     assert under_limit != asked(followed)
     expect(page.locator("#answer-rows a")).to_have_text(under_limit)
     shown = page.locator("#answer-rows td:last-child").all_text_contents()
-    assert all(float(text.removesuffix(" ms")) <= limit for text in shown), (limit, shown)
+    assert all(float(text) <= limit for text in shown), (limit, shown)
     expect(page.locator("#within")).to_contain_text("within the limits")
-    drawn = page.evaluate(
-        "Object.fromEntries(charts.all.get(document.getElementById('atlas-chart')).chart.getOption()"
-        ".series.map((one) => [one.name, one.data.length]))"
-    )
-    assert drawn["beaten by none"] > 0, drawn
+    assert drawn_lengths(page)["beaten by none"] > 0
+    assert drawn_lengths(page)["beaten by few"] > 0
+    assert not followed.tab.complaints
+
+
+@pytest.mark.parametrize("scope", ["table", "space"])
+def test_several_devices_are_limited_together(followed: Followed, scope: str) -> None:
+    register_device(followed.tab)
+    register_device(followed.tab, "camera", cells_ms=[[6.0, 4.0, 2.0, 3.0, 2.0, 1.0]] * 4)
+    page = followed.tab.go(f"/ui/atlas?search_id={followed.search_id}&scope={scope}")
+    expect(page.get_by_label("Multi-adds, at most")).to_be_enabled()
+    codes = page.locator("#answer-rows a")
+    phone, camera = add_device(page, "phone"), add_device(page, "camera")
+    expect(page.get_by_role("columnheader", name="ms on phone")).to_be_visible()
+    # a device without a limit is shown beside one that has
+    only_phone = lower(page, phone, 5)
+    expect(codes).to_have_text(asked(followed, scope=scope, device="phone", max_latency_ms=only_phone))
+    expect(page.get_by_role("columnheader", name="ms on camera")).to_be_visible()
+    limits = {"phone": only_phone, "camera": lower(page, camera, 5)}
+    both = asked(followed, scope=scope, device=list(limits), max_latency_ms=list(limits.values()))
+    assert both != asked(followed, scope=scope, device="phone", max_latency_ms=only_phone)
+    expect(codes).to_have_text(both)
+    assert drawn_lengths(page)["answers"] == len(both)
+    page.get_by_role("button", name="Remove phone").press("Enter")
+    expect(page.get_by_label("Device", exact=True)).to_be_focused()
+    expect(phone).to_have_count(0)
+    expect(codes).to_have_text(asked(followed, scope=scope, device="camera", max_latency_ms=limits["camera"]))
+    assert violations(followed.tab) == []
+    page.get_by_role("button", name="Clear").click()
+    expect(codes).to_have_text(asked(followed, scope=scope))
     assert not followed.tab.complaints
 
 

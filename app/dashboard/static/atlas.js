@@ -12,58 +12,8 @@ choice?.addEventListener("change", () => {
   location.href = `/ui/atlas?search_id=${search}${rest}`;
 });
 
-const STEPS = 400;
 const FRONT_STEPS = 12;
-
-/** A limit's slider: its last position is no limit. */
-class Slider {
-  constructor(name, digits, onInput) {
-    this.input = document.getElementById(`max-${name}`);
-    this.output = document.getElementById(`max-${name}-value`);
-    this.name = name;
-    this.digits = digits;
-    this.input.addEventListener("input", () => { this.show(); onInput(); });
-  }
-
-  setRange(min, max) {
-    this.min = min;
-    this.max = max;
-    // as fine as the slider's steps are, and no finer
-    this.unit = Math.max(1, Math.min(10 ** Math.floor(Math.log10((max - min || 1) / STEPS)), 10 ** (6 - this.digits)));
-    document.getElementById(`max-${this.name}-low`).textContent = this.text(min);
-    document.getElementById(`max-${this.name}-high`).textContent = this.text(max);
-    this.input.disabled = false;
-    this.show();
-  }
-
-  /** The limit in units; null: none. Rounded up to what is shown, so that what just meets it does. */
-  get units() {
-    const position = Number(this.input.value);
-    if (position >= STEPS) return null;
-    const exact = this.min + (this.max - this.min) * position / STEPS;
-    return Math.min(Math.ceil(exact / this.unit - 1e-9) * this.unit, this.max);
-  }
-
-  get millions() { return this.units === null ? null : Number((this.units / 1e6).toFixed(6)); }
-
-  text(count) {
-    const [base, letter] = this.max >= 1e6 ? [1e6, "M"] : this.max >= 1e3 ? [1e3, "k"] : [1, ""];
-    return `${(count / base).toFixed(Math.max(0, Math.round(Math.log10(base / this.unit))))}${letter}`;
-  }
-
-  show() {
-    const text = this.units === null ? "no limit" : this.text(this.units);
-    this.output.value = text;
-    this.input.setAttribute("aria-valuetext", text);
-  }
-
-  clear() { this.input.value = STEPS; this.show(); }
-}
-
-/** A latency's slider, in microseconds inside and in milliseconds outside. */
-class LatencySlider extends Slider {
-  text(count) { return `${(count / 1000).toFixed(Math.max(0, 3 - Math.round(Math.log10(this.unit))))} ms`; }
-}
+const NUM_COMMON_COLUMNS = 4;
 
 class Atlas {
   constructor(element) {
@@ -72,15 +22,12 @@ class Atlas {
     this.base = `/ui/searches/${search}`;
     this.chartElement = document.getElementById("atlas-chart");
     const changed = () => this.limitsChanged();
-    this.madds = new Slider("madds", 1, changed);
-    this.params = new Slider("params", 2, changed);
-    this.device = document.getElementById("device");
-    if (this.device) {
-      this.latency = new LatencySlider("latency", 3, changed);
-      this.device.addEventListener("change", () => this.deviceChosen().catch((error) => nasatlas.notice(error.message, "bad")));
-    }
+    this.madds = new Slider(document.getElementById("madds-limit"), 1, changed);
+    this.params = new Slider(document.getElementById("params-limit"), 2, changed);
+    const devices = document.getElementById("device-limits");
+    this.devices = devices && new DeviceLimits(devices, (name) => this.latencyRange(name), changed);
     document.getElementById("clear-limits").addEventListener("click", () => {
-      for (const slider of [this.madds, this.params, this.latency]) slider?.clear();
+      for (const limit of [this.madds, this.params, this.devices]) limit?.clear();
       changed();
     });
   }
@@ -101,12 +48,21 @@ class Atlas {
     if (this.isSpace) await this.findFront();
   }
 
-  /** The best of the whole space at some limits, one question after the other: each takes the service some work. */
+  /** The best of the whole space at some multi-adds under the other limits, one question after the other: each takes the service some work. */
   async findFront() {
-    const { points, min_multi_adds: low, max_multi_adds: high } = this.data;
+    const others = this.otherLimits();
+    if (others === this.frontUnder) return;
+    this.frontUnder = others;
+    const points = this.data.points = [];
+    const { min_multi_adds: low, max_multi_adds: high } = this.data;
     for (let step = 0; step <= FRONT_STEPS; step += 1) {
-      const query = new URLSearchParams({ scope: "space", search_id: this.search, limit: "1", max_madds: Math.ceil(low + (high - low) * step / FRONT_STEPS) / 1e6 });
+      const query = new URLSearchParams([
+        ...new URLSearchParams(others), ...Object.entries(this.where()), ["limit", "1"],
+        ["max_madds", Math.ceil(low + (high - low) * step / FRONT_STEPS) / 1e6],
+      ]);
       const [best] = (await nasatlas.json(`/lookup?${query}`)).items;
+      // other limits were set meanwhile: theirs is on its way
+      if (others !== this.frontUnder) return;
       if (best && (!points.length || best.predicted_accuracy > points.at(-1)[1])) {
         points.push([best.code, best.predicted_accuracy, best.multi_adds, best.params]);
         this.draw();
@@ -114,17 +70,19 @@ class Atlas {
     }
   }
 
-  /** The range of a device's slider comes with the first answer that names it. */
-  async deviceChosen() {
-    document.getElementById("latency-slider").hidden = !this.device.value;
-    this.latency.clear();
-    const { feasible } = await this.ask();
-    const range = feasible.latency_ms[this.device.value];
-    if (range) this.latency.setRange(Math.floor(range.min * 1000), Math.ceil(range.max * 1000));
-    this.draw();
+  /** All limits but that of the chart's axis, as a query. */
+  otherLimits() {
+    const query = this.limits();
+    query.delete("max_madds");
+    this.devices?.addTo(query, { shown: false });
+    return query.toString();
   }
 
-  get latencyLimit() { return this.device?.value ? this.latency.units : null; }
+  /** The latencies that there are on a device, in milliseconds. */
+  async latencyRange(name) {
+    const query = new URLSearchParams({ ...this.where(), device: name, limit: "1" });
+    return (await nasatlas.json(`/lookup?${query}`)).feasible.latency_ms[name];
+  }
 
   /** Bins as rectangles, once. */
   prepare() {
@@ -143,9 +101,15 @@ class Atlas {
     cancelAnimationFrame(this.frame);
     this.frame = requestAnimationFrame(() => this.draw());
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.ask().then(() => this.draw()).catch((error) => {
+    this.timer = setTimeout(() => this.answer().catch((error) => {
       if (error.name !== "AbortError") nasatlas.notice(error.message, "bad");
     }), 60);
+  }
+
+  async answer() {
+    await this.ask();
+    this.draw();
+    if (this.isSpace) await this.findFront();
   }
 
   limits() {
@@ -155,21 +119,19 @@ class Atlas {
     return query;
   }
 
+  /** What is asked: a round's table, or the whole space. */
+  where() { return { search_id: this.search, ...(this.isSpace ? { scope: "space" } : { round_index: this.round }) }; }
+
   async ask() {
     this.aborter?.abort();
     this.aborter = new AbortController();
     const { signal } = this.aborter;
-    const query = this.limits();
-    if (this.latencyLimit !== null) {
-      query.set("device", this.device.value);
-      query.set("max_latency_ms", this.latencyLimit / 1000);
-    }
-    const within = this.isSpace ? null : nasatlas.json(`${this.base}/rounds/${this.round}/within.json?${query}`, { signal });
+    const limits = this.limits();
+    this.devices?.addTo(limits, { shown: false });
+    const within = this.isSpace ? null : nasatlas.json(`${this.base}/rounds/${this.round}/within.json?${limits}`, { signal });
     within?.catch(() => {});
-    query.set("search_id", this.search);
-    query.set("limit", "10");
-    if (this.device?.value) query.set("device", this.device.value);
-    if (this.isSpace) query.set("scope", "space"); else query.set("round_index", this.round);
+    const query = new URLSearchParams([...this.limits(), ...Object.entries(this.where()), ["limit", "10"]]);
+    this.devices?.addTo(query, { shown: true });
     const began = performance.now();
     const waiting = setTimeout(() => { document.getElementById("answer-time").textContent = "asking…"; }, 400);
     const answer = await nasatlas.json(`/lookup?${query}`, { signal }).finally(() => clearTimeout(waiting));
@@ -197,7 +159,7 @@ class Atlas {
       link.className = "arch-code";
       link.textContent = item.code;
       link.title = item.readable;
-      const values = [`${item.rank}`, link, nasatlas.percent(item.predicted_accuracy, 2), nasatlas.millions(item.multi_adds), this.lastColumn(item)];
+      const values = [`${item.rank}`, link, nasatlas.percent(item.predicted_accuracy, 2), nasatlas.millions(item.multi_adds), ...this.lastColumns(item)];
       values.forEach((value, index) => {
         const cell = document.createElement("td");
         if (index !== 1) cell.className = "num";
@@ -207,7 +169,7 @@ class Atlas {
       return row;
     });
     body.replaceChildren(...rows);
-    document.getElementById("last-column").textContent = answer.items[0]?.latency_ms?.[this.device?.value] === undefined ? "Params" : "Latency";
+    if (answer.items.length) this.showColumns(Object.keys(answer.items[0].latency_ms));
     const none = document.getElementById("no-answer");
     none.hidden = answer.items.length > 0;
     none.textContent = answer.message ?? "";
@@ -218,9 +180,23 @@ class Atlas {
       : answer.message ?? "";
   }
 
-  lastColumn(item) {
-    const latency = item.latency_ms?.[this.device?.value];
-    return latency === undefined ? nasatlas.millions(item.params, 2) : `${latency.toFixed(2)} ms`;
+  /** The latencies stand where the parameters do. */
+  showColumns(devices) {
+    const names = devices.length ? devices : ["Params"];
+    const columns = names.map((name) => {
+      const column = document.createElement("th");
+      column.scope = "col";
+      column.className = "num";
+      column.textContent = devices.length ? `ms on ${name}` : name;
+      return column;
+    });
+    const head = document.getElementById("answer-head");
+    head.replaceChildren(...[...head.children].slice(0, NUM_COMMON_COLUMNS), ...columns);
+  }
+
+  lastColumns(item) {
+    const latencies = Object.values(item.latency_ms);
+    return latencies.length ? latencies.map((ms) => ms.toFixed(2)) : [nasatlas.millions(item.params, 2)];
   }
 
   /** What no other within the limits beats, cheapest first; everything that can be there has a band of 0. */

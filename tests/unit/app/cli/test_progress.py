@@ -52,11 +52,11 @@ def test_bars_appear_with_their_round() -> None:
     bars.stop()
     text = out.getvalue()
     assert "training the supernet" in text
-    assert "round 1: evaluating 300 sub-networks" in text
-    assert "round 1: fitting the GCN to 279,936 architectures" in text
+    assert "round 0: evaluating 300 sub-networks" in text
+    assert "round 0: fitting the GCN to 279,936 architectures" in text
     assert "epoch 3/20, loss 0.1235" in text
     assert "re-evaluating" not in text
-    assert "round 2" not in text
+    assert "round 1" not in text
 
 
 def test_a_round_that_trains_architectures_by_themselves(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +69,7 @@ def test_a_round_that_trains_architectures_by_themselves(capsys: pytest.CaptureF
     search["rounds"][0] |= {"state": "reevaluating", "standalone": {"tau": 0.5, "num_architectures": 16}}
     bars.show(search)
     bars.stop()
-    assert "round 1: training architectures by themselves" in out.getvalue()
+    assert "round 0: training architectures by themselves" in out.getvalue()
     assert "tau 0.500 against 16 of them" in out.getvalue()
     search["rounds"][0]["state"] = "retraining"
     PlainLines(Notices()).show(search)
@@ -88,7 +88,7 @@ def test_plain_lines_come_with_changes_and_now_and_then(
     assert len(printed) == 3
     assert (
         printed[0]
-        == " 60%  round 1: fitting the GCN to 279,936 architectures (epoch 3/20, loss 0.1235), about 3:07 left"
+        == " 60%  round 0: fitting the GCN to 279,936 architectures (epoch 3/20, loss 0.1235), about 3:07 left"
     )
     assert "succeeded" in printed[2]
 
