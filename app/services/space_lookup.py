@@ -16,7 +16,7 @@ from app.domain.search_space import Architecture
 from app.domain.subspace import codes_of
 from app.domain.whole_space import model_bytes
 from app.domain.whole_space.model import SpaceAnswer, WholeSpaceModel
-from app.errors import SearchNotFoundError
+from app.errors import NoTableError, SearchNotFoundError
 from app.schemas.lookup import LookupAnswer, LookupItem
 from app.schemas.search import SpacePredictionView
 from app.services import devices
@@ -62,7 +62,13 @@ class _Models:
             report = lookup_db.read_space_report(connection, model_id)
         if stored is None or report is None:
             raise SearchNotFoundError(detail="the search was deleted just now; GET /search lists those there are")
-        model = model_bytes.from_bytes(stored)
+        try:
+            model = model_bytes.from_bytes(stored)
+        except ValueError as error:
+            raise NoTableError(
+                detail="the search's predictor of the whole space was stored by another version of the service and "
+                f"cannot be read ({error}); its tables answer without scope=space, a new search with scope=space too"
+            ) from error
         figures = TableFigures(
             quality_of(report, report.get("held_out_tau")), interval_in(report), _held_out(model, report)
         )
@@ -105,7 +111,10 @@ def predicted_by_space(engine: Engine, search_id: uuid.UUID, architecture: Archi
         found = lookup_db.find_space(connection, search_id, None)
     if found is None or found.model_id is None:
         return None
-    return _models(engine).model(found.model_id).prediction_of(architecture)
+    try:
+        return _models(engine).model(found.model_id).prediction_of(architecture)
+    except NoTableError:  # of another version; what else is known of the architecture is not less true
+        return None
 
 
 def look_up_space(

@@ -16,6 +16,7 @@ from app.domain.lookup_table import Limits, LookupTable
 from app.domain.multi_adds import cost_functions, count
 from app.domain.prediction_interval import PredictionInterval
 from app.domain.rank_correlation import kendall_tau
+from app.domain.tensor_bytes import pack
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.domain.whole_space.archive import prepared_model
 from app.domain.whole_space.model import BlendedPredictor
@@ -361,6 +362,21 @@ class TestWholeSpace:
         assert answer.status_code == 409
         assert "without a predictor of the whole space" in answer.json()["detail"]
         assert answer.json()["rounds_with_tables"] == [0]
+
+    def test_one_of_another_version_says_so_and_hides_nothing_else(
+        self, client: TestClient, search: Any, factory: Any
+    ) -> None:
+        with transaction(factory.engine) as session:
+            model = pack({}, {"format": "nasatlas whole-space model 99"})
+            session.execute(update(SpaceModelRow).where(SpaceModelRow.search_id == search.id).values(model=model))
+        answer = client.get(f"/lookup?scope=space&search_id={search.id}")
+        assert answer.status_code == 404
+        assert "stored by another version" in answer.json()["detail"]
+        best = client.get(f"/lookup?search_id={search.id}&limit=1").raise_for_status().json()["items"][0]["code"]
+        known = client.get(f"/search/{search.id}/architectures/{best}").raise_for_status().json()
+        assert known["space_prediction"] is None
+        assert known["predictions"]
+        client.get(f"/ui/searches/{search.id}/compare", params={"first": best, "second": best}).raise_for_status()
 
     def test_it_belongs_to_no_round(self, client: TestClient, search: Any) -> None:
         answer = client.get("/lookup?scope=space&round_index=0")
