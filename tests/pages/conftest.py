@@ -35,13 +35,20 @@ expect.set_options(timeout=TIMEOUT_MS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a browser where there is none, and say how to get one."""
+    """Put these tests last, and skip them where there is no browser, saying how to get one.
+
+    From the first of them to the end the browser's event loop runs in the main thread, where no ``asyncio.run`` works.
+    """
+    items.sort(key=_is_page_test)
     if any(map(shutil.which, BROWSERS)):
         return
     skip = pytest.mark.skip(reason="no Chromium on the PATH; install one, e.g. apt-get install chromium")
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(skip)
+    for item in filter(_is_page_test, items):
+        item.add_marker(skip)
+
+
+def _is_page_test(item: pytest.Item) -> bool:
+    return Path(__file__).parent in item.path.parents
 
 
 @dataclass
