@@ -11,9 +11,10 @@ from app.api.dependencies import errors
 from app.db.engine import transaction
 from app.errors import ContentTooLargeError, IdempotencyConflictError
 from app.schemas.search import SearchView
-from app.services import lifecycle, search_view
+from app.services import lifecycle
 from app.services.callers import Caller
 from app.services.submission import Submitted
+from app.services.view_cache import view_cache
 
 IdempotencyKey = Annotated[
     str | None,
@@ -50,5 +51,5 @@ def answer_submitted(engine: Engine, caller: Caller, submitted: Submitted, respo
         response.status_code = status.HTTP_200_OK
     queue.wake(submitted.step_ids)
     response.headers["Location"] = f"/search/{submitted.search_id}"
-    with transaction(engine) as session:
-        return search_view.read_one(session, submitted.search_id, caller)
+    # what is kept from here on answers whoever polls
+    return view_cache(engine).read(submitted.search_id, caller).view

@@ -25,6 +25,9 @@ from app.services.lifecycle import no_such_search
 MAX_AGE_S = 15.0
 """How old the rest may be (the time that is left, and what other rows than the search's own and its steps' say)."""
 
+MAX_AGE_QUEUED_S = 300.0
+"""The same of a search that has not begun: it has no other rows yet, and no time that is left."""
+
 MAX_KEPT = 2048
 
 
@@ -41,6 +44,13 @@ class KeptView:
     view: SearchView
     stamp: str
     made_at: float
+
+    @property
+    def is_old(self) -> bool:
+        """Whether to put it together again although its version is still the same."""
+        has_begun = self.view.state != "queued" or self.view.started_at is not None
+        max_age_s = MAX_AGE_S if has_begun else MAX_AGE_QUEUED_S
+        return time.monotonic() - self.made_at > max_age_s
 
     @cached_property
     def json(self) -> bytes:
@@ -75,7 +85,7 @@ class ViewCache:
         if version is None or not caller.sees(version.owner):
             raise no_such_search(search_id)
         kept = self._kept.get(search_id)
-        if kept is None or kept.stamp != version.stamp or time.monotonic() - kept.made_at > MAX_AGE_S:
+        if kept is None or kept.stamp != version.stamp or kept.is_old:
             # the owner has been looked at, and the view is the same for all who may see it
             with transaction(self._engine) as session:
                 view = search_view.read_one(session, search_id, EVERYONE)

@@ -4,6 +4,7 @@ What makes a kept view outdated is in the integration tests.
 """
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -38,3 +39,13 @@ def test_everything_else_is(changes: dict[str, Any]) -> None:
 def test_json_has_the_time_that_is_left() -> None:
     assert json.loads(kept(eta_s=12.5).json)["eta_s"] == 12.5
     assert SearchView.model_validate_json(kept().json) == kept().view
+
+
+@pytest.mark.parametrize(
+    ("state", "started_at", "is_old"),
+    [("queued", None, False), ("queued", "2026-01-01T00:00:00Z", True), ("succeeded", "2026-01-01T00:00:00Z", True)],
+)
+def test_only_a_search_that_has_not_begun_is_kept_for_minutes(state: str, started_at: str | None, is_old: bool) -> None:
+    view = kept(state=state, started_at=started_at).view
+    assert KeptView(view, stamp="1", made_at=time.monotonic() - 20).is_old == is_old
+    assert not KeptView(view, stamp="1", made_at=time.monotonic()).is_old
