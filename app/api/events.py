@@ -20,7 +20,6 @@ from app.db.engine import transaction
 from app.errors import SearchNotFoundError
 from app.services import api_keys, lifecycle, search_events
 from app.services.search_events import News, Position
-from app.services.view_cache import view_cache
 
 router = APIRouter(prefix="/search", tags=["searches"])
 
@@ -93,8 +92,8 @@ def _start(search_id: uuid.UUID, engine: Database, caller: Reader, last_event_id
     with transaction(engine) as session:
         is_over = lifecycle.require(session, search_id, caller).state in TERMINAL_STATES
         position = search_events.start(session, search_id, last_event_id)
-        if is_over and not search_events.news(session, search_id, caller, position, view_cache(engine)).events:
-            raise NothingMoreToCome
+    if is_over and not search_events.news(engine, search_id, caller, position).events:
+        raise NothingMoreToCome
     return position
 
 
@@ -127,9 +126,11 @@ async def events(
 
     def read(since: Position) -> News | None:
         """What is new; None once the search is deleted, or the caller's key no longer valid."""
-        with transaction(engine) as session, contextlib.suppress(SearchNotFoundError):
-            if api_keys.still_valid(session, caller):
-                return search_events.news(session, search_id, caller, since, view_cache(engine))
+        # each in a transaction of its own: who waits for a second connection while holding one may wait for ever
+        with transaction(engine) as session:
+            is_valid = api_keys.still_valid(session, caller)
+        with contextlib.suppress(SearchNotFoundError):
+            return search_events.news(engine, search_id, caller, since) if is_valid else None
         return None
 
     stop: ServerStop = request.app.state.server_stop
@@ -138,7 +139,7 @@ async def events(
         if news is None:
             return
         for event in news.events:
-            yield ServerSentEvent(event=event.kind, data=event.data, id=str(event.position))
+            yield ServerSentEvent(event=event.kind, raw_data=event.data, id=str(event.position))
         if news.state in TERMINAL_STATES:
             return
         position = news.position

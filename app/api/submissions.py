@@ -52,4 +52,4 @@ def answer_submitted(engine: Engine, caller: Caller, submitted: Submitted, respo
     queue.wake(submitted.step_ids)
     response.headers["Location"] = f"/search/{submitted.search_id}"
     # what is kept from here on answers whoever polls
-    return view_cache(engine).read(submitted.search_id, caller).view
+    return SearchView.model_validate_json(view_cache(engine).read(submitted.search_id, caller).json)

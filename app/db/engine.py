@@ -14,7 +14,7 @@ UTF8_CLIENT = {"client_encoding": "utf8"}
 @lru_cache(maxsize=8)
 def get_engine(database_url: str) -> Engine:
     """Return the process's engine for a database."""
-    return create_engine(database_url, connect_args=UTF8_CLIENT, pool_pre_ping=True, pool_size=8, max_overflow=8)
+    return create_engine(database_url, connect_args=UTF8_CLIENT, pool_pre_ping=True, pool_size=16, max_overflow=16)
 
 
 @contextmanager

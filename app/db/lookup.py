@@ -7,6 +7,7 @@ an index-only scan of ``lookup_rows_band`` in the order of the answer.
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ from app.db import binary_copy
 
 MAX_BIGINT = 2**63 - 1
 """Stands for no limit."""
+
+_held: ContextVar[Connection | None] = ContextVar("held", default=None)
 
 
 @dataclass(frozen=True)
@@ -162,9 +165,21 @@ _SUBSPACE = text("""
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """Open a connection without a transaction: each query is one round trip."""
+    """Open a connection without a transaction: each query is one round trip.
+
+    A block inside another one has the same connection: requests that wait for a second one while they hold one would
+    wait for each other.
+    """
+    held = _held.get()
+    if held is not None and held.engine is engine:
+        yield held
+        return
     with engine.connect() as connection:
-        yield connection.execution_options(isolation_level="AUTOCOMMIT")
+        token = _held.set(connection.execution_options(isolation_level="AUTOCOMMIT"))
+        try:
+            yield connection
+        finally:
+            _held.reset(token)
 
 
 def find_table(

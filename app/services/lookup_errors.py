@@ -4,8 +4,9 @@ import uuid
 
 from fastapi_rfc9457 import Problem
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
-from app.db.engine import transaction
+from app.db.lookup import reading
 from app.errors import NoTableError, SearchNotFoundError, TableNotReadyError
 from app.services import search_view
 from app.services.callers import Caller
@@ -35,7 +36,7 @@ def not_ready(engine: Engine, caller: Caller, search_id: uuid.UUID, missing: str
         search_id: The search.
         missing: What it has not got.
     """
-    with transaction(engine) as session:
+    with reading(engine) as connection, Session(connection) as session:
         search = search_view.read_one(session, search_id, caller)
     rounds = [r.round_index for r in search.rounds if r.table_digest is not None]
     published = f"ask one of its published rounds ({', '.join(map(str, rounds))}) with round_index" if rounds else ""

@@ -9,13 +9,14 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.db import milestones
+from app.db.engine import transaction
 from app.schemas.events import MilestoneView
-from app.schemas.search import SearchView
 from app.services.callers import Caller
-from app.services.view_cache import ViewCache
+from app.services.view_cache import view_cache
 
 _EVENT_ID = re.compile(r"(\d{1,9})-([a-z]*)-([0-9a-f]*)", re.ASCII)
 
@@ -48,10 +49,10 @@ class Position:
 
 @dataclass(frozen=True)
 class Event:
-    """An event, with the position of who has read it."""
+    """An event, its data as JSON, with the position of who has read it."""
 
     kind: EventKind
-    data: SearchView | MilestoneView
+    data: str
     position: Position
 
 
@@ -79,20 +80,22 @@ def start(session: Session, search_id: uuid.UUID, event_id: str | None) -> Posit
     return Position(latest) if position is None or position.sequence > latest else position
 
 
-def news(session: Session, search_id: uuid.UUID, caller: Caller, position: Position, views: ViewCache) -> News:
+def news(engine: Engine, search_id: uuid.UUID, caller: Caller, position: Position) -> News:
     """Return what has happened to a search since a position; to a new reader: how it is now.
 
     Raises:
         SearchNotFoundError: If there is none of that id.
     """
-    kept = views.read(search_id, caller)
-    view, events = kept.view, []
+    kept, events = view_cache(engine).read(search_id, caller), []
     # read after the search: where that is over, the milestone of its end is among them
-    for row in milestones.after(session, search_id, position.sequence):
+    with transaction(engine) as session:
+        rows = milestones.after(session, search_id, position.sequence)
+    for row in rows:
         position = replace(position, sequence=row.sequence)
-        events.append(Event("milestone", MilestoneView.model_validate(row, from_attributes=True), position))
+        milestone = MilestoneView.model_validate(row, from_attributes=True)
+        events.append(Event("milestone", milestone.model_dump_json(), position))
     if kept.digest != position.digest:
-        kind: EventKind = "state" if view.state != position.state else "progress"
-        position = Position(position.sequence, view.state, kept.digest)
-        events.append(Event(kind, view, position))
-    return News(tuple(events), position, view.state)
+        kind: EventKind = "state" if kept.state != position.state else "progress"
+        position = Position(position.sequence, kept.state, kept.digest)
+        events.append(Event(kind, kept.json, position))
+    return News(tuple(events), position, kept.state)

@@ -9,8 +9,9 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Self
 
 from sqlalchemy import Engine
 
@@ -30,37 +31,45 @@ MAX_AGE_QUEUED_S = 300.0
 
 MAX_KEPT = 2048
 
+MAX_ASSEMBLED_AT_ONCE = 4
+"""More would only hold each other up, and those who ask for what is kept."""
 
-@dataclass
+
+@dataclass(frozen=True)
 class KeptView:
-    """A search as it was put together.
+    """A search as it was put together; as text, because the garbage collector walks over two thousand views at length.
 
     Attributes:
-        view: What is said about it.
+        json: The view as JSON.
+        state: The search's.
+        digest: Of all but the time that is left: that changes with the clock.
         stamp: The version that it is of.
+        max_age_s: How old it may become although its version is still the same.
         made_at: When it was put together, by the monotonic clock.
     """
 
-    view: SearchView
+    json: str
+    state: str
+    digest: str
     stamp: str
-    made_at: float
+    max_age_s: float
+    made_at: float = field(default_factory=time.monotonic)
 
-    @property
-    def is_old(self) -> bool:
-        """Whether to put it together again although its version is still the same."""
-        has_begun = self.view.state != "queued" or self.view.started_at is not None
-        max_age_s = MAX_AGE_S if has_begun else MAX_AGE_QUEUED_S
-        return time.monotonic() - self.made_at > max_age_s
+    @classmethod
+    def of(cls, view: SearchView, stamp: str) -> Self:
+        """Keep a view of a version."""
+        has_begun = view.state != "queued" or view.started_at is not None
+        return cls(
+            view.model_dump_json(),
+            view.state,
+            hashlib.sha256(view.model_dump_json(exclude={"eta_s"}).encode()).hexdigest()[:16],
+            stamp,
+            MAX_AGE_S if has_begun else MAX_AGE_QUEUED_S,
+        )
 
-    @cached_property
-    def json(self) -> bytes:
-        """The view as JSON."""
-        return self.view.model_dump_json().encode()
-
-    @cached_property
-    def digest(self) -> str:
-        """Of all but the time that is left: that changes with the clock."""
-        return hashlib.sha256(self.view.model_dump_json(exclude={"eta_s"}).encode()).hexdigest()[:16]
+    def is_of(self, stamp: str) -> bool:
+        """Whether it is still what there is to say of a version."""
+        return self.stamp == stamp and time.monotonic() - self.made_at <= self.max_age_s
 
 
 class ViewCache:
@@ -71,6 +80,7 @@ class ViewCache:
         self._engine = engine
         self._kept: OrderedDict[uuid.UUID, KeptView] = OrderedDict()
         self._lock = threading.Lock()
+        self._assembling = [threading.Lock() for _ in range(MAX_ASSEMBLED_AT_ONCE)]
 
     def read(self, search_id: uuid.UUID, caller: Caller) -> KeptView:
         """Return a search as it is now.
@@ -78,19 +88,32 @@ class ViewCache:
         Raises:
             SearchNotFoundError: If there is none of that id that the caller may see.
         """
+        kept = self._current(search_id, self._stamp(search_id, caller))
+        if kept is None:
+            with self._assembling[hash(search_id) % MAX_ASSEMBLED_AT_ONCE]:
+                # whoever was here before may have put it together
+                stamp = self._stamp(search_id, caller)
+                kept = self._current(search_id, stamp) or self._assemble(search_id, stamp)
+        return kept
+
+    def _stamp(self, search_id: uuid.UUID, caller: Caller) -> str:
         with reading(self._engine) as connection:
             version = read_version(connection, search_id)
         if version is None:
             self._forget(search_id)
         if version is None or not caller.sees(version.owner):
             raise no_such_search(search_id)
+        return version.stamp
+
+    def _current(self, search_id: uuid.UUID, stamp: str) -> KeptView | None:
         kept = self._kept.get(search_id)
-        if kept is None or kept.stamp != version.stamp or kept.is_old:
-            # the owner has been looked at, and the view is the same for all who may see it
-            with transaction(self._engine) as session:
-                view = search_view.read_one(session, search_id, EVERYONE)
-            kept = KeptView(view, version.stamp, time.monotonic())
-            self._keep(search_id, kept)
+        return kept if kept is not None and kept.is_of(stamp) else None
+
+    def _assemble(self, search_id: uuid.UUID, stamp: str) -> KeptView:
+        # the owner has been looked at, and the view is the same for all who may see it
+        with transaction(self._engine) as session:
+            kept = KeptView.of(search_view.read_one(session, search_id, EVERYONE), stamp)
+        self._keep(search_id, kept)
         return kept
 
     def _keep(self, search_id: uuid.UUID, kept: KeptView) -> None:

@@ -5,6 +5,7 @@ What makes a kept view outdated is in the integration tests.
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from app.services.view_cache import KeptView
 
 
 def kept(**changes: Any) -> KeptView:
-    return KeptView(SearchView.model_validate({**SEARCH, **changes}), stamp="1", made_at=0.0)
+    return KeptView.of(SearchView.model_validate({**SEARCH, **changes}), stamp="1")
 
 
 def test_the_time_that_is_left_is_no_news() -> None:
@@ -38,14 +39,17 @@ def test_everything_else_is(changes: dict[str, Any]) -> None:
 
 def test_json_has_the_time_that_is_left() -> None:
     assert json.loads(kept(eta_s=12.5).json)["eta_s"] == 12.5
-    assert SearchView.model_validate_json(kept().json) == kept().view
+    assert SearchView.model_validate_json(kept().json) == SearchView.model_validate(SEARCH)
 
 
 @pytest.mark.parametrize(
-    ("state", "started_at", "is_old"),
-    [("queued", None, False), ("queued", "2026-01-01T00:00:00Z", True), ("succeeded", "2026-01-01T00:00:00Z", True)],
+    ("state", "started_at", "is_kept"),
+    [("queued", None, True), ("queued", "2026-01-01T00:00:00Z", False), ("succeeded", "2026-01-01T00:00:00Z", False)],
 )
-def test_only_a_search_that_has_not_begun_is_kept_for_minutes(state: str, started_at: str | None, is_old: bool) -> None:
-    view = kept(state=state, started_at=started_at).view
-    assert KeptView(view, stamp="1", made_at=time.monotonic() - 20).is_old == is_old
-    assert not KeptView(view, stamp="1", made_at=time.monotonic()).is_old
+def test_only_a_search_that_has_not_begun_is_kept_for_minutes(
+    state: str, started_at: str | None, is_kept: bool
+) -> None:
+    fresh = kept(state=state, started_at=started_at)
+    assert fresh.is_of("1")
+    assert not fresh.is_of("2")
+    assert replace(fresh, made_at=time.monotonic() - 20).is_of("1") == is_kept
