@@ -47,6 +47,7 @@ _PRIOR_WEIGHTS = {
 }
 """The blend before any label: additive, most of it from the process, which fits a few strengths and no tables."""
 _PRIOR_WEIGHT_SD = 0.15
+_MIN_SIGNAL_SHARE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,10 +213,12 @@ def fit_auto(
         (gcns.left_out_additive_N, gcns.left_out_interaction_N),
         gcn_link,
     )
-    weights_M = blend_weights(left_out_MN, target_N)
+    weights_M = blend_weights(left_out_MN, target_N, rank_process.noise_variance)
     score_N = weights_M @ left_out_MN
     link = MonotoneLink.fit(score_N, accuracy_N)
-    left_out_N = _cross_fitted(left_out_MN, target_N, accuracy_N, generator(seed, None, "blend folds"))
+    left_out_N = _cross_fitted(
+        left_out_MN, target_N, accuracy_N, rank_process.noise_variance, generator(seed, None, "blend folds")
+    )
     interval = calibrate_interval(left_out_N, accuracy_N)
     additive = fit_additive(graph.factor_sizes, choices_NF, accuracy_N)
     figures = {
@@ -232,34 +235,42 @@ def fit_auto(
     return AutoFit(accuracy_process, accuracy_link, rank_process, gcns, gcn_link, weights_M, link, interval, figures)
 
 
-def blend_weights(left_out_MN: Float64Array, target_N: Float64Array) -> Float64Array:
+def blend_weights(left_out_MN: Float64Array, target_N: Float64Array, noise_share: float) -> Float64Array:
     """Return float64 [M], weights of at least zero: least squares on left-out predictions, drawn towards the prior.
 
     The mode of the posterior of weights with a normal prior around the additive parts, where the noise is the error
-    of the best single predictor: few or noisy pairs leave the prior, many clean ones decide.
+    of the best single predictor: few or noisy pairs leave the prior, many clean ones decide. The prior itself is the
+    narrower the more of the labels is noise: left-out errors are not independent, because each pair's noise is in the
+    predictions of all others, so that they tell the parts apart less well than their number promises.
 
     Args:
         left_out_MN: float64, what the parts say of each pair without its label; see ``_parts``.
         target_N: float64, the labels.
+        noise_share: Of their variance.
     """
+    prior_sd = _PRIOR_WEIGHT_SD * max(1.0 - noise_share, _MIN_SIGNAL_SHARE)
     accuracy_N, process_N, gcn_N = left_out_MN[0], left_out_MN[1:3], left_out_MN[3:5]
     predictions = (accuracy_N, process_N[0], process_N.sum(0), gcn_N[0], gcn_N.sum(0))
     scale = np.sqrt(max(min(np.mean((target_N - predicted_N) ** 2) for predicted_N in predictions), 1e-12))
     prior_M = np.array(list(_PRIOR_WEIGHTS.values()))
-    rows = np.vstack([left_out_MN.T / scale, np.eye(len(left_out_MN)) / _PRIOR_WEIGHT_SD])
-    weights_M, _ = nnls(rows, np.concatenate([target_N / scale, prior_M / _PRIOR_WEIGHT_SD]))
+    rows = np.vstack([left_out_MN.T / scale, np.eye(len(left_out_MN)) / prior_sd])
+    weights_M, _ = nnls(rows, np.concatenate([target_N / scale, prior_M / prior_sd]))
     return np.asarray(weights_M, dtype=np.float64)
 
 
 def _cross_fitted(
-    left_out_MN: Float64Array, target_N: Float64Array, accuracy_N: Float64Array, rng: np.random.Generator
+    left_out_MN: Float64Array,
+    target_N: Float64Array,
+    accuracy_N: Float64Array,
+    noise_share: float,
+    rng: np.random.Generator,
 ) -> Float64Array:
     """float64 [N], accuracies by weights and links that were chosen without each pair, for honest intervals."""
     fold_N = rng.permutation(np.arange(len(target_N)) % _NUM_FOLDS)
     predicted_N = np.empty(len(target_N))
     for fold in range(_NUM_FOLDS):
         left = fold_N == fold
-        score_N = blend_weights(left_out_MN[:, ~left], target_N[~left]) @ left_out_MN
+        score_N = blend_weights(left_out_MN[:, ~left], target_N[~left], noise_share) @ left_out_MN
         predicted_N[left] = MonotoneLink.fit(score_N[~left], accuracy_N[~left])(score_N[left])
     return predicted_N
 

@@ -90,7 +90,16 @@ def test_noise_leaves_the_weights_at_their_prior_and_clean_labels_decide() -> No
     rng = np.random.default_rng(0)
     signal, interactions = rng.normal(size=400), 0.5 * rng.normal(size=400)
     parts = np.stack([signal, signal, interactions, signal, interactions])
-    clean = blend_weights(parts, signal + interactions)
+    clean = blend_weights(parts, signal + interactions, noise_share=0.0)
     assert clean[2] + clean[4] == pytest.approx(1.0, abs=0.05)
-    noisy = blend_weights(parts[:, :30], signal[:30] + 20 * rng.normal(size=30))
+    noisy = blend_weights(parts[:, :30], signal[:30] + 20 * rng.normal(size=30), noise_share=0.5)
     assert noisy == pytest.approx([0.0, 0.7, 0.0, 0.3, 0.0], abs=0.12)
+
+
+def test_the_noisier_the_labels_the_nearer_the_weights_stay_to_their_prior() -> None:
+    rng = np.random.default_rng(0)
+    parts = rng.normal(size=(5, 200))
+    target = parts.T @ [0.2, 0.3, 0.3, 0.3, 0.3] + rng.normal(size=200)
+    prior = np.array([0.0, 0.7, 0.0, 0.3, 0.0])
+    near, middle, far = (np.abs(blend_weights(parts, target, share) - prior).sum() for share in (0.9, 0.5, 0.0))
+    assert near < middle < far
