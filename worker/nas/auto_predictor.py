@@ -38,14 +38,8 @@ _NUM_FOLDS = 4
 _PROCESS_SHARE, _GCN_SHARE = 0.15, 0.85
 _NODES_PER_CHUNK = 16384
 
-_PRIOR_WEIGHTS = {
-    "accuracy_additive": 0.0,
-    "rank_additive": 0.7,
-    "rank_interactions": 0.0,
-    "gcn_additive": 0.3,
-    "gcn_interactions": 0.0,
-}
-"""The blend before any label: additive, most of it from the process, which fits a few strengths and no tables."""
+_PARTS = ("accuracy_additive", "rank_additive", "rank_interactions", "gcn_additive", "gcn_interactions")
+_PRIOR_OF_GCN, _PRIOR_OF_ACCURACY = 0.3, 0.5
 _PRIOR_WEIGHT_SD = 0.15
 _MIN_SIGNAL_SHARE = 0.05
 
@@ -132,7 +126,7 @@ def _parts(
     gcn: tuple[Float64Array, Float64Array],
     gcn_link: MonotoneLink,
 ) -> Float64Array:
-    """float64 [M, N], the scores that are blended, in the order of the prior's weights."""
+    """float64 [M, N], the scores that are blended, in the order of ``_PARTS``."""
     additive_N = gcn_link(gcn[0])
     return np.stack([accuracy_N, *process, additive_N, gcn_link(gcn[0] + gcn[1]) - additive_N])
 
@@ -213,17 +207,16 @@ def fit_auto(
         (gcns.left_out_additive_N, gcns.left_out_interaction_N),
         gcn_link,
     )
-    weights_M = blend_weights(left_out_MN, target_N, rank_process.noise_variance)
+    noise_share = min(rank_process.noise_variance, 1.0)
+    weights_M = blend_weights(left_out_MN, target_N, noise_share)
     score_N = weights_M @ left_out_MN
     link = MonotoneLink.fit(score_N, accuracy_N)
-    left_out_N = _cross_fitted(
-        left_out_MN, target_N, accuracy_N, rank_process.noise_variance, generator(seed, None, "blend folds")
-    )
+    left_out_N = _cross_fitted(left_out_MN, target_N, accuracy_N, noise_share, generator(seed, None, "blend folds"))
     interval = calibrate_interval(left_out_N, accuracy_N)
     additive = fit_additive(graph.factor_sizes, choices_NF, accuracy_N)
     figures = {
         "num_pairs": len(index_N),
-        "weights": {name: round(float(w), 4) for name, w in zip(_PRIOR_WEIGHTS, weights_M, strict=True)},
+        "weights": {name: round(float(w), 4) for name, w in zip(_PARTS, weights_M, strict=True)},
         "left_out_tau": _tau(left_out_N, accuracy_N),
         "left_out_tau_additive": _tau(additive.left_out_N, accuracy_N),
         "left_out_tau_gcn": _tau(left_out_gcn_N, accuracy_N),
@@ -233,6 +226,21 @@ def fit_auto(
         "interval": interval and interval.to_dict(),
     }
     return AutoFit(accuracy_process, accuracy_link, rank_process, gcns, gcn_link, weights_M, link, interval, figures)
+
+
+def prior_weights(noise_share: float) -> Float64Array:
+    """Return float64 [M], the blend before any label: additive, most of it from the processes.
+
+    These fit a few strengths where a GCN fits tables of weights, so the more of the labels is noise, the less comes
+    from the GCN; and the more from the process on the accuracies themselves, up to half of what the processes have:
+    a rank forgets which labels stand out from the noise.
+
+    Args:
+        noise_share: Of the labels' variance.
+    """
+    gcn = _PRIOR_OF_GCN * (1.0 - noise_share)
+    accuracy = _PRIOR_OF_ACCURACY * noise_share * (1.0 - gcn)
+    return np.array([accuracy, 1.0 - gcn - accuracy, 0.0, gcn, 0.0])
 
 
 def blend_weights(left_out_MN: Float64Array, target_N: Float64Array, noise_share: float) -> Float64Array:
@@ -252,7 +260,7 @@ def blend_weights(left_out_MN: Float64Array, target_N: Float64Array, noise_share
     accuracy_N, process_N, gcn_N = left_out_MN[0], left_out_MN[1:3], left_out_MN[3:5]
     predictions = (accuracy_N, process_N[0], process_N.sum(0), gcn_N[0], gcn_N.sum(0))
     scale = np.sqrt(max(min(np.mean((target_N - predicted_N) ** 2) for predicted_N in predictions), 1e-12))
-    prior_M = np.array(list(_PRIOR_WEIGHTS.values()))
+    prior_M = prior_weights(noise_share)
     rows = np.vstack([left_out_MN.T / scale, np.eye(len(left_out_MN)) / prior_sd])
     weights_M, _ = nnls(rows, np.concatenate([target_N / scale, prior_M / prior_sd]))
     return np.asarray(weights_M, dtype=np.float64)

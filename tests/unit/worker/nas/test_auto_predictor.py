@@ -10,7 +10,7 @@ from app.domain.rank_correlation import kendall_tau
 from app.domain.search_space import preset
 from app.domain.subspace import Subspace
 from app.domain.whole_space.additive_ridge import fit_additive
-from worker.nas.auto_predictor import AutoFit, blend_weights, fit_auto
+from worker.nas.auto_predictor import AutoFit, blend_weights, fit_auto, prior_weights
 from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn, predict_subspace
 
 SUBSPACE = Subspace(preset("nas-bench-macro"), (0,) * 8, tuple(range(6)))
@@ -93,13 +93,20 @@ def test_noise_leaves_the_weights_at_their_prior_and_clean_labels_decide() -> No
     clean = blend_weights(parts, signal + interactions, noise_share=0.0)
     assert clean[2] + clean[4] == pytest.approx(1.0, abs=0.05)
     noisy = blend_weights(parts[:, :30], signal[:30] + 20 * rng.normal(size=30), noise_share=0.5)
-    assert noisy == pytest.approx([0.0, 0.7, 0.0, 0.3, 0.0], abs=0.12)
+    assert noisy == pytest.approx(prior_weights(0.5), abs=0.12)
 
 
 def test_the_noisier_the_labels_the_nearer_the_weights_stay_to_their_prior() -> None:
     rng = np.random.default_rng(0)
     parts = rng.normal(size=(5, 200))
     target = parts.T @ [0.2, 0.3, 0.3, 0.3, 0.3] + rng.normal(size=200)
-    prior = np.array([0.0, 0.7, 0.0, 0.3, 0.0])
-    near, middle, far = (np.abs(blend_weights(parts, target, share) - prior).sum() for share in (0.9, 0.5, 0.0))
+    near, middle, far = (
+        np.abs(blend_weights(parts, target, share) - prior_weights(share)).sum() for share in (0.9, 0.5, 0.0)
+    )
     assert near < middle < far
+
+
+def test_noise_takes_the_prior_from_the_gcn_and_from_ranks() -> None:
+    assert prior_weights(0.0) == pytest.approx([0.0, 0.7, 0.0, 0.3, 0.0])
+    assert prior_weights(1.0) == pytest.approx([0.5, 0.5, 0.0, 0.0, 0.0])
+    assert prior_weights(0.6).sum() == pytest.approx(1.0)
