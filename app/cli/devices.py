@@ -146,7 +146,7 @@ def delete(name: Name, url: Url = None, as_json: AsJson = False) -> None:
 def _read(file: Path) -> dict[str, Any]:
     """The body of a registration: a JSON file's object, or a CSV file's lines."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         body = json.loads(text) if file.suffix == ".json" else {"csv": text}
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CommandError(USAGE, f"{file} cannot be read: {error}") from error
