@@ -14,6 +14,7 @@ from app.client.calls import PAGE_SIZE
 from app.client.paths import search_path
 from app.domain.search_config import PresetName
 from app.domain.steps import PairSource
+from app.domain.whole_percent import whole_percent
 from app.settings import get_settings
 
 Detach = Annotated[bool, typer.Option("--detach", help="Do not follow; needs a service that runs anyway.")]
@@ -57,7 +58,7 @@ def resume(search_id: SearchId, detach: Detach = False, url: Url = None, as_json
     with connect(get_settings(), url, notices, with_workers=True, may_start=not detach) as connection:
         resumed = _resumed(connection, path)
         is_over = resumed["state"] == "succeeded"
-        what = "has succeeded already" if is_over else f"goes on at {resumed['progress']:.0%}"
+        what = "has succeeded already" if is_over else f"goes on at {whole_percent(resumed['progress'])}%"
         notices.say(f"search {search_id} {what}")
         _finish(connection, resumed, notices, detach=detach or is_over, as_json=as_json)
 

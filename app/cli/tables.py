@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli.progress import duration
+from app.domain.whole_percent import whole_percent
 
 
 def millions(count: int) -> str:
@@ -83,7 +84,7 @@ def print_searches(console: Console, searches: list[dict[str, Any]]) -> None:
             search["search_space"],
             search["state"],
             search["phase"].replace("_", " "),
-            f"{search['progress']:.0%}",
+            f"{whole_percent(search['progress'])}%",
             percent(final and final["accuracy"]),
         )
     console.print(table)
@@ -94,7 +95,7 @@ def print_job(console: Console, job: dict[str, Any]) -> None:
     eta = "" if job["eta_s"] is None else f", about {duration(job['eta_s'])} left"
     of_search = f" of search {job['origin_id']}" if job["origin_id"] else ""
     console.print(f"{job['kind']} {job['id']}{of_search}")
-    console.print(f"{job['state']}, {job['progress']:.0%}{eta}")
+    console.print(f"{job['state']}, {whole_percent(job['progress'])}%{eta}")
     if job["error"]:
         console.print(f"error: {job['error']}", markup=False)
     if job["final"]:
@@ -124,7 +125,7 @@ def print_search(console: Console, search: dict[str, Any]) -> None:
         return
     eta = "" if search["eta_s"] is None else f", about {duration(search['eta_s'])} left"
     console.print(f"search {search['id']} on {search['dataset']}, {search['search_space']}, preset {search['preset']}")
-    console.print(f"{search['state']}, {search['phase'].replace('_', ' ')}, {search['progress']:.0%}{eta}")
+    console.print(f"{search['state']}, {search['phase'].replace('_', ' ')}, {whole_percent(search['progress'])}%{eta}")
     if search["error"]:
         console.print(f"error: {search['error']}", markup=False)
     for name in ("target", "proxy"):

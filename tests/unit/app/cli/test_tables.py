@@ -60,6 +60,13 @@ def test_a_list_of_searches() -> None:
     assert "│ 100% │ 86.75% │" in text
 
 
+def test_nothing_is_said_to_be_done_that_is_not() -> None:
+    """A search that was cancelled while it fitted the whole space is at 0.999."""
+    cancelled = {**SEARCH, "state": "cancelled", "phase": "fitting_space", "progress": 0.999, "eta_s": None}
+    assert "cancelled, fitting space, 99%" in printed(tables.print_search, cancelled)
+    assert "│ 99% │" in printed(tables.print_searches, [{**SUMMARY, "progress": 0.999}])
+
+
 def test_a_search_tells_its_time_left_and_its_error_as_it_is() -> None:
     text = printed(tables.print_search, {**SEARCH, "error": "out of [bold]memory"})
     assert "running, fitting gcn, 64%, about 1:35 left" in text
