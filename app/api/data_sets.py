@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from app.api.authentication import Reader, Submitter
 from app.api.dependencies import AppSettings, Database, errors
 from app.db.engine import transaction
+from app.domain.names import DATA_SET_NAME_PATTERN
 from app.errors import (
     ContentTooLargeError,
     DataSetExistsError,
@@ -26,7 +27,6 @@ from app.services.uploads import Incoming
 
 router = APIRouter(prefix="/datasets", tags=["data sets"])
 
-DATA_SET_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 MAX_UPLOADS_AT_ONCE = 4
 """Of one process: each may fill the disk with an archive before anything of it is checked."""
 

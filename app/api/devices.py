@@ -8,6 +8,7 @@ from app.api.authentication import Reader, Submitter
 from app.api.dependencies import AppSettings, Database, errors
 from app.api.submissions import IdempotencyKey, answer_submitted, submission_responses
 from app.db.engine import transaction
+from app.domain.names import DEVICE_NAME_PATTERN
 from app.errors import ContentTooLargeError, DeviceNotFoundError
 from app.schemas.device import DeviceList, DeviceRequest, DeviceView, MeasurementRequest
 from app.schemas.search import SearchView
@@ -16,8 +17,6 @@ from app.services.quotas import Quotas
 from app.services.webhooks import WebhookPolicy
 
 router = APIRouter(prefix="/devices", tags=["devices"])
-
-DEVICE_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 Name = Annotated[str, Path(pattern=DEVICE_NAME_PATTERN, description="The device.", examples=["pixel"])]
 

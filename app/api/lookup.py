@@ -9,8 +9,8 @@ from pydantic import Field
 
 from app.api.authentication import Reader
 from app.api.dependencies import Database, errors
-from app.api.devices import DEVICE_NAME_PATTERN
 from app.domain.lookup_table import BAND_DEPTH
+from app.domain.names import DEVICE_NAME_PATTERN
 from app.errors import (
     DeviceNotFoundError,
     FieldError,

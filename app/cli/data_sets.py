@@ -9,6 +9,7 @@ from rich.table import Table
 from app.cli.connection import connect
 from app.cli.console import Notices, answers, print_json
 from app.cli.options import AsJson, Url
+from app.client.paths import data_set_path
 from app.settings import get_settings
 
 commands = typer.Typer(help="List, look into, upload and delete data sets of images.", no_args_is_help=True)
@@ -42,8 +43,9 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show what a data set holds: classes, sizes and kinds of images, and those that cannot be read."""
+    path = data_set_path(name)
     with connect(get_settings(), url, Notices()) as connection:
-        answer = connection.api.get(f"/datasets/{name}", examine=examine)
+        answer = connection.api.get(path, examine=examine)
     _print_answer(answer, as_json)
 
 
@@ -55,16 +57,18 @@ def upload(
     as_json: AsJson = False,
 ) -> None:
     """Upload a zip archive of images as a data set of your own."""
+    path = data_set_path(name)
     with connect(get_settings(), url, Notices()) as connection:
-        answer = connection.api.upload(f"/datasets/{name}", archive)
+        answer = connection.api.upload(path, archive)
     _print_answer(answer, as_json)
 
 
 @commands.command()
 def delete(name: Name, url: Url = None, as_json: AsJson = False) -> None:
     """Delete a data set that you have uploaded."""
+    path = data_set_path(name)
     with connect(get_settings(), url, Notices()) as connection:
-        connection.api.delete(f"/datasets/{name}")
+        connection.api.delete(path)
     if as_json:
         print_json({"deleted": name})
     else:

@@ -15,6 +15,7 @@ from app.cli.errors import USAGE, CommandError
 from app.cli.following import follow
 from app.cli.options import AsJson, Url, WebhookUrl, read_space
 from app.cli.searches import Detach
+from app.client.paths import device_path
 from app.domain.device_measurement import Runtime
 from app.settings import get_settings
 
@@ -40,8 +41,9 @@ def list_devices(url: Url = None, as_json: AsJson = False) -> None:
 @commands.command()
 def show(name: Name, url: Url = None, as_json: AsJson = False) -> None:
     """Show one device: its latencies by cell and choice."""
+    path = device_path(name)
     with connect(get_settings(), url, Notices()) as connection:
-        answer = connection.api.get(f"/devices/{name}")
+        answer = connection.api.get(path)
     if as_json:
         print_json(answer)
     else:
@@ -59,11 +61,11 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Register a device from a file of latencies; what it had for the same networks is replaced."""
-    body = _read(file)
+    path, body = device_path(name), _read(file)
     if search_space is not None or "search_space" not in body:
         body["search_space"] = read_space(search_space or "fairnas")
     with connect(get_settings(), url, Notices()) as connection:
-        device = connection.api.put(f"/devices/{name}", body)
+        device = connection.api.put(path, body)
     if as_json:
         print_json(device)
     else:
@@ -82,6 +84,7 @@ def measure(
     as_json: AsJson = False,
 ) -> None:
     """Measure the machine of a worker and register it as a device."""
+    path = device_path(name)
     request: dict[str, Any] = {
         "search_space": read_space(search_space or "fairnas"),
         "runtime": runtime,
@@ -91,10 +94,10 @@ def measure(
         request["webhook_url"] = webhook_url
     notices = Notices()
     with connect(get_settings(), url, notices, with_workers=True, may_start=not detach) as connection:
-        job = connection.api.post(f"/devices/{name}/measurement", request)
+        job = connection.api.post(f"{path}/measurement", request)
         notices.say(f"measurement {job['id']} of {name} is queued")
         last = job if detach else follow(connection, job["id"], notices)
-        devices = [] if detach else connection.api.get(f"/devices/{name}")["items"]
+        devices = [] if detach else connection.api.get(path)["items"]
     if as_json:
         print_json({"job": last, "devices": devices})
     elif detach:
@@ -131,8 +134,9 @@ def bundle(
 @commands.command()
 def delete(name: Name, url: Url = None, as_json: AsJson = False) -> None:
     """Delete a device."""
+    path = device_path(name)
     with connect(get_settings(), url, Notices()) as connection:
-        connection.api.delete(f"/devices/{name}")
+        connection.api.delete(path)
     if as_json:
         print_json({"deleted": name})
     else:
@@ -142,7 +146,7 @@ def delete(name: Name, url: Url = None, as_json: AsJson = False) -> None:
 def _read(file: Path) -> dict[str, Any]:
     """The body of a registration: a JSON file's object, or a CSV file's lines."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         body = json.loads(text) if file.suffix == ".json" else {"csv": text}
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CommandError(USAGE, f"{file} cannot be read: {error}") from error

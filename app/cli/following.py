@@ -8,6 +8,7 @@ from app.cli.connection import Connection
 from app.cli.console import Notices
 from app.cli.errors import FAILED, UNREACHABLE, BusyError, CommandError
 from app.cli.progress import display
+from app.client.paths import search_path
 
 POLL_S = 0.5
 PATIENCE_S = 60.0
@@ -33,7 +34,7 @@ def follow(connection: Connection, search_id: str, notices: Notices) -> dict[str
         if connection.stack is not None:
             # or it would go on by itself, before anything else, as soon as a service runs here again
             with contextlib.suppress(CommandError):
-                connection.api.post(f"/search/{search_id}/cancel")
+                connection.api.post(search_path(search_id, "cancel"))
         notices.say(_farewell(connection, search_id))
         raise
     except CommandError as error:
@@ -54,7 +55,7 @@ def _read(connection: Connection, search_id: str) -> dict[str, Any]:
     while True:
         connection.check()
         try:
-            search: dict[str, Any] = connection.api.get(f"/search/{search_id}")
+            search: dict[str, Any] = connection.api.get(search_path(search_id))
             return search
         except CommandError as error:
             pause_s = _pause_s(error)

@@ -14,6 +14,7 @@ from app.cli import architectures, backups, data_sets, demo, devices, keys, netw
 from app.cli.console import Notices, print_json
 from app.cli.errors import FAILED, INTERRUPTED, OK, UNREACHABLE, USAGE, CommandError
 from app.cli.options import AsJson
+from app.client.errors import BadNameError
 from app.embedded.interruption import signals_as_interrupt
 
 _EXIT_CODES = (
@@ -83,6 +84,9 @@ def run(arguments: list[str] | None = None) -> int:
         except CommandError as error:
             Notices().error(error)
             return error.exit_code
+        except BadNameError as error:
+            Notices().error(CommandError(USAGE, str(error)))
+            return USAGE
         except ValidationError as error:
             # the settings are read by the first command that needs them
             problems = tuple(f"NASATLAS_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())

@@ -13,6 +13,7 @@ from app.cli.errors import FAILED, USAGE, CommandError
 from app.cli.following import follow
 from app.cli.options import AsJson, SearchId, Url, WebhookUrl, read_settings_of
 from app.cli.searches import Detach
+from app.client.paths import architecture_path
 from app.domain.architecture_export import DESCRIPTION_KEY, ExportFormat, WeightsSource
 from app.domain.standalone_recipe import RecipeName
 from app.settings import get_settings
@@ -67,7 +68,7 @@ def retrain(
         **{name: value for name, value in given.items() if value is not None},
         **read_settings_of(settings or []),
     }
-    notices, path = Notices(), f"/search/{search_id}/architectures/{code}"
+    notices, path = Notices(), architecture_path(search_id, code)
     with connect(get_settings(), url, notices, with_workers=True, may_start=not detach) as connection:
         job = connection.api.post(f"{path}/retraining", request)
         notices.say(f"retraining {job['id']} of {code} is queued")
@@ -98,9 +99,8 @@ def export(
     """
     if not output.absolute().parent.is_dir():
         raise CommandError(USAGE, f"the directory of {output} does not exist; create it first")
-    notices = Notices()
+    notices, path = Notices(), architecture_path(search_id, code, "export")
     with connect(get_settings(), url, notices, with_workers=True) as connection:
-        path = f"/search/{search_id}/architectures/{code}/export"
         _download(connection, path, output, notices, format=export_format, weights=weights)
         written = [output]
         if export_format == "python":

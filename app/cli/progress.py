@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from app.cli.console import Notices
+from app.domain.whole_percent import whole_percent
 
 PLAIN_INTERVAL_S = 5.0
 _JOBS = {"retraining": "training the network", "export": "exporting the network", "measurement": "measuring"}
@@ -45,7 +46,7 @@ class Bars:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
-            TaskProgressColumn(),
+            TextColumn("[progress.percentage]{task.fields[percent]:>3}%"),
             TimeElapsedColumn(),
             TextColumn("[dim]{task.fields[detail]}[/dim]"),
             console=console,
@@ -81,8 +82,14 @@ class Bars:
 
     def _move(self, key: str, description: str, fraction: float, detail: str) -> None:
         if key not in self._tasks:
-            self._tasks[key] = self._progress.add_task(description, total=1.0, detail="")
-        self._progress.update(self._tasks[key], description=description, completed=fraction, detail=detail)
+            self._tasks[key] = self._progress.add_task(description, total=1.0, percent=0, detail="")
+        self._progress.update(
+            self._tasks[key],
+            description=description,
+            completed=fraction,
+            percent=whole_percent(fraction),
+            detail=detail,
+        )
 
 
 class PlainLines:
@@ -100,7 +107,7 @@ class PlainLines:
         self._last = (doing, now)
         eta = "" if search["eta_s"] is None else f", about {duration(search['eta_s'])} left"
         detail = _detail(search, None, any_round=True)
-        self._notices.say(f"{search['progress']:4.0%}  {doing}{f' ({detail})' if detail else ''}{eta}")
+        self._notices.say(f"{whole_percent(search['progress']):3}%  {doing}{f' ({detail})' if detail else ''}{eta}")
 
 
 def duration(seconds: float) -> str:

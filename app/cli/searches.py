@@ -11,8 +11,10 @@ from app.cli.errors import USAGE, CommandError
 from app.cli.following import follow
 from app.cli.options import AsJson, SearchId, Url, WebhookUrl, read_settings_of, read_space
 from app.client.calls import PAGE_SIZE
+from app.client.paths import search_path
 from app.domain.search_config import PresetName
 from app.domain.steps import PairSource
+from app.domain.whole_percent import whole_percent
 from app.settings import get_settings
 
 Detach = Annotated[bool, typer.Option("--detach", help="Do not follow; needs a service that runs anyway.")]
@@ -52,24 +54,24 @@ def search(
 
 def resume(search_id: SearchId, detach: Detach = False, url: Url = None, as_json: AsJson = False) -> None:
     """Let a failed, cancelled or interrupted search go on, and follow it; one that has succeeded is shown."""
-    notices = Notices()
+    notices, path = Notices(), search_path(search_id)
     with connect(get_settings(), url, notices, with_workers=True, may_start=not detach) as connection:
-        resumed = _resumed(connection, search_id)
+        resumed = _resumed(connection, path)
         is_over = resumed["state"] == "succeeded"
-        what = "has succeeded already" if is_over else f"goes on at {resumed['progress']:.0%}"
+        what = "has succeeded already" if is_over else f"goes on at {whole_percent(resumed['progress'])}%"
         notices.say(f"search {search_id} {what}")
         _finish(connection, resumed, notices, detach=detach or is_over, as_json=as_json)
 
 
-def _resumed(connection: Connection, search_id: str) -> dict[str, Any]:
+def _resumed(connection: Connection, path: str) -> dict[str, Any]:
     """Let a search go on and return it; one that has succeeded, perhaps a moment ago, has nothing left to do."""
     try:
-        resumed: dict[str, Any] = connection.api.post(f"/search/{search_id}/resume")
+        resumed: dict[str, Any] = connection.api.post(f"{path}/resume")
         return resumed
     except CommandError as error:
         if error.exit_code != USAGE:
             raise
-        search: dict[str, Any] = connection.api.get(f"/search/{search_id}")
+        search: dict[str, Any] = connection.api.get(path)
         if search["state"] != "succeeded":
             raise
         return search
@@ -90,11 +92,9 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Say where a search stands, or list the latest searches."""
+    path = None if search_id is None else search_path(search_id)
     with connect(get_settings(), url, Notices()) as connection:
-        if search_id is None:
-            answer = connection.api.get("/search", size=PAGE_SIZE)
-        else:
-            answer = connection.api.get(f"/search/{search_id}")
+        answer = connection.api.get("/search", size=PAGE_SIZE) if path is None else connection.api.get(path)
     if as_json:
         print_json(answer)
     elif search_id is None:
@@ -112,8 +112,9 @@ def pairs(
     as_json: AsJson = False,
 ) -> None:
     """List the arch-accuracy pairs of a search."""
+    path = search_path(search_id, "pairs")
     with connect(get_settings(), url, Notices()) as connection:
-        found = connection.api.pages(f"/search/{search_id}/pairs", limit, round_index=round_index, source=source)
+        found = connection.api.pages(path, limit, round_index=round_index, source=source)
     if as_json:
         print_json({"items": found})
     else:
@@ -122,8 +123,9 @@ def pairs(
 
 def cancel(search_id: SearchId, url: Url = None, as_json: AsJson = False) -> None:
     """Stop a search within seconds; what it has found stays."""
+    path = search_path(search_id, "cancel")
     with connect(get_settings(), url, Notices()) as connection:
-        answer = connection.api.post(f"/search/{search_id}/cancel")
+        answer = connection.api.post(path)
     if as_json:
         print_json(answer)
     else:

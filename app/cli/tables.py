@@ -1,11 +1,13 @@
 """Answers of the service as tables for people."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from app.cli.progress import duration
+from app.domain.whole_percent import whole_percent
 
 
 def millions(count: int) -> str:
@@ -16,6 +18,19 @@ def millions(count: int) -> str:
 def percent(accuracy: float | None) -> str:
     """Return an accuracy in percent, or a dash."""
     return "-" if accuracy is None else f"{accuracy:.2%}"
+
+
+def predicted(found: dict[str, Any]) -> str:
+    """Return a predicted accuracy with the interval of z around it, e.g. ``86.41% [84.6, 88.3]``."""
+    interval = found.get("interval")
+    bounds = "" if interval is None else f" [{100 * interval['lower']:.1f}, {100 * interval['upper']:.1f}]"
+    return percent(found.get("predicted_accuracy")) + bounds
+
+
+def _predicted_title(found: Iterable[dict[str, Any]]) -> str:
+    """The title of a column of predictions, with the level of their intervals."""
+    levels = [one["interval"]["level"] for one in found if one.get("interval")]
+    return f"predicted [{levels[0]:.0%}]" if levels else "predicted"
 
 
 def milliseconds(latency_ms: float) -> str:
@@ -69,7 +84,7 @@ def print_searches(console: Console, searches: list[dict[str, Any]]) -> None:
             search["search_space"],
             search["state"],
             search["phase"].replace("_", " "),
-            f"{search['progress']:.0%}",
+            f"{whole_percent(search['progress'])}%",
             percent(final and final["accuracy"]),
         )
     console.print(table)
@@ -80,7 +95,7 @@ def print_job(console: Console, job: dict[str, Any]) -> None:
     eta = "" if job["eta_s"] is None else f", about {duration(job['eta_s'])} left"
     of_search = f" of search {job['origin_id']}" if job["origin_id"] else ""
     console.print(f"{job['kind']} {job['id']}{of_search}")
-    console.print(f"{job['state']}, {job['progress']:.0%}{eta}")
+    console.print(f"{job['state']}, {whole_percent(job['progress'])}%{eta}")
     if job["error"]:
         console.print(f"error: {job['error']}", markup=False)
     if job["final"]:
@@ -110,7 +125,7 @@ def print_search(console: Console, search: dict[str, Any]) -> None:
         return
     eta = "" if search["eta_s"] is None else f", about {duration(search['eta_s'])} left"
     console.print(f"search {search['id']} on {search['dataset']}, {search['search_space']}, preset {search['preset']}")
-    console.print(f"{search['state']}, {search['phase'].replace('_', ' ')}, {search['progress']:.0%}{eta}")
+    console.print(f"{search['state']}, {search['phase'].replace('_', ' ')}, {whole_percent(search['progress'])}%{eta}")
     if search["error"]:
         console.print(f"error: {search['error']}", markup=False)
     for name in ("target", "proxy"):
@@ -120,27 +135,9 @@ def print_search(console: Console, search: dict[str, Any]) -> None:
             f"{name}: {network['resolution']} pixels, width {network['width']:g}, {network['num_classes']} classes, "
             f"{millions(costs['min'])} to {millions(costs['max'])} multi-adds"
         )
-    table = Table("round", "cells", "state", "sampled", "tau (held out)", "best", "multi-adds", "architecture", "table")
-    for found in search["rounds"]:
-        best = found["best"]
-        tau = found["held_out_tau"]
-        table.add_row(
-            str(found["round_index"]),
-            f"{found['segment'][0]}-{found['segment'][-1]}",
-            found["state"].replace("_", " "),
-            str(found["num_sampled"]),
-            "-" if tau is None else f"{tau:.3f}",
-            percent(best and best["accuracy"]),
-            millions(best["multi_adds"]) if best else "-",
-            best["code"] if best else "-",
-            f"{found['num_rows']:,} rows" if found["num_rows"] else "-",
-        )
-    console.print(table)
-    if final := search["final"]:
-        console.print(
-            f"best: {percent(final['accuracy'])} at {millions(final['multi_adds'])} multi-adds, "
-            f"{millions(final['params'])} parameters: {final['code']}  {final['readable']}"
-        )
+    _print_rounds(console, search["rounds"])
+    if search["final"]:
+        _print_final(console, search["final"])
     if (known := search["standalone"]) and known["tau_predicted"] is not None:
         sampled = "" if known["tau_sampled"] is None else f" (of the sampled accuracy: {known['tau_sampled']:.3f})"
         console.print(
@@ -151,19 +148,52 @@ def print_search(console: Console, search: dict[str, Any]) -> None:
         console.print(f"{known['num_not_counted']} more accuracies are of networks trained in other ways, not compared")
 
 
+def _print_rounds(console: Console, rounds: list[dict[str, Any]]) -> None:
+    table = Table("round", "cells", "state", "sampled", "tau (held out)", "best")
+    title = _predicted_title(found["best"] for found in rounds if found["best"])
+    for column in (title, "multi-adds", "architecture", "table"):
+        table.add_column(column)
+    for found in rounds:
+        best = found["best"]
+        tau = found["held_out_tau"]
+        table.add_row(
+            str(found["round_index"]),
+            f"{found['segment'][0]}-{found['segment'][-1]}",
+            found["state"].replace("_", " "),
+            str(found["num_sampled"]),
+            "-" if tau is None else f"{tau:.3f}",
+            percent(best and best["accuracy"]),
+            predicted(best) if best else "-",
+            millions(best["multi_adds"]) if best else "-",
+            best["code"] if best else "-",
+            f"{found['num_rows']:,} rows" if found["num_rows"] else "-",
+        )
+    console.print(table)
+
+
+def _print_final(console: Console, final: dict[str, Any]) -> None:
+    foreseen = "" if final.get("predicted_accuracy") is None else f" (predicted: {predicted(final)})"
+    console.print(
+        f"best: {percent(final['accuracy'])}{foreseen} at {millions(final['multi_adds'])} multi-adds, "
+        f"{millions(final['params'])} parameters: {final['code']}  {final['readable']}"
+    )
+
+
 def print_lookup(console: Console, answer: dict[str, Any], title: str | None = None) -> None:
     """Print the architectures that a lookup found, or why there are none."""
     if not answer["items"]:
         console.print(answer["message"], markup=False)
         return
     devices = list(answer["items"][0]["latency_ms"])
-    table = Table("rank", "predicted", "sampled", "re-evaluated", "multi-adds", "parameters", title=title)
+    table = Table(
+        "rank", _predicted_title(answer["items"]), "sampled", "re-evaluated", "multi-adds", "parameters", title=title
+    )
     for column in (*(f"ms on {device}" for device in devices), "code"):
         table.add_column(column)
     for item in answer["items"]:
         table.add_row(
             str(item["rank"]),
-            percent(item["predicted_accuracy"]),
+            predicted(item),
             percent(item["sampled_accuracy"]),
             percent(item["reevaluated_accuracy"]),
             millions(item["multi_adds"]),

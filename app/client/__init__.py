@@ -4,6 +4,7 @@ from app.client.client import NasAtlas
 from app.client.errors import (
     BadAddressError,
     BadKeyError,
+    BadNameError,
     ConflictError,
     ForbiddenError,
     InvalidRequestError,
@@ -24,6 +25,7 @@ from app.client.webhooks import InvalidSignatureError, WebhookNews, verify_signa
 __all__ = [
     "BadAddressError",
     "BadKeyError",
+    "BadNameError",
     "ConflictError",
     "ForbiddenError",
     "InvalidRequestError",

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from app.client.calls import Calls, SearchId, read_pages
+from app.client.paths import architecture_path, search_path
 from app.client.results import Lookup, Pairs, Pareto, Table
 from app.domain.architecture_export import ExportFormat, WeightsSource
 from app.domain.standalone_recipe import RecipeName
@@ -27,7 +28,7 @@ class ArchitectureCalls(Calls):
         limit: int = 0,
     ) -> Pairs:
         """Return the arch-accuracy pairs of a search; all of them where ``limit`` is 0."""
-        path = f"/search/{search_id}/pairs"
+        path = search_path(search_id, "pairs")
         return Pairs(_PAIRS.validate_python(read_pages(self._api, path, limit, round_index=round_index, source=source)))
 
     def lookup(
@@ -81,11 +82,12 @@ class ArchitectureCalls(Calls):
 
     def table(self, search_id: SearchId, round_index: int) -> Table:
         """Return a whole lookup table; of 279,936 rows some megabytes."""
-        return Table(self._api.read(f"/search/{search_id}/rounds/{round_index}/table", format="parquet"))
+        path = search_path(search_id, "rounds", str(round_index), "table")
+        return Table(self._api.read(path, format="parquet"))
 
     def architecture(self, search_id: SearchId, code: str) -> ArchitectureView:
         """Return all that a search knows of one architecture."""
-        return ArchitectureView.model_validate(self._api.get(f"/search/{search_id}/architectures/{code}"))
+        return ArchitectureView.model_validate(self._api.get(architecture_path(search_id, code)))
 
     def retrain(
         self,
@@ -123,7 +125,7 @@ class ArchitectureCalls(Calls):
         body = {"recipe": recipe, "network": network, "from_supernet": from_supernet, **fields}
         images = {"num_classes": num_classes, "num_images": num_images, "validation_fraction": validation_fraction}
         body |= {name: value for name, value in images.items() if value is not None}
-        path = f"/search/{search_id}/architectures/{code}/retraining"
+        path = architecture_path(search_id, code, "retraining")
         return self._submit(path, body, webhook_url, idempotency_key)
 
     def export(
@@ -141,7 +143,7 @@ class ArchitectureCalls(Calls):
             SearchEndedError: If that job has failed or was cancelled.
             OSError: If the file cannot be written.
         """
-        path, file = f"/search/{search_id}/architectures/{code}/export", Path(target)
+        path, file = architecture_path(search_id, code, "export"), Path(target)
         while (job := self._api.download(path, file, format=format, weights=weights)) is not None:
             # waits for the end of a job each time: a file that goes in between is made again
             self.wait(job["id"])

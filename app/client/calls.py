@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.client.errors import SearchEndedError, ServiceError, UnreachableError
+from app.client.paths import search_path
 from app.client.transport import Transport
 from app.domain.search_space import SearchSpace
 from app.schemas.search import SearchView
@@ -31,7 +32,7 @@ class Calls:
 
     def search(self, search_id: SearchId) -> SearchView:
         """Return where a search or a job stands and what it has found."""
-        return SearchView.model_validate(self._api.get(f"/search/{search_id}"))
+        return SearchView.model_validate(self._api.get(search_path(search_id)))
 
     def wait(self, search_id: SearchId, *, timeout_s: float | None = None, poll_s: float = 1.0) -> SearchView:
         """Return a search or a job once it has succeeded.

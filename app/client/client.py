@@ -27,6 +27,8 @@ class NasAtlas(SearchCalls, ArchitectureCalls, DeviceCalls, DataSetCalls):
         BadAddressError: If the address is none.
         BadKeyError: If the key cannot be one.
 
+    A name, an id or a code that the service would not take is refused here, with a
+    :class:`~app.client.errors.BadNameError`; it never becomes the path of something else.
     Every call raises :class:`~app.client.errors.UnreachableError` where nobody answers, and a
     :class:`~app.client.errors.ProblemError` where the service says no.
     """

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from app.client.calls import Calls
+from app.client.paths import data_set_path
 from app.schemas.data_set import DataSetList, DataSetSummary, DataSetView, UploadView
 
 
@@ -15,7 +16,7 @@ class DataSetCalls(Calls):
 
     def data_set(self, name: str, *, examine: int | None = None) -> DataSetView:
         """Return what a data set holds; ``examine`` of its images are decoded in full, by default as for a search."""
-        return DataSetView.model_validate(self._api.get(f"/datasets/{name}", examine=examine))
+        return DataSetView.model_validate(self._api.get(data_set_path(name), examine=examine))
 
     def upload_data_set(self, name: str, archive: Path | str) -> UploadView:
         """Upload a zip archive of images as a data set of your own.
@@ -24,8 +25,8 @@ class DataSetCalls(Calls):
             OSError: If the file cannot be read.
         """
         with Path(archive).open("rb") as content:
-            return UploadView.model_validate(self._api.upload(f"/datasets/{name}", content))
+            return UploadView.model_validate(self._api.upload(data_set_path(name), content))
 
     def delete_data_set(self, name: str) -> None:
         """Delete a data set that you have uploaded."""
-        self._api.delete(f"/datasets/{name}")
+        self._api.delete(data_set_path(name))

@@ -3,6 +3,7 @@
 from typing import Any
 
 from app.client.calls import Calls, Space, json_space
+from app.client.paths import device_path
 from app.domain.device_measurement import Runtime
 from app.schemas.device import DeviceList, DeviceView
 from app.schemas.search import SearchView
@@ -17,12 +18,12 @@ class DeviceCalls(Calls):
 
     def device(self, name: str) -> list[DeviceView]:
         """Return one device; an item per search space."""
-        return DeviceList.model_validate(self._api.get(f"/devices/{name}")).items
+        return DeviceList.model_validate(self._api.get(device_path(name))).items
 
     def register_device(self, name: str, search_space: Space = "fairnas", **latencies: Any) -> DeviceView:
         """Store a device's latencies, ``base_ms`` and ``cells_ms`` or ``csv``, in the place of those it had."""
         body = {"search_space": json_space(search_space), **latencies}
-        return DeviceView.model_validate(self._api.put(f"/devices/{name}", body))
+        return DeviceView.model_validate(self._api.put(device_path(name), body))
 
     def measure_device(
         self,
@@ -36,8 +37,8 @@ class DeviceCalls(Calls):
     ) -> SearchView:
         """Submit a job that measures the machine of the worker which takes it, and registers it under a name."""
         body = {"search_space": json_space(search_space), "runtime": runtime, "threads": threads}
-        return self._submit(f"/devices/{name}/measurement", body, webhook_url, idempotency_key)
+        return self._submit(device_path(name, "measurement"), body, webhook_url, idempotency_key)
 
     def delete_device(self, name: str) -> None:
         """Delete a device for all search spaces."""
-        self._api.delete(f"/devices/{name}")
+        self._api.delete(device_path(name))

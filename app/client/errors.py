@@ -18,6 +18,10 @@ class BadKeyError(NasAtlasError, ValueError):
     """The API key cannot be one. It is not repeated in the message."""
 
 
+class BadNameError(NasAtlasError, ValueError):
+    """A name, an id or a code that the API does not take; the message says what it may be."""
+
+
 class MissingPandasError(NasAtlasError, ImportError):
     """Data frames need pandas."""
 

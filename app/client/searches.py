@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from app.client.calls import ENDED_STATES, PATIENCE_S, RETRY_S, Calls, SearchId, Space, json_space, read_pages
 from app.client.errors import ServiceError, UnreachableError
+from app.client.paths import search_path
 from app.domain.search_config import PresetName
 from app.schemas.events import MilestoneView
 from app.schemas.search import JobKind, SearchState, SearchSummary, SearchView
@@ -65,7 +66,7 @@ class SearchCalls(Calls):
 
     def events(self, search_id: SearchId, last_event_id: str | None = None) -> Iterator[SearchEvent]:
         """Yield a search's events until the stream ends, from the present or after an event that you have."""
-        for event in self._api.events(f"/search/{search_id}/events", last_event_id):
+        for event in self._api.events(search_path(search_id, "events"), last_event_id):
             if event.event == "milestone":
                 yield SearchEvent(event.id, "milestone", MilestoneView.model_validate_json(event.data))
             elif event.event in ("state", "progress"):
@@ -95,12 +96,12 @@ class SearchCalls(Calls):
 
     def cancel(self, search_id: SearchId) -> SearchView:
         """Stop a search or a job within seconds; what it has found stays."""
-        return SearchView.model_validate(self._api.post(f"/search/{search_id}/cancel"))
+        return SearchView.model_validate(self._api.post(search_path(search_id, "cancel")))
 
     def resume(self, search_id: SearchId) -> SearchView:
         """Let a failed or cancelled search or job go on from what it has."""
-        return SearchView.model_validate(self._api.post(f"/search/{search_id}/resume"))
+        return SearchView.model_validate(self._api.post(search_path(search_id, "resume")))
 
     def delete(self, search_id: SearchId) -> None:
         """Delete a search that is over, with all that is its."""
-        self._api.delete(f"/search/{search_id}")
+        self._api.delete(search_path(search_id))

@@ -6,11 +6,11 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import HTMLResponse
 
 from app.api.authentication import Reader
-from app.api.data_sets import DATA_SET_NAME_PATTERN
 from app.api.dependencies import AppSettings, Database
 from app.dashboard.rendering import PageRoute, page
 from app.db.engine import transaction
 from app.domain.data_sets import DataSetError, is_hub_data_set
+from app.domain.names import DATA_SET_NAME_PATTERN
 from app.errors import DataSetNotFoundError, InvalidRequestError
 from app.schemas.data_set import DataSetView
 from app.services import data_sets

@@ -3,6 +3,8 @@
 import datetime as dt
 from typing import Any
 
+from app.domain.whole_percent import whole_percent
+
 _DASH = "\N{EN DASH}"
 _THIN = "\N{NARROW NO-BREAK SPACE}"
 
@@ -17,7 +19,9 @@ def millions(count: float | None, digits: int = 1) -> str:
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
-    """Return a fraction in percent: ``71.2 %``."""
+    """Return a fraction in percent: ``71.2 %``; without decimals rounded down, as is right for progress."""
+    if fraction is not None and digits == 0:
+        return f"{whole_percent(fraction)}{_THIN}%"
     return _DASH if fraction is None else f"{100 * fraction:.{digits}f}{_THIN}%"
 
 

@@ -120,12 +120,13 @@ class LatencyTable:
     def from_csv(cls, text: str, space: SearchSpace) -> "LatencyTable":
         """Return the table of CSV lines as :meth:`to_csv` writes them, in any order.
 
-        A choice may also be given by its name, e.g. ``K3E6``.
+        A choice may also be given by its name, e.g. ``K3E6``. Lines may end in LF, CR LF or CR, and a byte order mark
+        may come first, as spreadsheets write them.
 
         Raises:
             ValueError: If a line says nothing that is known, or a latency is missing or there twice.
         """
-        rows = [row for row in csv.reader(io.StringIO(text)) if any(field.strip() for field in row)]
+        rows = _rows(text)
         if not rows or tuple(field.strip() for field in rows[0]) != _HEADER:
             raise ValueError(f"the first line must be {','.join(_HEADER)}")
         found: dict[tuple[int, int] | str, float] = {}
@@ -140,6 +141,16 @@ class LatencyTable:
         return _complete(found, space)
 
 
+def _rows(text: str) -> list[list[str]]:
+    """The fields of every line that is not blank."""
+    try:
+        # not splitlines(), for which ten other characters end a line too
+        lines = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=None))
+        return [row for row in lines if any(field.strip() for field in row)]
+    except csv.Error as error:
+        raise ValueError(f"these are no lines of text {','.join(_HEADER)} ({error})") from None
+
+
 def _parsed(row: Sequence[str], space: SearchSpace) -> tuple[tuple[int, int] | str, float]:
     if len(row) != len(_HEADER):
         raise ValueError(f"three fields are needed ({','.join(_HEADER)}), not {len(row)}")
@@ -147,10 +158,10 @@ def _parsed(row: Sequence[str], space: SearchSpace) -> tuple[tuple[int, int] | s
     try:
         ms = float(given)
     except ValueError:
-        raise ValueError(f"{given!r} is no number of milliseconds") from None
+        raise ValueError(f"{given[:40]!r} is no number of milliseconds") from None
     if cell == _BASE:
         return _BASE, ms
-    if not (cell.isdecimal() and cell.isascii() and int(cell) < space.num_cells):
+    if not (cell.isdecimal() and cell.isascii() and len(cell) < 10 and int(cell) < space.num_cells):
         raise ValueError(f"{space.name} has the cells 0 to {space.num_cells - 1} and {_BASE}, not {cell[:40]!r}")
     labels = [c.label for c in space.cells[int(cell)].choices]
     numbers = [str(i) for i in range(len(labels))]

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from app.domain.names import SPACE_NAME_PATTERN
 from app.domain.strict_numbers import check_no_boolean
 
 Architecture = tuple[int, ...]
@@ -101,7 +102,7 @@ class Head(_Value):
 class SearchSpace(_Value):
     """The search space S: everything that is fixed, and the choices of every cell."""
 
-    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(min_length=1, max_length=64, pattern=SPACE_NAME_PATTERN)
     input_resolution: int = Field(ge=4, le=512)
     num_classes: int = Field(ge=2, le=100_000)
     activation: Activation = "relu6"

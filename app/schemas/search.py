@@ -106,7 +106,10 @@ class Interval(BaseModel):
 
 
 class BestArchitecture(FoundArchitecture):
-    """The best re-evaluated architecture of a round, beside what the round's table had predicted for it."""
+    """The best re-evaluated architecture of a round, beside what the round's table had predicted for it.
+
+    Of a job neither prediction nor interval is known.
+    """
 
     predicted_accuracy: float | None = Field(
         default=None, description="The prediction of the round's table; null while the table is being replaced."
@@ -189,6 +192,10 @@ class SearchView(SearchSummary):
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.SEARCH]})
 
+    final: BestArchitecture | None = Field(
+        description="The best re-evaluated architecture of the whole search, beside what the table of its last round "
+        "had predicted; of a retraining, what it trained, with z*."
+    )
     config: SearchConfig = Field(description="The whole configuration, defaults filled in.")
     networks: Networks
     training_progress: float = Field(

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from app.domain.names import in_words
 from app.errors import FieldError
 
 _UNION_TAGS = frozenset({"name", "space"})
@@ -37,6 +38,8 @@ def from_details(
         if detail["type"] == "tuple_type":
             # what JSON calls a list; pydantic names Python's type
             msg = "must be a list in square brackets, e.g. [512, 512]; segments are a list of such lists"
+        if detail["type"] == "string_pattern_mismatch":
+            msg = in_words(detail.get("ctx", {}).get("pattern", "")) or msg
         if detail["type"] == "extra_forbidden" and model is not None:
             msg = _unknown_field(str(path[-1]), model, path)
         if detail["type"] == "json_invalid" and "error" in detail.get("ctx", {}):

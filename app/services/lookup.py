@@ -12,6 +12,7 @@ from app.db.lookup import TableHeader, TableRow
 from app.domain.lookup_table import Limits
 from app.domain.multi_adds import Cost
 from app.domain.ranked_table import RankedTable
+from app.domain.shown_latency import full_ms
 from app.domain.subspace import Subspace, codes_of
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.errors import RoundNotFoundError
@@ -122,7 +123,7 @@ def look_up(
             header, rows = _banded_rows(engine, connection, caller, search_id, round_index, asked, limit)
             latency, ranges = (), {}
         subspace, space_costs = _tables(engine).subspace(header)
-        items = _items(engine, connection, header, subspace, rows, latency)
+        items = _items(engine, connection, header, subspace, rows, latency, dict(asked.latencies))
     fields = _header_fields(header, ranges)
     message = None
     if not items:
@@ -173,7 +174,10 @@ def limits_of(
     wanted = (
         (table.costs["multi_adds"], in_units(asked.max_madds)),
         (table.costs["params"], in_units(asked.max_params)),
-        *((device.function, max_ms) for device, (_, max_ms) in zip(latency, asked.latencies, strict=True)),
+        *(
+            (device.function, None if max_ms is None else full_ms(max_ms))
+            for device, (_, max_ms) in zip(latency, asked.latencies, strict=True)
+        ),
     )
     return [(cost, float(value)) for cost, value in wanted if value is not None]
 
@@ -262,6 +266,7 @@ def _items(
     subspace: Subspace,
     rows: Sequence[TableRow],
     latency: Sequence[DeviceLatency] = (),
+    max_ms: Mapping[str, float | None] | None = None,
 ) -> list[LookupItem]:
     if not rows:
         return []
@@ -271,7 +276,7 @@ def _items(
     predicted = [row.predicted_accuracy for row in rows]
     interval = _tables(engine).figures(header).interval
     intervals = intervals_of(interval, predicted)
-    return lookup_items(subspace.space, choices_NL, predicted, costs, known, intervals, latency)
+    return lookup_items(subspace.space, choices_NL, predicted, costs, known, intervals, latency, max_ms)
 
 
 def _header_fields(header: TableHeader, latency: Mapping[str, tuple[float, float]] | None = None) -> dict[str, Any]:

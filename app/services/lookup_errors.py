@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.db.lookup import reading
+from app.domain.whole_percent import whole_percent
 from app.errors import NoTableError, SearchNotFoundError, TableNotReadyError
 from app.services import search_view
 from app.services.callers import Caller
@@ -49,8 +50,8 @@ def not_ready(engine: Engine, caller: Caller, search_id: uuid.UUID, missing: str
         "succeeded": "submit it again, an earlier version made it",
     }[search.state]
     return TableNotReadyError(
-        detail=f"search {search.id} is {search.state} at {search.progress:.0%} ({search.phase}), without {missing}; "
-        + ", or ".join(filter(None, [what_to_do, published])),
+        detail=f"search {search.id} is {search.state} at {whole_percent(search.progress)}% ({search.phase}), "
+        f"without {missing}; " + ", or ".join(filter(None, [what_to_do, published])),
         search_id=str(search.id),
         state=search.state,
         progress=search.progress,

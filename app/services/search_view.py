@@ -183,8 +183,17 @@ def _view(record: SearchRecord, now: dt.datetime) -> SearchView:
     search, searched = record.search, _searched(record.search)
     config = SearchConfig.model_validate(search.config)
     steps = [_step_progress(step) for step in record.steps]
+    rounds = [
+        _round(record, round_index, segment)
+        for round_index, segment in enumerate(round_segments(config) if search.kind == "search" else ())
+    ]
+    summary = _summary(search, record.steps, now).model_dump()
+    # the best of the last round, with what that round's table had predicted
+    final = next((one.best for one in reversed(rounds) if one.best and one.best.code == search.final_code), None)
+    if final is not None:
+        summary["final"] = final
     return SearchView(
-        **_summary(search, record.steps, now).model_dump(),
+        **summary,
         config=config,
         networks=Networks(
             target=_network(searched.space, 1.0, searched.target_costs),
@@ -207,10 +216,7 @@ def _view(record: SearchRecord, now: dt.datetime) -> SearchView:
             for step in record.steps
             if step.state == "leased"
         ],
-        rounds=[
-            _round(record, round_index, segment)
-            for round_index, segment in enumerate(round_segments(config) if search.kind == "search" else ())
-        ],
+        rounds=rounds,
         webhook=record.webhook,
     )
 

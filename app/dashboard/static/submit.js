@@ -81,10 +81,11 @@ function showProblem(problem, message) {
   const rest = [];
   for (const { loc, msg } of problem.errors ?? []) {
     const [, field, ...inside] = loc;
-    const where = inside.length ? `${inside.join(".")}: ${msg}` : msg;
+    const where = inside.length ? `${[field, ...inside].join(".")}: ${msg}` : msg;
+    const placed = inside.length || !field ? where : `${field}: ${msg}`;
     const name = field === "search_space" && space.value === "" ? "own_space" : field;
-    if (!show(name, where) && !(field && document.getElementById("advanced_json").value.includes(`"${field}"`) && show("advanced_json", `${field}: ${where}`))) {
-      rest.push(field ? `${field}: ${where}` : where);
+    if (!show(name, where) && !(field && document.getElementById("advanced_json").value.includes(`"${field}"`) && show("advanced_json", placed))) {
+      rest.push(placed);
     }
   }
   const box = document.getElementById("form-error");

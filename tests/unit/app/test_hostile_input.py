@@ -20,6 +20,7 @@ from app.api.pages import PairPageParams, SearchPageParams
 from app.cli.errors import CommandError
 from app.cli.options import read_settings_of
 from app.domain.data_sets import DataSetError, inspect_data_set, is_hub_data_set
+from app.domain.latency import LatencyTable
 from app.domain.search_config import SearchConfig, from_preset
 from app.domain.search_space import InvalidArchitectureError, SearchSpace, preset
 from app.domain.supernet_size import MAX_SUPERNET_PARAMS, supernet_params
@@ -122,6 +123,30 @@ def test_search_spaces(value: Any) -> None:
         with contextlib.suppress(ValueError):
             from_preset("quick", {}).resolved(space)
             assert supernet_params(space.proxy(resolution=32, width=0.25)) <= MAX_SUPERNET_PARAMS
+
+
+CSV = LatencyTable(0.4, ((0.1, 0.2, 0.3),) * 8).to_csv()
+CSV_PIECES = st.sampled_from(
+    [*CSV.splitlines(), "\r", "\n", ",", '"', "\0", "\ufeff", "\x85", "base,,", "0,0,", "9" * 5000]
+)
+
+
+@BOUNDED
+@given(
+    st.one_of(
+        TEXTS,
+        st.binary(max_size=200).map(lambda data: data.decode("utf-8", errors="replace")),
+        st.lists(st.one_of(CSV_PIECES, TEXTS), max_size=12).map("".join),
+        st.tuples(st.integers(0, len(CSV)), st.one_of(CSV_PIECES, TEXTS)).map(lambda at: CSV[: at[0]] + at[1]),
+        st.tuples(st.integers(0, len(CSV)), CSV_PIECES).map(lambda at: CSV[: at[0]] + at[1] + CSV[at[0] :]),
+    )
+)
+def test_latencies(text: str) -> None:
+    """The answer to them can be written as JSON in UTF-8."""
+    space = preset("nas-bench-macro")
+    said = refusal(ValueError, lambda: LatencyTable.from_csv(text, space))
+    assert len(said.encode()) < 600
+    assert said or LatencyTable.from_csv(text, space).function.minimum >= 0
 
 
 CONFIG = SearchConfig().model_dump(mode="json")

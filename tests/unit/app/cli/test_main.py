@@ -65,6 +65,34 @@ def test_bad_requests_end_with_2(arguments: list[str], capsys: pytest.CaptureFix
     assert captured.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "may_be"),
+    [
+        (["devices", "delete", "../search/0198c1de-5b7a-7c3e-9d55-0f6b3a1c2d4e"], "letters, digits, dots"),
+        (["devices", "show", "../lookup"], "a device's name is 1 to 64 characters long"),
+        (["devices", "show", ".."], "a device's name"),
+        (["devices", "show", ""], "a device's name"),
+        (["devices", "measure", "a/b"], "a device's name"),
+        (["datasets", "delete", "a%2Fb"], "a data set's name is 1 to 100 characters long"),
+        (["datasets", "show", "hub:a/b"], "a data set's name"),
+        (["status", "../lookup"], "a search's id is a UUID"),
+        (["resume", "1"], "a search's id"),
+        (["cancel", "0198c1de-5b7a-7c3e-9d55-0f6b3a1c2d4e/../x"], "a search's id"),
+        (["pairs", "."], "a search's id"),
+        (["retrain", "0198c1de-5b7a-7c3e-9d55-0f6b3a1c2d4e", "../0"], "one digit per cell"),
+        (["export", "0198c1de-5b7a-7c3e-9d55-0f6b3a1c2d4e", "..", "--output", "net.onnx"], "one digit per cell"),
+    ],
+)
+def test_names_that_lead_elsewhere_are_refused_before_anything_is_asked_or_started(
+    arguments: list[str], may_be: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # of a service nobody answers here, and none is started: that would end with another code
+    assert run([*arguments, "--url", "http://127.0.0.1:1"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert may_be in " ".join(captured.err.split())
+
+
 @pytest.mark.parametrize("command", ["status", "lookup", "search", "demo"])
 def test_nobody_there_ends_with_3(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([command, "--url", "http://127.0.0.1:1"]) == 3

@@ -60,6 +60,13 @@ def test_a_list_of_searches() -> None:
     assert "│ 100% │ 86.75% │" in text
 
 
+def test_nothing_is_said_to_be_done_that_is_not() -> None:
+    """A search that was cancelled while it fitted the whole space is at 0.999."""
+    cancelled = {**SEARCH, "state": "cancelled", "phase": "fitting_space", "progress": 0.999, "eta_s": None}
+    assert "cancelled, fitting space, 99%" in printed(tables.print_search, cancelled)
+    assert "│ 99% │" in printed(tables.print_searches, [{**SUMMARY, "progress": 0.999}])
+
+
 def test_a_search_tells_its_time_left_and_its_error_as_it_is() -> None:
     text = printed(tables.print_search, {**SEARCH, "error": "out of [bold]memory"})
     assert "running, fitting gcn, 64%, about 1:35 left" in text
@@ -69,11 +76,24 @@ def test_a_search_tells_its_time_left_and_its_error_as_it_is() -> None:
 
 
 def test_a_round_shows_what_it_has_found() -> None:
-    assert "│ 0-7 │ fitting gcn │ 300 │ - │ - │ - │ - │ - │" in printed(tables.print_search, SEARCH)
+    assert "│ 0-7 │ fitting gcn │ 300 │ - │ - │ - │ - │ - │ - │" in printed(tables.print_search, SEARCH)
     found = {**ROUND, "state": "done", "held_out_tau": 0.8236, "best": BEST, "num_rows": 6561}
     text = printed(tables.print_search, {**SEARCH, "rounds": [found], "final": BEST})
-    assert "│ done │ 300 │ 0.824 │ 86.75% │ 95.6M │ 12212021 │ 6,561 rows │" in text
+    assert "│ done │ 300 │ 0.824 │ 86.75% │ - │ 95.6M │ 12212021 │ 6,561 rows │" in text
     assert "best: 86.75% at 95.6M multi-adds, 2.08M parameters: 12212021 K3E3" in text
+
+
+def test_what_was_predicted_of_the_best_is_beside_it() -> None:
+    interval = {"level": 0.9, "lower": 0.8455, "upper": 0.8832}
+    best = {**BEST, "predicted_accuracy": 0.8641, "interval": interval}
+    found = {**ROUND, "state": "done", "held_out_tau": 0.8236, "best": best}
+    text = printed(tables.print_search, {**SEARCH, "rounds": [found], "final": best})
+    assert "best ┃ predicted [90%] ┃" in text
+    assert "│ 86.75% │ 86.41% [84.5, 88.3] │ 95.6M │" in text
+    assert "best: 86.75% (predicted: 86.41% [84.5, 88.3]) at 95.6M multi-adds" in text
+    text = printed(tables.print_search, {**SEARCH, "rounds": [{**found, "best": {**best, "interval": None}}]})
+    assert "best ┃ predicted ┃" in text
+    assert "│ 86.75% │ 86.41% │ 95.6M │" in text
 
 
 def test_agreement_with_networks_trained_by_themselves() -> None:
@@ -126,7 +146,8 @@ def test_an_architecture_tells_how_each_accuracy_is_known() -> None:
 def test_a_lookup_has_a_column_per_device() -> None:
     text = printed(tables.print_lookup, LOOKUP)
     assert "│ multi-adds │ parameters │ ms on pixel │ code │" in text.replace("┃", "│")
-    assert "│ 1 │ 86.41% │ 86.25% │ 86.75% │ 95.6M │ 2.08M │ 3.94 │ 12212021 │" in text
+    assert "┃ predicted [90%] ┃" in text
+    assert "│ 1 │ 86.41% [84.5, 88.3] │ 86.25% │ 86.75% │ 95.6M │ 2.08M │ 3.94 │ 12212021 │" in text
     assert "from 6,561 architectures" in text
 
 

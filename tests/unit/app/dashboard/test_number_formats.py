@@ -38,6 +38,7 @@ def test_ago() -> None:
 
 def test_the_rest() -> None:
     assert percent(0.7123) == "71.2\u202f%"
+    assert percent(0.999, 0) == "99\u202f%"
     assert percent(None) == "–"
     assert whole(279_936) == "279,936"
     assert whole(6**19) == "6.09\u202f×\u202f10^14"

@@ -40,6 +40,19 @@ def test_csv_in_any_order_with_names_and_blank_lines() -> None:
     assert LatencyTable.from_csv("\n\n".join([header, *lines]), SPACE) == table
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_csv_as_spreadsheets_write_it(mark: str, line_end: str) -> None:
+    table = random_table()
+    assert LatencyTable.from_csv(mark + table.to_csv().replace("\n", line_end), SPACE) == table
+
+
+@pytest.mark.parametrize("text", ["PK\x03\x04\r\x00\x01,\ufffd", "\ufeff", "\0" * 9, "x" * 200_000, "a\rb"])
+def test_what_is_no_csv(text: str) -> None:
+    with pytest.raises(ValueError, match="cell,choice,latency_ms"):
+        LatencyTable.from_csv(text, SPACE)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -50,6 +63,7 @@ def test_csv_in_any_order_with_names_and_blank_lines() -> None:
         (lambda lines: [*lines[:-1], "7,2,fast"], "line 26: 'fast' is no number of milliseconds"),
         (lambda lines: [*lines[:-1], "7,2,nan"], "cell 7, choice 2: a latency is from 0 to"),
         (lambda lines: [*lines[:-1], "7,2,-1"], "not -1"),
+        (lambda lines: [*lines[:-1], "9" * 5000 + ",0,1"], "has the cells 0 to 7 and base, not '9"),
         (lambda lines: [*lines[:-1], "8,0,1"], "has the cells 0 to 7 and base, not '8'"),
         (lambda lines: [*lines[:-1], "7,K9E9,1"], "cell 7 has the choices ID, K3E3, K5E6"),
         (lambda lines: [*lines[:-1], "7,1"], "three fields are needed"),

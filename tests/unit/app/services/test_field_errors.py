@@ -1,8 +1,11 @@
 """What pydantic says becomes field errors that help."""
 
-import pytest
-from pydantic import ValidationError
+from typing import Annotated
 
+import pytest
+from pydantic import Field, TypeAdapter, ValidationError
+
+from app.domain.names import DATA_SET_NAME_PATTERN, DEVICE_NAME_PATTERN, SPACE_NAME_PATTERN
 from app.errors import FieldError
 from app.schemas.retraining import RetrainingRequest
 from app.schemas.search_request import SearchRequest
@@ -76,6 +79,26 @@ def test_a_list_is_not_too_short_because_an_item_is_wrong() -> None:
 def test_nothing_is_said_twice() -> None:
     detail = {"type": "less_than_equal", "loc": ("query", "size"), "msg": "too large"}
     assert from_details([detail, detail]) == [FieldError(loc=["query", "size"], msg="too large")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "msg"),
+    [
+        (
+            DEVICE_NAME_PATTERN,
+            "a device's name is 1 to 64 characters long: letters, digits, dots, underscores and hyphens",
+        ),
+        (DATA_SET_NAME_PATTERN, "a data set's name is 1 to 100 characters long: letters"),
+        (SPACE_NAME_PATTERN, "a search space's name has only letters"),
+        ("^https?://", "String should match pattern '^https?://'"),
+    ],
+)
+def test_what_a_name_may_be_is_said_in_words(pattern: str, msg: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(Annotated[str, Field(pattern=pattern)]).validate_python("a/b")
+    (error,) = field_errors(caught.value, "path", "name")
+    assert error.loc == ["path", "name"]
+    assert error.msg.startswith(msg)
 
 
 def test_a_body_that_is_no_json_is_told_what_to_send() -> None:
