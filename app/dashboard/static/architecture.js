@@ -14,7 +14,7 @@ async function exported(format) {
     if (response.status === 200) return response;
     const body = await response.json();
     if (response.status !== 202) throw new Error(body.detail ?? `the service answered ${response.status}`);
-    useStatus.textContent = `A worker makes the file: ${nasatlas.percent(body.progress, 0)}`;
+    useStatus.textContent = `A worker makes the file: ${Math.floor(100 * body.progress)}\u202f%`;
     await new Promise((resolve) => { setTimeout(resolve, POLL_MS); });
   }
 }
