@@ -106,7 +106,7 @@ class Atlas {
     if (error.name === "AbortError") return;
     this.answers = [];
     if (this.isSpace) { this.frontUnder = undefined; if (this.data) this.data.points = []; }
-    this.underLatency = this.devices?.isLimited ? { front: [], band: new Set() } : null;
+    this.underLatency = this.devices?.isLimited ? { front: [], band: new Set(), cells: new Set() } : null;
     this.table.fail(error.message);
     this.draw();
   }
@@ -147,7 +147,7 @@ class Atlas {
     if (within) {
       const found = await within;
       // what the dots cannot say for themselves: the latency of single rows is known to the service only
-      this.underLatency = found.front === null ? null : { front: found.front, band: new Set(found.band) };
+      this.underLatency = found.front === null ? null : { front: found.front, band: new Set(found.band), cells: new Set(found.cells) };
       this.table.within.textContent = `${found.within.toLocaleString("en")} of ${found.num_rows.toLocaleString("en")} within the limits`;
     } else {
       this.table.within.textContent = answer.is_exact ? "proven best" : "best found";
@@ -231,7 +231,7 @@ class Atlas {
     const maxParams = this.params.units ?? Infinity;
     return {
       name: "all", type: "custom", clip: true, progressive: 0, data: this.cells, color: colours[2], encode: { x: [0, 1], y: [2, 3] }, z: 1,
-      renderItem: (_, api) => {
+      renderItem: ({ dataIndex }, api) => {
         const [x0, y0] = api.coord([api.value(0), api.value(2)]);
         const [x1, y1] = api.coord([api.value(1), api.value(3)]);
         const colour = colours[Math.min(colours.length - 1, Math.floor(api.value(5) * colours.length))];
@@ -239,7 +239,7 @@ class Atlas {
           type: "rect",
           // whole pixels: no seams between neighbours
           shape: { x: Math.floor(x0), y: Math.floor(y1), width: Math.ceil(x1) - Math.floor(x0), height: Math.ceil(y0) - Math.floor(y1) },
-          style: { fill: colour, opacity: api.value(6) <= maxParams ? 1 : 0.14 },
+          style: { fill: colour, opacity: (this.underLatency?.cells.has(dataIndex) ?? api.value(6) <= maxParams) ? 1 : 0.14 },
         };
       },
     };
