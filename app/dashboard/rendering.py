@@ -18,8 +18,9 @@ from starlette.responses import HTMLResponse, Response
 
 from app.api.authentication import needs_key
 from app.dashboard.number_formats import FORMATS
-from app.errors import UnauthorizedError, UnavailableError, UnknownPathError
+from app.errors import InvalidRequestError, UnauthorizedError, UnavailableError, UnknownPathError
 from app.services.callers import Caller
+from app.services.field_errors import from_details
 
 STATIC = Path(__file__).parent / "static"
 STATIC_PREFIX = "/ui/static"
@@ -95,13 +96,22 @@ class PageRoute(APIRoute):
                 return response
             except Problem as error:
                 return error_page(request, error)
-            except RequestValidationError:
-                return error_page(request, UnknownPathError(detail=f"there is no page at {request.url.path[:200]}"))
+            except RequestValidationError as error:
+                return error_page(request, _wrong_address(request, error))
             except (OperationalError, InterfaceError, PoolTimeoutError):
                 missing = "the database cannot be reached; the page comes back as soon as it does"
                 return error_page(request, UnavailableError(detail=missing, missing=["database"]))
 
         return answer
+
+
+def _wrong_address(request: Request, error: RequestValidationError) -> Problem:
+    """What is wrong with an address: its parameters where those are, else there is no such page."""
+    found = from_details(error.errors())
+    if any(one.loc[0] != "query" for one in found):
+        return UnknownPathError(detail=f"there is no page at {request.url.path[:200]}")
+    said = "; ".join(f"{'.'.join(map(str, one.loc[1:]))}: {one.msg}" for one in found)
+    return InvalidRequestError(detail=f"the address of this page has a wrong parameter: {said}", errors=found)
 
 
 def error_page(request: Request, problem: Problem) -> HTMLResponse:

@@ -47,7 +47,10 @@ def list_searches(
     state: SearchState | None = None,
     kind: Literal["search", "all"] = "search",
 ) -> HTMLResponse:
-    """Show the searches, newest first, with what they are doing; while any is at work, the list renews itself.
+    """Show the searches, newest first, with what they are doing.
+
+    The list renews itself: often while any is at work, else slowly and when it is looked at again, since what has ended
+    may be resumed or deleted elsewhere.
 
     With ``kind=all`` also the jobs about their architectures and about devices.
     """

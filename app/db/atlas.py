@@ -45,11 +45,12 @@ class BandRow:
 
 
 _RANGE = text("select min(predicted_accuracy), max(predicted_accuracy) from lookup_rows where table_id = :table_id")
-# the largest value would fall into a bin of its own
+# the largest value would fall into a bin of its own, and the smallest may: its text is not quite the stored float
 _DENSITY = text("""
     select least(width_bucket(multi_adds::float8, :min_cost, :max_cost, :cost_bins), :cost_bins) - 1 as cost_bin,
-        least(width_bucket(predicted_accuracy::float8, :min_accuracy, :max_accuracy, :accuracy_bins), :accuracy_bins)
-            - 1 as accuracy_bin,
+        greatest(least(
+            width_bucket(predicted_accuracy::float8, :min_accuracy, :max_accuracy, :accuracy_bins), :accuracy_bins
+        ), 1) - 1 as accuracy_bin,
         count(*), min(params), min(multi_adds)
     from lookup_rows where table_id = :table_id group by 1, 2 order by 1, 2
 """)

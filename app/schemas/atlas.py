@@ -43,6 +43,11 @@ class Within(BaseModel):
     band: list[int] | None = Field(
         default=None, description="Under limits of latencies: the rows of the picture's band that are within."
     )
+    cells: list[int] | None = Field(
+        default=None,
+        description="Under limits of latencies: the places of the picture's cells with any architecture that is within "
+        "all limits but that of the multi-adds.",
+    )
 
 
 class FitPoint(BaseModel):

@@ -1,14 +1,18 @@
 """A whole lookup table as a picture: how its architectures lie over cost and prediction, and which are the best."""
 
 import uuid
+from dataclasses import replace
 from functools import lru_cache
 
+import numpy as np
+import numpy.typing as npt
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.db import atlas as atlas_db
 from app.db import lookup as lookup_db
 from app.db.lookup import TableHeader
+from app.domain.ranked_table import RankedTable
 from app.errors import UnknownPathError
 from app.schemas.atlas import Density, Within
 from app.services import devices, lookup
@@ -39,7 +43,7 @@ class _Pictures:
                 connection,
                 header.table_id,
                 costs=_widened(header.min_multi_adds, header.max_multi_adds),
-                accuracies=(found[0], max(found[1], found[0] + 1e-6)),
+                accuracies=_wide_enough(*found),
                 bins=(COST_BINS, ACCURACY_BINS),
             )
             band = atlas_db.band_rows(connection, header.table_id, MAX_BAND_ROWS)
@@ -126,15 +130,39 @@ def _within_latencies(
     choices_NL = table.subspace.architectures(front)
     multi_adds, params = (table.costs[name].of(choices_NL).astype(int).tolist() for name in ("multi_adds", "params"))
     accuracies = [round(accuracy, 6) for accuracy in table.predicted_accuracy[front].tolist()]
-    band = [row[0] for row in density(engine, caller, search_id, round_index).band]
+    picture = density(engine, caller, search_id, round_index)
+    # the chart shows the multi-adds' limit by a line; what is beyond it is not paler for that
+    unlined_N = table.within(lookup.limits_of(table, latency, replace(asked, max_madds=None)))
     return Within(
         within=int(within_N.sum()),
         num_rows=len(within_N),
         front=list(zip(front, accuracies, multi_adds, params, strict=True)),
-        band=[index for index in band if within_N[index]],
+        band=[row[0] for row in picture.band if within_N[row[0]]],
+        cells=_cells_with(picture, table, unlined_N),
     )
+
+
+def _cells_with(picture: Density, table: RankedTable, chosen_N: npt.NDArray[np.bool_]) -> list[int]:
+    """The places of a picture's cells that hold any of the chosen rows."""
+
+    def bins(values_K: npt.NDArray[np.floating], low: float, high: float, num: int) -> npt.NDArray[np.int64]:
+        # as the database's width_bucket, by which the cells were made
+        bins_K = np.floor((values_K.astype(np.float64) - low) / (high - low) * num).astype(np.int64)
+        return np.clip(bins_K, 0, num - 1)
+
+    costs_K = table.subspace.sums(table.costs["multi_adds"])[chosen_N]
+    costs = _widened(picture.min_multi_adds, picture.max_multi_adds)
+    accuracies = _wide_enough(picture.min_accuracy, picture.max_accuracy)
+    holds = np.zeros((COST_BINS, ACCURACY_BINS), dtype=bool)
+    holds[bins(costs_K, *costs, COST_BINS), bins(table.predicted_accuracy[chosen_N], *accuracies, ACCURACY_BINS)] = True
+    return [place for place, (cost_bin, accuracy_bin, *_) in enumerate(picture.cells) if holds[cost_bin, accuracy_bin]]
 
 
 def _widened(low: int, high: int) -> tuple[int, int]:
     """A range that has a width, also where all architectures cost the same."""
     return low, max(high, low + 1)
+
+
+def _wide_enough(low: float, high: float) -> tuple[float, float]:
+    """A range of accuracies that has a width, also where all predictions are the same."""
+    return low, max(high, low + 1e-6)

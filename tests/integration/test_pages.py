@@ -80,6 +80,15 @@ def test_errors_are_pages(client: TestClient) -> None:
         response = client.get(path)
         assert response.status_code == 404
         assert response.headers["content-type"] == "text/html; charset=utf-8"
+    for path, parameter in (
+        ("/?state=foo", "state"),
+        ("/ui/atlas?search_id=xyz", "search_id"),
+        ("/ui/data/digits?first_class=-1", "first_class"),
+    ):
+        response = client.get(path)
+        assert response.status_code == 422
+        assert f"wrong parameter: {parameter}: " in response.text
+        assert "<html" in response.text
     part = client.get(f"/ui/searches/{uuid.uuid4()}/live", headers={"HX-Request": "true"}).text
     assert "There is no search" in part
     assert "<html" not in part
@@ -180,7 +189,13 @@ class TestDensity:
             f"/ui/searches/{stored.id}/rounds/0/within.json", params={"max_madds": madds, "max_params": params}
         ).json()
         within = (table.multi_adds <= int(madds * 1e6)) & (table.params <= int(params * 1e6))
-        assert found == {"within": int(within.sum()), "num_rows": table.num_rows, "front": None, "band": None}
+        assert found == {
+            "within": int(within.sum()),
+            "num_rows": table.num_rows,
+            "front": None,
+            "band": None,
+            "cells": None,
+        }
 
     def test_what_is_within_a_latency_and_the_front_there(self, client: TestClient, stored: StoredSearch) -> None:
         table = stored.tables[0]
@@ -207,12 +222,44 @@ class TestDensity:
         band = [row[0] for row in self.density(client, stored)["band"]]
         assert found["band"] == [index for index in band if within[index]]
 
+    def test_cells_without_a_row_within_a_latency_are_told(self, client: TestClient, stored: StoredSearch) -> None:
+        table, picture = stored.tables[0], self.density(client, stored)
+        cells_ms = np.random.default_rng(0).random((8, 3))
+        body = {"search_space": "nas-bench-macro", "base_ms": 0.5, "cells_ms": cells_ms.tolist()}
+        client.put("/devices/phone", json=body)
+        path = f"/ui/searches/{stored.id}/rounds/0/within.json"
+
+        def cells(max_ms: float, **limits: float) -> list[int]:
+            found: list[int] = client.get(path, params={"device": "phone", "max_latency_ms": max_ms, **limits}).json()[
+                "cells"
+            ]
+            return found
+
+        assert all(0 <= y < ACCURACY_BINS for _, y, *_ in picture["cells"])
+        assert cells(100) == list(range(len(picture["cells"])))
+        choices_NL = table.subspace.architectures(np.arange(table.num_rows))
+        latency_N = 0.5 + cells_ms[np.arange(8), choices_NL].sum(axis=1)
+        limit = float(np.quantile(latency_N, 0.02))
+        x0, x1 = picture["min_multi_adds"], picture["max_multi_adds"]
+        y0, y1 = picture["min_accuracy"], picture["max_accuracy"]
+        counts, _, _ = np.histogram2d(
+            table.multi_adds[latency_N <= limit],
+            table.predicted_accuracy[latency_N <= limit].astype(float),
+            bins=(COST_BINS, ACCURACY_BINS),
+            range=((x0, x1), (y0, y1)),
+        )
+        expected = {place for place, (x, y, *_) in enumerate(picture["cells"]) if counts[x, y]}
+        # a value on the edge of two bins may be counted in either
+        assert len(expected ^ set(cells(limit))) <= 0.02 * len(expected)
+        # whose limit is a line in the picture
+        assert cells(limit, max_madds=0.001) == cells(limit)
+
     def test_nothing_is_within_a_latency_that_none_meets(self, client: TestClient, stored: StoredSearch) -> None:
         body = {"search_space": "nas-bench-macro", "base_ms": 0.5, "cells_ms": [[1.0, 1.0, 1.0]] * 8}
         client.put("/devices/phone", json=body)
         path = f"/ui/searches/{stored.id}/rounds/0/within.json"
         found = client.get(path, params={"device": "phone", "max_latency_ms": 1}).json()
-        assert (found["within"], found["front"], found["band"]) == (0, [], [])
+        assert (found["within"], found["front"], found["band"], found["cells"]) == (0, [], [], [])
         assert client.get(path, params={"device": "watch", "max_latency_ms": 1}).status_code == 404
         assert client.get(path, params={"max_latency_ms": 1}).status_code == 422
 
@@ -272,7 +319,8 @@ def test_a_data_set_is_shown_with_all_classes_and_all_broken_images(
     monkeypatch.setattr(client.app.state, "settings", api_settings.model_copy(update={"data_root": tmp_path}))  # type: ignore[attr-defined]
     first = client.get("/ui/data/many").text
     assert "16 cannot be read" in first
-    assert all(f"<code>class44/{index:02}.png</code>" in first for index in range(4, 20))
+    assert all(first.count(f"class44/{index:02}.png") == 1 for index in range(4, 20))
+    assert "Search on it" not in first
     assert all(f">class{label:02}</a>" in first for label in range(45))
     assert "Classes 1 to 20 of 45." in first
     assert "Classes before" not in first
@@ -358,3 +406,15 @@ class TestDevices:
         keyed_client.put("/devices/own", json=latencies, headers=keys.of("alice"))
         page = keyed_client.get("/ui/devices", headers=keys.of("alice", name="again")).text
         assert re.findall('data-delete="([^"]*)"', page) == ["own"]
+
+
+def test_tables_and_pairs_are_linked_as_files(client: TestClient, stored: StoredSearch) -> None:
+    text = client.get(f"/ui/searches/{stored.id}").text
+    links = [html.unescape(link) for link in re.findall(r'href="([^"]+)" download', text)]
+    assert {re.sub(r".*/", "", link) for link in links} >= {
+        f"{what}?format={kind}" for what in ("table", "pairs") for kind in ("csv", "parquet")
+    }
+    for link in links:
+        response = client.get(link)
+        assert response.status_code == 200, link
+        assert "attachment" in response.headers["content-disposition"]

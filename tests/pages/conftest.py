@@ -85,9 +85,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             yield running
 
 
-def register_device(tab: Tab, name: str = "phone", cells_ms: Sequence[Sequence[float]] = PHONE_MS) -> None:
+def register_device(
+    tab: Tab, name: str = "phone", cells_ms: Sequence[Sequence[float]] = PHONE_MS, base_ms: float = 0.5
+) -> None:
     """Register the latencies of a device on the networks of the tiny search."""
-    body = {"search_space": TINY_SEARCH["search_space"], "base_ms": 0.5, "cells_ms": cells_ms}
+    body = {"search_space": TINY_SEARCH["search_space"], "base_ms": base_ms, "cells_ms": cells_ms}
     assert tab.page.request.put(f"{tab.url}/devices/{name}", data=body).ok
 
 

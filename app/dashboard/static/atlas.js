@@ -4,22 +4,14 @@
 const atlas = document.getElementById("atlas");
 const choice = document.getElementById("atlas-choice");
 
-choice?.addEventListener("change", () => {
-  const search = document.getElementById("search_id").value;
-  const what = document.getElementById("what").value;
-  const sameSearch = search === atlas?.dataset.search;
-  const rest = !sameSearch ? "" : what === "space" ? "&scope=space" : `&round_index=${what}`;
-  location.href = `/ui/atlas?search_id=${search}${rest}`;
-});
-
 const FRONT_STEPS = 12;
-const NUM_COMMON_COLUMNS = 4;
 
 class Atlas {
   constructor(element) {
     const { search, round, scope } = element.dataset;
     Object.assign(this, { search, round, isSpace: scope === "space", answers: [] });
     this.base = `/ui/searches/${search}`;
+    this.table = new Answers(this.base, (name) => this.devices?.decimals(name) ?? 2);
     this.chartElement = document.getElementById("atlas-chart");
     const changed = () => this.limitsChanged();
     this.madds = new Slider(document.getElementById("madds-limit"), 1, changed);
@@ -33,6 +25,10 @@ class Atlas {
   }
 
   async begin() {
+    const given = atlasAddress.read();
+    this.madds.restore(given.madds);
+    this.params.restore(given.params);
+    await this.devices?.restore(given.latencies);
     const picture = this.isSpace ? null : nasatlas.json(`${this.base}/rounds/${this.round}/density.json`);
     const [data, { feasible }] = await Promise.all([picture, this.ask()]);
     this.data = data ?? {
@@ -44,6 +40,7 @@ class Atlas {
     this.params.setRange(d.min_params, d.max_params);
     this.prepare();
     this.draw();
+    this.keepAddress();
     this.chart.on("click", ({ data: item }) => { if (item?.href) location.href = item.href; });
     if (this.isSpace) await this.findFront();
   }
@@ -101,12 +98,23 @@ class Atlas {
     cancelAnimationFrame(this.frame);
     this.frame = requestAnimationFrame(() => this.draw());
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.answer().catch((error) => {
-      if (error.name !== "AbortError") nasatlas.notice(error.message, "bad");
-    }), 60);
+    this.timer = setTimeout(() => this.answer().catch((error) => this.failed(error)), 60);
   }
 
+  /** What was found under other limits goes: nothing is known under these. */
+  failed(error) {
+    if (error.name === "AbortError") return;
+    this.answers = [];
+    if (this.isSpace) { this.frontUnder = undefined; if (this.data) this.data.points = []; }
+    this.underLatency = this.devices?.isLimited ? { front: [], band: new Set(), cells: new Set() } : null;
+    this.table.fail(error.message);
+    this.draw();
+  }
+
+  keepAddress() { history.replaceState(null, "", atlasAddress.of(this.where(), this)); }
+
   async answer() {
+    this.keepAddress();
     await this.ask();
     this.draw();
     if (this.isSpace) await this.findFront();
@@ -114,8 +122,8 @@ class Atlas {
 
   limits() {
     const query = new URLSearchParams();
-    if (this.madds.units !== null && this.data) query.set("max_madds", this.madds.millions);
-    if (this.params.units !== null && this.data) query.set("max_params", this.params.millions);
+    if (this.madds.units !== null) query.set("max_madds", this.madds.millions);
+    if (this.params.units !== null) query.set("max_params", this.params.millions);
     return query;
   }
 
@@ -130,73 +138,33 @@ class Atlas {
     this.devices?.addTo(limits, { shown: false });
     const within = this.isSpace ? null : nasatlas.json(`${this.base}/rounds/${this.round}/within.json?${limits}`, { signal });
     within?.catch(() => {});
-    const query = new URLSearchParams([...this.limits(), ...Object.entries(this.where()), ["limit", "10"]]);
-    this.devices?.addTo(query, { shown: true });
     const began = performance.now();
-    const waiting = setTimeout(() => { document.getElementById("answer-time").textContent = "asking…"; }, 400);
-    const answer = await nasatlas.json(`/lookup?${query}`, { signal }).finally(() => clearTimeout(waiting));
-    document.getElementById("answer-time").textContent = `in ${Math.max(1, Math.round(performance.now() - began))} ms`;
+    const waiting = setTimeout(() => this.table.wait(), 400);
+    const answer = await this.best(signal).finally(() => clearTimeout(waiting));
     this.answers = answer.items;
-    this.showAnswers(answer);
+    this.table.show(answer);
+    this.table.time.textContent = `in ${Math.max(1, Math.round(performance.now() - began))} ms`;
     if (within) {
       const found = await within;
       // what the dots cannot say for themselves: the latency of single rows is known to the service only
-      this.underLatency = found.front === null ? null : { front: found.front, band: new Set(found.band) };
-      document.getElementById("within").textContent = `${found.within.toLocaleString("en")} of ${found.num_rows.toLocaleString("en")} within the limits`;
+      this.underLatency = found.front === null ? null : { front: found.front, band: new Set(found.band), cells: new Set(found.cells) };
+      this.table.within.textContent = `${found.within.toLocaleString("en")} of ${found.num_rows.toLocaleString("en")} within the limits`;
     } else {
-      document.getElementById("within").textContent = answer.is_exact ? "proven best" : "best found";
+      this.table.within.textContent = answer.is_exact ? "proven best" : "best found";
     }
     return answer;
   }
 
-  showAnswers(answer) {
-    const body = document.getElementById("answer-rows");
-    const rows = answer.items.map((item) => {
-      const row = document.createElement("tr");
-      row.dataset.href = `${this.base}/architectures/${item.code}`;
-      const link = document.createElement("a");
-      link.href = row.dataset.href;
-      link.className = "arch-code";
-      link.textContent = item.code;
-      link.title = item.readable;
-      const values = [`${item.rank}`, link, nasatlas.percent(item.predicted_accuracy, 2), nasatlas.millions(item.multi_adds), ...this.lastColumns(item)];
-      values.forEach((value, index) => {
-        const cell = document.createElement("td");
-        if (index !== 1) cell.className = "num";
-        cell.append(value);
-        row.append(cell);
-      });
-      return row;
-    });
-    body.replaceChildren(...rows);
-    if (answer.items.length) this.showColumns(Object.keys(answer.items[0].latency_ms));
-    const none = document.getElementById("no-answer");
-    none.hidden = answer.items.length > 0;
-    none.textContent = answer.message ?? "";
-    body.parentElement.hidden = !answer.items.length;
-    const best = answer.items[0];
-    document.getElementById("answer-summary").textContent = best
-      ? `Best: ${nasatlas.percent(best.predicted_accuracy, 2)} predicted, ${nasatlas.millions(best.multi_adds)} multi-adds, ${nasatlas.millions(best.params, 2)} parameters`
-      : answer.message ?? "";
-  }
-
-  /** The latencies stand where the parameters do. */
-  showColumns(devices) {
-    const names = devices.length ? devices : ["Params"];
-    const columns = names.map((name) => {
-      const column = document.createElement("th");
-      column.scope = "col";
-      column.className = "num";
-      column.textContent = devices.length ? `ms on ${name}` : name;
-      return column;
-    });
-    const head = document.getElementById("answer-head");
-    head.replaceChildren(...[...head.children].slice(0, NUM_COMMON_COLUMNS), ...columns);
-  }
-
-  lastColumns(item) {
-    const latencies = Object.values(item.latency_ms);
-    return latencies.length ? latencies.map((ms) => ms.toFixed(2)) : [nasatlas.millions(item.params, 2)];
+  /** The best under the limits, with the latencies on all devices. */
+  async best(signal) {
+    const answered = (shown) => {
+      const query = new URLSearchParams([...this.limits(), ...Object.entries(this.where()), ["limit", "10"]]);
+      this.devices?.addTo(query, { shown });
+      return nasatlas.json(`/lookup?${query}`, { signal });
+    };
+    const answer = await answered(true);
+    // why there is none is asked without the devices that are shown only: they are not to be named as limits
+    return answer.items.length || !this.devices?.isMixed ? answer : answered(false);
   }
 
   /** What no other within the limits beats, cheapest first; everything that can be there has a band of 0. */
@@ -222,8 +190,9 @@ class Atlas {
   draw() { if (this.data) this.chart = charts.draw(this.chartElement, () => this.option()); }
 
   option() {
-    const limit = this.madds.units;
     const d = this.data;
+    // a limit from an address may lie anywhere
+    const limit = this.madds.units !== null && this.madds.units <= d.max_multi_adds ? Math.max(this.madds.units, d.min_multi_adds) : null;
     const padding = (d.max_multi_adds - d.min_multi_adds) * 0.02 || 1;
     const front = this.front();
     const top = this.isSpace ? undefined : d.max_accuracy + (d.max_accuracy - d.min_accuracy) * 0.06;
@@ -262,7 +231,7 @@ class Atlas {
     const maxParams = this.params.units ?? Infinity;
     return {
       name: "all", type: "custom", clip: true, progressive: 0, data: this.cells, color: colours[2], encode: { x: [0, 1], y: [2, 3] }, z: 1,
-      renderItem: (_, api) => {
+      renderItem: ({ dataIndex }, api) => {
         const [x0, y0] = api.coord([api.value(0), api.value(2)]);
         const [x1, y1] = api.coord([api.value(1), api.value(3)]);
         const colour = colours[Math.min(colours.length - 1, Math.floor(api.value(5) * colours.length))];
@@ -270,7 +239,7 @@ class Atlas {
           type: "rect",
           // whole pixels: no seams between neighbours
           shape: { x: Math.floor(x0), y: Math.floor(y1), width: Math.ceil(x1) - Math.floor(x0), height: Math.ceil(y0) - Math.floor(y1) },
-          style: { fill: colour, opacity: api.value(6) <= maxParams ? 1 : 0.14 },
+          style: { fill: colour, opacity: (this.underLatency?.cells.has(dataIndex) ?? api.value(6) <= maxParams) ? 1 : 0.14 },
         };
       },
     };
@@ -296,13 +265,20 @@ class Atlas {
 }
 
 if (atlas) {
-  new Atlas(atlas).begin().catch((error) => {
-    const chart = document.getElementById("atlas-chart");
-    chart.classList.add("waiting");
-    chart.textContent = error.message;
+  const shown = new Atlas(atlas);
+  shown.begin().catch((error) => {
+    shown.failed(error);
+    if (shown.chart) return;
+    shown.chartElement.classList.add("waiting");
+    shown.chartElement.textContent = error.message;
   });
-  document.getElementById("answer-rows").addEventListener("click", (event) => {
-    const row = event.target.closest("tr[data-href]");
-    if (row && !event.target.closest("a")) location.href = row.dataset.href;
+  choice.addEventListener("change", () => {
+    const search_id = document.getElementById("search_id").value;
+    const what = document.getElementById("what").value;
+    // the limits stay where the costs are the same ones
+    location.href = search_id !== shown.search ? `/ui/atlas?search_id=${search_id}`
+      : atlasAddress.of({ search_id, ...(what === "space" ? { scope: "space" } : { round_index: what }) }, shown);
   });
+} else {
+  choice?.addEventListener("change", () => { location.href = `/ui/atlas?search_id=${document.getElementById("search_id").value}`; });
 }

@@ -103,15 +103,49 @@ async function renew() {
   setTimeout(() => { pending = false; if (again) { again = false; renew(); } }, 400);
 }
 
+const ENDED = ["succeeded", "failed", "cancelled"];
+const LOOK_AGAIN_MS = 15_000;
+let source = null;
+
 function follow() {
-  const source = new EventSource(`/search/${searchId}/events`);
+  source?.close();
+  source = new EventSource(`/search/${searchId}/events`);
   const onEvent = (event) => {
     renew();
-    if (["succeeded", "failed", "cancelled"].includes(JSON.parse(event.data).state)) source.close();
+    if (ENDED.includes(JSON.parse(event.data).state)) source.close();
   };
   source.addEventListener("state", onEvent);
   source.addEventListener("progress", onEvent);
-  addEventListener("pagehide", () => source.close());
+}
+
+function showGone() {
+  document.getElementById("search-actions").hidden = true;
+  const note = document.createElement("div");
+  note.id = "gone";
+  note.className = "alert alert-warning";
+  note.role = "alert";
+  const link = Object.assign(document.createElement("a"), { href: "/", textContent: "To the searches" });
+  note.append("This search was deleted; what is shown here is all that is left of it. ", link);
+  region.before(note);
+}
+
+let looking = false;
+
+/** See what became of a search that is not followed: no event tells that it was resumed or deleted elsewhere. */
+async function lookAgain() {
+  const isFollowed = source !== null && source.readyState !== EventSource.CLOSED;
+  if (looking || isFollowed || document.hidden || document.getElementById("gone")) return;
+  looking = true;
+  try {
+    const { state } = await nasatlas.json(`/search/${searchId}`);
+    if (state !== status().state) await renew();
+    if (!ENDED.includes(state)) follow();
+  } catch (error) {
+    // a service that is away for a moment is asked again
+    if (error.problem?.status === 404) showGone();
+  } finally {
+    looking = false;
+  }
 }
 
 async function act(action) {
@@ -127,6 +161,8 @@ async function act(action) {
     await nasatlas.json(isDelete ? `/search/${searchId}` : `/search/${searchId}/${action}`, { method: isDelete ? "DELETE" : "POST" });
   } catch (error) {
     nasatlas.notice(error.message, "bad");
+    // it may have become another one meanwhile, or none
+    await lookAgain();
     return;
   }
   if (isDelete) { location.href = "/"; return; }
@@ -142,3 +178,8 @@ document.getElementById("search-actions").addEventListener("click", (event) => {
 drawTraining().catch((error) => nasatlas.notice(error.message, "bad"));
 drawFits();
 if (region.dataset.live === "yes") follow();
+addEventListener("pagehide", () => source?.close());
+document.addEventListener("visibilitychange", lookAgain);
+for (const name of ["focus", "pageshow"]) addEventListener(name, lookAgain);
+// one that has succeeded only goes, which a look at the tab is soon enough for
+setInterval(() => { if (status().state !== "succeeded") lookAgain(); }, LOOK_AGAIN_MS);

@@ -45,10 +45,10 @@ function show(name, message) {
   return true;
 }
 
-/** A number, or the text as it stands, which the service then refuses with a reason. */
+/** A number, or the text as it stands, which the service then refuses with a reason: JSON has no Infinity. */
 function number(text) {
   const value = Number(text);
-  return text === "" || Number.isNaN(value) ? text : value;
+  return text === "" || !Number.isFinite(value) ? text : value;
 }
 
 function parsed(name) {
