@@ -9,7 +9,6 @@ from app.db import searches
 from app.db.engine import transaction
 from app.domain.multi_adds import count
 from app.domain.search_space import Architecture, SearchSpace
-from app.domain.shown_latency import shown_ms
 from app.domain.subspace import Subspace
 from app.schemas.search import ArchitectureView, PredictionView
 from app.services import devices, standalone_view
@@ -64,7 +63,7 @@ def read_latencies(engine: Engine, search_id: uuid.UUID, code: str, caller: Call
         architecture = check_code(searched, code)
         names = devices.names_for(session, caller, searched.space)
         known = devices.latencies_on(connection, caller, names, searched.space)
-    return {device.name: shown_ms(float(device.function.of([architecture])[0])) for device in known}
+    return {device.name: float(device.function.of([architecture])[0]) for device in known}
 
 
 def _predictions(

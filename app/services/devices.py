@@ -12,7 +12,6 @@ from app.domain.device_measurement import DeviceMeasurement
 from app.domain.latency import LatencyTable, layout_digests
 from app.domain.search_config import from_preset
 from app.domain.search_space import SearchSpace, preset
-from app.domain.shown_latency import shown_ms
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.errors import DeviceNotFoundError, InvalidRequestError
 from app.schemas.device import DeviceRequest, DeviceView, MeasurementRequest
@@ -214,7 +213,7 @@ def _view(row: DeviceRow) -> DeviceView:
         created_at=row.created_at,
         base_ms=table.base_ms,
         cells_ms=[list(cell) for cell in table.cells_ms],
-        min_ms=shown_ms(function.minimum),
-        max_ms=shown_ms(function.maximum),
+        min_ms=function.minimum,
+        max_ms=function.maximum,
         report=row.report,
     )

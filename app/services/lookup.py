@@ -12,7 +12,6 @@ from app.db.lookup import TableHeader, TableRow
 from app.domain.lookup_table import Limits
 from app.domain.multi_adds import Cost
 from app.domain.ranked_table import RankedTable
-from app.domain.shown_latency import full_ms
 from app.domain.subspace import Subspace, codes_of
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.errors import RoundNotFoundError
@@ -123,7 +122,7 @@ def look_up(
             header, rows = _banded_rows(engine, connection, caller, search_id, round_index, asked, limit)
             latency, ranges = (), {}
         subspace, space_costs = _tables(engine).subspace(header)
-        items = _items(engine, connection, header, subspace, rows, latency, dict(asked.latencies))
+        items = _items(engine, connection, header, subspace, rows, latency)
     fields = _header_fields(header, ranges)
     message = None
     if not items:
@@ -174,10 +173,7 @@ def limits_of(
     wanted = (
         (table.costs["multi_adds"], in_units(asked.max_madds)),
         (table.costs["params"], in_units(asked.max_params)),
-        *(
-            (device.function, None if max_ms is None else full_ms(max_ms))
-            for device, (_, max_ms) in zip(latency, asked.latencies, strict=True)
-        ),
+        *((device.function, max_ms) for device, (_, max_ms) in zip(latency, asked.latencies, strict=True)),
     )
     return [(cost, float(value)) for cost, value in wanted if value is not None]
 
@@ -266,7 +262,6 @@ def _items(
     subspace: Subspace,
     rows: Sequence[TableRow],
     latency: Sequence[DeviceLatency] = (),
-    max_ms: Mapping[str, float | None] | None = None,
 ) -> list[LookupItem]:
     if not rows:
         return []
@@ -276,7 +271,7 @@ def _items(
     predicted = [row.predicted_accuracy for row in rows]
     interval = _tables(engine).figures(header).interval
     intervals = intervals_of(interval, predicted)
-    return lookup_items(subspace.space, choices_NL, predicted, costs, known, intervals, latency, max_ms)
+    return lookup_items(subspace.space, choices_NL, predicted, costs, known, intervals, latency)
 
 
 def _header_fields(header: TableHeader, latency: Mapping[str, tuple[float, float]] | None = None) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from app.domain.multi_adds import Cost
 from app.domain.search_space import SearchSpace
-from app.domain.shown_latency import shown_ms
 from app.domain.subspace import codes_of
 from app.schemas.lookup import CostRanges, LookupItem, MillisecondRange
 from app.schemas.search import Interval, Range
@@ -22,7 +21,6 @@ def lookup_items(
     known: Mapping[tuple[str, str], float],
     intervals: Sequence[Interval | None],
     latency: Sequence[DeviceLatency] = (),
-    max_ms: Mapping[str, float | None] | None = None,
 ) -> list[LookupItem]:
     """Return the items of an answer, best first.
 
@@ -34,12 +32,8 @@ def lookup_items(
         known: Accuracies of evaluated architectures by (source, code).
         intervals: Of z around each prediction, where there is one.
         latency: Of the devices that were asked for.
-        max_ms: The limits by device that the architectures meet.
     """
-    milliseconds = {
-        device.name: [shown_ms(ms, (max_ms or {}).get(device.name)) for ms in device.function.of(choices_NL).tolist()]
-        for device in latency
-    }
+    milliseconds = {device.name: device.function.of(choices_NL).tolist() for device in latency}
     rows = zip(codes_of(choices_NL), choices_NL.tolist(), predicted, intervals, costs, strict=True)
     return [
         LookupItem(
@@ -65,9 +59,7 @@ def cost_ranges(costs: tuple[Cost, Cost], latency: Mapping[str, tuple[float, flo
     return CostRanges(
         multi_adds=Range(min=smallest.multi_adds, max=largest.multi_adds),
         params=Range(min=smallest.params, max=largest.params),
-        latency_ms={
-            name: MillisecondRange(min=shown_ms(least), max=shown_ms(most)) for name, (least, most) in latency.items()
-        },
+        latency_ms={name: MillisecondRange(min=least, max=most) for name, (least, most) in latency.items()},
     )
 
 

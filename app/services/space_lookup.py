@@ -13,7 +13,6 @@ from app.db import lookup as lookup_db
 from app.domain.held_out_pairs import HeldOutPairs
 from app.domain.lookup_table import Limits
 from app.domain.search_space import Architecture
-from app.domain.shown_latency import full_ms
 from app.domain.subspace import codes_of
 from app.domain.whole_space import model_bytes
 from app.domain.whole_space.model import SpaceAnswer, WholeSpaceModel
@@ -140,7 +139,7 @@ def look_up_space(
         latency = devices.latencies_on(connection, caller, [name for name, _ in asked.latencies], searched.space)
         fitted = _models(engine).with_latency(found.model_id, latency)
         best = fitted.model.best(_bounds(asked), limit)
-        items = _items(connection, found.search_id, searched, best, fitted, latency, dict(asked.latencies))
+        items = _items(connection, found.search_id, searched, best, fitted, latency)
     own = Limits(in_units(asked.max_madds), in_units(asked.max_params))
     feasible = cost_ranges(searched.target_costs, latency_of_space(latency))
     return LookupAnswer(
@@ -162,7 +161,7 @@ def _bounds(asked: AskedLimits) -> dict[str, float]:
     bounds: dict[str, float | None] = {
         "multi_adds": in_units(asked.max_madds),
         "params": in_units(asked.max_params),
-        **{_cost_name(device): full_ms(max_ms) for device, max_ms in asked.latencies if max_ms is not None},
+        **{_cost_name(device): max_ms for device, max_ms in asked.latencies},
     }
     return {name: float(value) for name, value in bounds.items() if value is not None}
 
@@ -174,7 +173,6 @@ def _items(
     best: SpaceAnswer,
     fitted: FittedModel,
     latency: Sequence[DeviceLatency],
-    max_ms: Mapping[str, float | None],
 ) -> list[LookupItem]:
     if not len(best.predicted_N):
         return []
@@ -182,4 +180,4 @@ def _items(
     costs = [(int(m), int(p)) for m, p in zip(best.costs["multi_adds"], best.costs["params"], strict=True)]
     predicted = best.predicted_N.tolist()
     intervals = intervals_of(fitted.figures.interval, predicted, fitted.model.stretch_of(best.choices_NL))
-    return lookup_items(searched.space, best.choices_NL, predicted, costs, known, intervals, latency, max_ms)
+    return lookup_items(searched.space, best.choices_NL, predicted, costs, known, intervals, latency)

@@ -13,7 +13,6 @@ from app.domain.latency import LatencyTable, former_layout_digest
 from app.domain.lookup_table import Limits, LookupTable
 from app.domain.multi_adds import cost_functions
 from app.domain.search_space import SearchSpace, preset
-from app.domain.shown_latency import shown_ms
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.domain.whole_space.archive import prepared_model
 from app.domain.whole_space.model import BlendedPredictor
@@ -125,13 +124,7 @@ def test_lookups_under_latency_are_what_a_scan_gives(client: TestClient, factory
         assert codes(answer) == expected
         for item in answer.json()["items"]:
             index = table.subspace.index(search.space.parse_code(item["code"]))
-            shown = {"pixel": shown_ms(ms_N[index]), "jetson": shown_ms(other_N[index])}
-            assert item["latency_ms"] == pytest.approx(shown, rel=1e-11)
-            assert item["latency_ms"]["pixel"] <= ms_N[row]
-        # a latency that was shown is a limit that the same architecture meets
-        best = answer.json()["items"][0]
-        again = {**two, "max_latency_ms": [repr(best["latency_ms"]["pixel"]), repr(best["latency_ms"]["jetson"])]}
-        assert codes(client.get("/lookup", params=again))[0] == best["code"]
+            assert item["latency_ms"] == {"pixel": ms_N[index], "jetson": other_N[index]}
     # new latencies of the same device hold at once
     register(client, "pixel", jetson)
     limit = float(np.median(other_N))
@@ -145,9 +138,7 @@ def test_a_device_alone_shows_its_latency(client: TestClient, factory: Any) -> N
     answer = client.get("/lookup", params={"device": "pixel"})
     assert codes(answer) == brute_force(table, 10, Limits())
     ms_N = table.subspace.sums(pixel.function)
-    assert answer.json()["feasible"]["latency_ms"] == {
-        "pixel": {"min": shown_ms(ms_N.min()), "max": shown_ms(ms_N.max())}
-    }
+    assert answer.json()["feasible"]["latency_ms"] == {"pixel": {"min": ms_N.min(), "max": ms_N.max()}}
 
 
 def test_latencies_that_nothing_meets(client: TestClient, factory: Any) -> None:

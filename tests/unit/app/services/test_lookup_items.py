@@ -31,16 +31,6 @@ def test_each_has_what_is_known_of_it() -> None:
     assert second.latency_ms == {"pixel": 0.5 + 8 * 0.25}
 
 
-def test_latencies_are_shown_without_the_noise_of_their_sum_and_never_beyond_their_limit() -> None:
-    noisy = DeviceLatency(1, "pixel", AdditiveFunction(0.1, tuple(np.array([0.1, 0.7, 1.1]) for _ in range(8))))
-    one, costs = np.array(ARCHITECTURES[:1], dtype=np.uint8), [(1, 1)]
-    (item,) = lookup_items(SPACE, one, [0.5], costs, {}, [None], [noisy])
-    assert item.latency_ms == {"pixel": 6.7}
-    (item,) = lookup_items(SPACE, one, [0.5], costs, {}, [None], [noisy], {"pixel": 6.6999999999999})
-    assert item.latency_ms == {"pixel": 6.6999999999999}
-    assert cost_ranges((Cost(1, 1), Cost(1, 1)), latency_of_space([noisy])).latency_ms["pixel"].max == 8.9
-
-
 def test_what_belongs_together_must_be_of_one_length() -> None:
     """An answer with somebody else's interval would be worse than none."""
     with pytest.raises(ValueError, match="zip"):
