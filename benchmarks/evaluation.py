@@ -1,7 +1,7 @@
 """Evaluating many sub-networks of one supernet, against evaluating each by itself in eager PyTorch.
 
     python -m benchmarks.evaluation            quick: few architectures and images, 2 repetitions
-    python -m benchmarks.evaluation --full     the paper's three rounds, 300 or 600 architectures each (or FULL=1)
+    python -m benchmarks.evaluation --full     the paper's three rounds, 300 architectures each (or FULL=1)
 
 The network is the 19-cell space at 32x32 with a stem of stride 1, all BN statistics averaged over paths of the supernet
 itself. A round samples one segment (cells 0-6, 7-12, 13-18); from the second on six preserved prefixes lead to it. The
@@ -65,7 +65,7 @@ class Sizes:
 
 FULL = {
     "running": Sizes(5, architectures=300, plain=100, validation=256),
-    "recalibrated": Sizes(5, architectures=600, plain=30, validation=256, calibration=128),
+    "recalibrated": Sizes(5, architectures=300, plain=50, validation=256, calibration=128),
     "ratio": Sizes(5, architectures=6, plain=0, validation=5_000, calibration=1_000),
 }
 QUICK = {

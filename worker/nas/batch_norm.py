@@ -7,20 +7,21 @@ Tensors: N images, C channels, H x W pixels, channels_last.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from worker.nas.folded_layers import Affine, FoldedLayer, Gate, RawBlock, RawConv, activate_, chunk_rows, run_layers
+from worker.nas.folded_layers import Affine, FoldedLayer, Gate, RawBlock, RawConv, activate_, chunks, run_layers
 
 PartialMoments = tuple[Tensor, Tensor, int]
 """Means and biased variances [R, C] of R disjoint parts of a tensor, each of the same number of values per channel."""
 
 _IMAGES_PER_BATCH = 500
 
-_MAX_STATISTICS = 4096
-"""Partial statistics of one pass over a tensor: few enough for the first-level cache."""
+_MAX_VALUES = 1024
+"""Values per partial statistic, about: a float32 sum of that many keeps all digits that matter."""
 
 
 def calibrate(
@@ -42,7 +43,7 @@ def calibrate(
     """
     if not block.layers:
         return (), x_NCHW
-    walk = _Calibration(x_NCHW, chunk_rows(x_NCHW, block.layers))
+    walk = _Calibration(chunks(x_NCHW, block.layers))
     for layer in block.layers:
         if isinstance(layer, Gate):
             walk.scale(layer)
@@ -61,9 +62,9 @@ class _Calibration:
         affines: What each BN so far does.
     """
 
-    def __init__(self, x_NCHW: Tensor, rows: int) -> None:
+    def __init__(self, parts: Sequence[Tensor]) -> None:
         self.affines: list[Affine] = []
-        self._parts = list(torch.split(x_NCHW, rows))
+        self._parts = list(parts)
         self._due: list[Callable[[Tensor], Tensor]] = []  # changes the parts when they are next used, once
         self._pending: list[FoldedLayer] = []  # layers whose output was too large to keep: they run at every use
 
@@ -103,26 +104,25 @@ class _Calibration:
 def combine(moments: Sequence[PartialMoments]) -> tuple[Tensor, Tensor]:
     """Return the mean and the biased variance of every channel over all images and pixels, float32 [C].
 
-    The partial statistics are of a few hundred values each, and are combined exactly (Chan et al.): a float32 sum of
+    The partial statistics are of about a thousand values each, and are combined exactly (Chan et al.): a float32 sum of
     millions of values would lose digits.
     """
     mean_RC, variance_RC, _ = moments[0]
-    if len(moments) == 1:
-        if len(mean_RC) == 1:
-            return mean_RC[0], variance_RC[0]
-        weight_R = _equal_weights(len(mean_RC), mean_RC.device)
-    else:
-        sizes = torch.tensor([float(size) for mean_RC, _, size in moments for _ in range(len(mean_RC))])
-        weight_R = (sizes / sizes.sum(dtype=torch.float64)).to(mean_RC.device, torch.float32, non_blocking=True)
+    if len(moments) == len(mean_RC) == 1:
+        return mean_RC[0], variance_RC[0]
+    weight_R = _weights(tuple((len(part), size) for part, _, size in moments), mean_RC.device)
+    if len(moments) > 1:
         mean_RC, variance_RC = torch.cat([p[0] for p in moments]), torch.cat([p[1] for p in moments])
     # A product with a vector: a reduction of a small tensor costs several times more.
     mean_C = weight_R @ mean_RC
     return mean_C, weight_R @ (mean_RC - mean_C).square_().add_(variance_RC)
 
 
-@cache
-def _equal_weights(number: int, device: torch.device) -> Tensor:
-    return torch.full((number,), 1.0 / number, device=device)
+@lru_cache(maxsize=256)
+def _weights(parts: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
+    """Return [R], the share of every partial statistic in all values, given how many there are of which size."""
+    sizes = np.array([size for number, size in parts for _ in range(number)], dtype=np.float64)
+    return torch.as_tensor(sizes / sizes.sum(), dtype=torch.float32, device=device)
 
 
 def partial_moments(x_NCHW: Tensor) -> PartialMoments:
@@ -131,9 +131,9 @@ def partial_moments(x_NCHW: Tensor) -> PartialMoments:
         variance_C, mean_C = torch.var_mean(x_NCHW.float(), (0, 2, 3), correction=0)
         return mean_C[None], variance_C[None], x_NCHW.numel() // len(mean_C)
     n, channels, height, width = x_NCHW.shape
-    # var_mean is many times slower than BN's own kernel on channels_last. As if some pixels were channels, which keeps
-    # the float32 sums of that kernel short.
-    pixels = _divisor(height * width, max(1, _MAX_STATISTICS // channels))
+    # var_mean is many times slower than BN's own kernel on channels_last. Of many values, some of the pixels pass for
+    # channels, which keeps the float32 sums of that kernel short.
+    pixels = _divisor(height * width, -(-n * height * width // _MAX_VALUES))
     size = n * height * width // pixels
     rows = x_NCHW.permute(0, 2, 3, 1).reshape(size, pixels * channels)
     mean, variance = torch.ops.aten.batch_norm_update_stats(rows.t()[None, :, :, None], None, None, 0.0)
@@ -141,9 +141,9 @@ def partial_moments(x_NCHW: Tensor) -> PartialMoments:
 
 
 @cache
-def _divisor(number: int, largest: int) -> int:
-    """Return the largest divisor of a number that is not above ``largest``."""
-    return next(divisor for divisor in range(min(number, largest), 0, -1) if number % divisor == 0)
+def _divisor(number: int, smallest: int) -> int:
+    """Return the smallest divisor of a number that is not below ``smallest``, or the number itself."""
+    return next((divisor for divisor in range(smallest, number) if number % divisor == 0), number)
 
 
 def _normalise(x_NCHW: Tensor, affine: Affine, layer: RawConv) -> Tensor:

@@ -13,12 +13,16 @@ from torch.nn import functional
 from app.domain.search_space import Activation
 from worker.nas.blocks import ConvBN, InvertedResidual, SqueezeExcitation
 
-CHUNK_BYTES = 8 * 2**20
-"""Size of the widest activation of a chunk on a CPU. Larger ones fall out of the cache, and from 32 MiB on the C
-library maps fresh pages for every tensor, which costs more than the convolution."""
+CHUNK_BYTES = 3 * 2**20
+"""Size of the widest activation of a chunk on a CPU: what a layer writes, the next one reads from the cache. From
+32 MiB on the C library maps fresh pages for every tensor, which costs more than the convolution."""
 
-_GEMM_MAX_PIXELS = 16
-"""Largest map, in pixels, on which the matrix product is faster than oneDNN's 1x1 convolution (measured)."""
+_ONEDNN_ACTIVATIONS: dict[Activation | None, tuple[str, list[float]]] = {
+    None: ("none", []),
+    "relu": ("relu", []),
+    "relu6": ("hardtanh", [0.0, 6.0]),
+    "swish": ("swish", []),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,10 +178,8 @@ class FoldedBlock:
 
     def __call__(self, x_NCHW: Tensor) -> Tensor:
         """Map [N, C, H, W] to the block's output, in chunks whose activations stay in the cache."""
-        rows = chunk_rows(x_NCHW, self.layers)
-        if len(x_NCHW) <= rows:
-            return self._run(x_NCHW)
-        return torch.cat([self._run(part) for part in torch.split(x_NCHW, rows)])
+        parts = chunks(x_NCHW, self.layers)
+        return self._run(x_NCHW) if len(parts) == 1 else torch.cat([self._run(part) for part in parts])
 
     def _run(self, x_NCHW: Tensor) -> Tensor:
         out = run_layers(x_NCHW, self.layers)
@@ -191,16 +193,18 @@ def run_layers(x_NCHW: Tensor, layers: Sequence[FoldedLayer]) -> Tensor:
     return x_NCHW
 
 
-def chunk_rows(x_NCHW: Tensor, layers: Sequence[RawLayer | FoldedLayer]) -> int:
-    """Images per chunk, so that a block's widest activation takes at most ``CHUNK_BYTES``; all of them on a GPU."""
+def chunks(x_NCHW: Tensor, layers: Sequence[RawLayer | FoldedLayer]) -> tuple[Tensor, ...]:
+    """Cut images evenly, so that a block's widest activation takes at most ``CHUNK_BYTES``; not at all on a GPU."""
     if x_NCHW.device.type != "cpu":
-        return len(x_NCHW)
+        return (x_NCHW,)
     height, width, widest = x_NCHW.shape[2], x_NCHW.shape[3], 1
     for layer in layers:
         if not isinstance(layer, Gate):
             height, width = -(-height // layer.spec.stride), -(-width // layer.spec.stride)
             widest = max(widest, layer.out_channels * height * width)
-    return max(1, CHUNK_BYTES // (widest * x_NCHW.element_size()))
+    largest = max(1, CHUNK_BYTES // (widest * x_NCHW.element_size()))
+    # a small rest would run at the price of a chunk and use the matrix units worse
+    return torch.tensor_split(x_NCHW, -(-len(x_NCHW) // largest))
 
 
 def raw_block(block: nn.Module, device: torch.device, dtype: torch.dtype) -> RawBlock:
@@ -291,25 +295,24 @@ def _activation_name(module: nn.Module) -> Activation | None:
 
 
 def _convolve(x_NCHW: Tensor, weight: Tensor, bias_C: Tensor | None, spec: ConvSpec, act: Activation | None) -> Tensor:
-    if x_NCHW.device.type == "cpu":
+    if x_NCHW.device.type == "cpu" and torch._C._has_mkldnn:
         num_pixels = x_NCHW.shape[2] * x_NCHW.shape[3]
-        if spec.kernel_size == 1 and spec.stride == 1 and num_pixels <= _GEMM_MAX_PIXELS:
-            return _convolve_gemm(x_NCHW, weight, bias_C, act)
+        if spec.kernel_size == spec.stride == spec.groups == 1:
+            return _convolve_linear(x_NCHW, weight, bias_C, act)
         if num_pixels == 1 and spec.groups == weight.shape[0]:
             return _convolve_single_pixel(x_NCHW, weight, bias_C, act)
-        if torch._C._has_mkldnn:
-            return _convolve_onednn(x_NCHW, weight, bias_C, spec, act)
+        return _convolve_onednn(x_NCHW, weight, bias_C, spec, act)
     out = functional.conv2d(x_NCHW, weight, bias_C, spec.stride, spec.kernel_size // 2, 1, spec.groups)
     return activate_(out, act)
 
 
-def _convolve_gemm(x_NCHW: Tensor, weight: Tensor, bias_C: Tensor | None, act: Activation | None) -> Tensor:
-    """A 1x1 convolution as one matrix product over all pixels."""
+def _convolve_linear(x_NCHW: Tensor, weight: Tensor, bias_C: Tensor | None, act: Activation | None) -> Tensor:
+    """A 1x1 convolution as one matrix product over all pixels, with bias and activation applied on the way (oneDNN)."""
     n, channels, height, width = x_NCHW.shape
     rows = x_NCHW.permute(0, 2, 3, 1).reshape(-1, channels)
-    weight_IO = weight.view(-1, channels).t()
-    out = rows @ weight_IO if bias_C is None else torch.addmm(bias_C, rows, weight_IO)
-    return activate_(out, act).view(n, height, width, -1).permute(0, 3, 1, 2)
+    name, values = _ONEDNN_ACTIVATIONS[act]
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight.view(-1, channels), bias_C, name, values, "")
+    return out.view(n, height, width, -1).permute(0, 3, 1, 2)
 
 
 def _convolve_single_pixel(x_NCHW: Tensor, weight: Tensor, bias_C: Tensor | None, act: Activation | None) -> Tensor:
@@ -318,14 +321,6 @@ def _convolve_single_pixel(x_NCHW: Tensor, weight: Tensor, bias_C: Tensor | None
     scale_C11 = weight[:, :, centre, centre].contiguous()[:, :, None]
     out = x_NCHW * scale_C11 if bias_C is None else torch.addcmul(bias_C[:, None, None], x_NCHW, scale_C11)
     return activate_(out, act)
-
-
-_ONEDNN_ACTIVATIONS: dict[Activation | None, tuple[str, list[float]]] = {
-    None: ("none", []),
-    "relu": ("relu", []),
-    "relu6": ("hardtanh", [0.0, 6.0]),
-    "swish": ("swish", []),
-}
 
 
 def _convolve_onednn(

@@ -5,13 +5,14 @@ from torch import nn
 import worker.nas.folded_layers as folded_layers
 from app.domain.search_space import Cell, Choice, Head, SearchSpace, Stem
 from worker.nas.blocks import build_choice, build_stem, initialise
-from worker.nas.folded_layers import chunk_rows, pool, raw_block
+from worker.nas.folded_layers import chunks, pool, raw_block
 
 CHOICES = (
     Choice(kind="identity", kernel_size=1, expansion=1),
     Choice(kernel_size=3, expansion=3),
     Choice(kernel_size=7, expansion=6),
     Choice(kernel_size=5, expansion=2, se_ratio=0.5),
+    Choice(kernel_size=1, expansion=3),
 )
 
 
@@ -76,12 +77,17 @@ def test_without_onednn_the_numbers_are_the_same(monkeypatch):
         torch.testing.assert_close(raw.fold(raw.running_affines())(x), fused, rtol=1e-5, atol=1e-5)
 
 
-def test_chunks_keep_the_widest_activation_within_the_limit(monkeypatch):
+def test_chunks_are_even_and_keep_the_widest_activation_within_the_limit(monkeypatch):
     raw = raw_block(build_choice(space("relu6"), 1, CHOICES[2]), torch.device("cpu"), torch.float32)
-    x = torch.empty(1, 6, 12, 12)
-    for chunk_bytes, rows in ((100_000, 100_000 // (36 * 12 * 12 * 4)), (100, 1)):
+    x, bytes_per_image = torch.empty(7, 6, 12, 12), 36 * 12 * 12 * 4
+    for chunk_bytes, rows in (
+        (7 * bytes_per_image, [7]),
+        (7 * bytes_per_image - 1, [4, 3]),  # not 6 and 1
+        (3 * bytes_per_image, [3, 2, 2]),
+        (100, [1] * 7),
+    ):
         monkeypatch.setattr(folded_layers, "CHUNK_BYTES", chunk_bytes)
-        assert chunk_rows(x, raw.layers) == rows
+        assert [len(chunk) for chunk in chunks(x, raw.layers)] == rows
 
 
 def test_pool_is_the_mean_over_pixels():
