@@ -61,13 +61,9 @@ class AnswerQuality(PredictorQuality):
     """How sure the answer is: of all the predictor's held-out pairs, and of those within the asked limits."""
 
     band_tau: float | None = Field(
-        description="Kendall's tau against z over the held-out pairs that meet the limits on multi-adds and "
-        "parameters; null where it is undefined, and with a limit "
-        "on latency, which is not known of held-out pairs."
+        description="Kendall's tau against z over the held-out pairs that meet all limits; null where it is undefined."
     )
-    num_in_band: int | None = Field(
-        description="How many held-out pairs that is about, of at most 300; null with a limit on latency."
-    )
+    num_in_band: int = Field(description="How many held-out pairs that is about, of at most 300.")
 
 
 class LookupAnswer(TableView):

@@ -17,6 +17,7 @@ from app.domain.held_out_pairs import MAX_PAIRS, HeldOutPairs
 from app.domain.lookup_table import Limits
 from app.domain.prediction_interval import PredictionInterval
 from app.domain.subspace import Subspace
+from app.domain.whole_space.additive_function import AdditiveFunction
 from app.schemas.lookup import AnswerQuality
 from app.schemas.search import Interval, PredictorQuality
 
@@ -35,11 +36,13 @@ class TableFigures:
     interval: PredictionInterval | None
     held_out: HeldOutPairs
 
-    def quality_within(self, limits: Limits, has_latency_limit: bool = False) -> AnswerQuality | None:
-        """Return the quality of an answer under limits; with one on a latency the tau within them is not known."""
+    def quality_within(
+        self, limits: Limits, latencies: Sequence[tuple[AdditiveFunction, float]] = ()
+    ) -> AnswerQuality | None:
+        """Return the quality of an answer under limits, those on devices' latencies among them."""
         if self.quality is None:
             return None
-        band_tau, num_in_band = (None, None) if has_latency_limit else self.held_out.tau_within(limits)
+        band_tau, num_in_band = self.held_out.tau_within(limits, latencies)
         return AnswerQuality(**self.quality.model_dump(), band_tau=band_tau, num_in_band=num_in_band)
 
 
@@ -57,11 +60,13 @@ def _held_out(connection: Connection, header: TableHeader, subspace: Subspace) -
     accuracies = lookup_db.held_out_accuracies(connection, header.search_id, header.round_index, MAX_PAIRS)
     index = {subspace.index(subspace.space.parse_code(code)): accuracy for code, accuracy in accuracies.items()}
     rows = lookup_db.rows_at(connection, header.table_id, list(index))
+    choices_NL = subspace.architectures([row.subspace_index for row in rows])
     return HeldOutPairs(
         np.array([row.predicted_accuracy for row in rows], dtype=np.float64),
         np.array([index[row.subspace_index] for row in rows], dtype=np.float64),
         np.array([row.multi_adds for row in rows], dtype=np.int64),
         np.array([row.params for row in rows], dtype=np.int64),
+        choices_NL.astype(np.int64),
     )
 
 

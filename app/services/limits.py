@@ -29,11 +29,6 @@ class AskedLimits:
     max_params: float | None = None
     latencies: tuple[tuple[str, float | None], ...] = ()
 
-    @property
-    def has_latency_limit(self) -> bool:
-        """Whether a latency is limited, and not only asked for."""
-        return any(max_ms is not None for _, max_ms in self.latencies)
-
 
 @dataclass(frozen=True)
 class _Limit:

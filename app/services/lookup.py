@@ -22,7 +22,7 @@ from app.services.devices import DeviceLatency
 from app.services.fit_figures import TableFigures, intervals_of, read_table_figures
 from app.services.limits import AskedLimits, in_units, infeasible
 from app.services.lookup_errors import not_ready, nothing_to_ask, only_a_job
-from app.services.lookup_items import cost_ranges, latency_of_space, lookup_items
+from app.services.lookup_items import cost_ranges, latency_of_space, limited_latencies, lookup_items
 from app.services.space_cache import searched_space
 
 
@@ -128,7 +128,7 @@ def look_up(
     if not items:
         message = infeasible("table", fields["feasible"], cost_ranges(space_costs, latency_of_space(latency)), asked)
     own = Limits(in_units(asked.max_madds), in_units(asked.max_params))
-    quality = _tables(engine).figures(header).quality_within(own, asked.has_latency_limit)
+    quality = _tables(engine).figures(header).quality_within(own, limited_latencies(latency, asked))
     return LookupAnswer(**fields, scope="table", is_exact=True, quality=quality, items=items, message=message)
 
 
@@ -170,12 +170,12 @@ def limits_of(
     table: RankedTable, latency: Sequence[DeviceLatency], asked: AskedLimits
 ) -> list[tuple[AdditiveFunction, float]]:
     """Return the limits that were given, each with what it limits."""
-    wanted = (
+    own = (
         (table.costs["multi_adds"], in_units(asked.max_madds)),
         (table.costs["params"], in_units(asked.max_params)),
-        *((device.function, max_ms) for device, (_, max_ms) in zip(latency, asked.latencies, strict=True)),
     )
-    return [(cost, float(value)) for cost, value in wanted if value is not None]
+    limited = [(cost, float(value)) for cost, value in own if value is not None]
+    return limited + limited_latencies(latency, asked)
 
 
 def open_ranked(

@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from app.domain.multi_adds import Cost
 from app.domain.search_space import SearchSpace
 from app.domain.subspace import codes_of
+from app.domain.whole_space.additive_function import AdditiveFunction
 from app.schemas.lookup import CostRanges, LookupItem, MillisecondRange
 from app.schemas.search import Interval, Range
 from app.services.devices import DeviceLatency
+from app.services.limits import AskedLimits
 
 
 def lookup_items(
@@ -50,6 +52,15 @@ def lookup_items(
             latency_ms={name: ms[rank - 1] for name, ms in milliseconds.items()},
         )
         for rank, (code, architecture, accuracy, bounds, (multi_adds, params)) in enumerate(rows, start=1)
+    ]
+
+
+def limited_latencies(latency: Sequence[DeviceLatency], asked: AskedLimits) -> list[tuple[AdditiveFunction, float]]:
+    """Return the latencies that are limited, and not only asked for, each with its limit in milliseconds."""
+    return [
+        (device.function, max_ms)
+        for device, (_, max_ms) in zip(latency, asked.latencies, strict=True)
+        if max_ms is not None
     ]
 
 

@@ -25,7 +25,7 @@ from app.services.devices import DeviceLatency
 from app.services.fit_figures import TableFigures, interval_in, intervals_of, quality_of
 from app.services.limits import AskedLimits, in_units, infeasible
 from app.services.lookup_errors import not_ready, nothing_to_ask, only_a_job
-from app.services.lookup_items import cost_ranges, latency_of_space, lookup_items
+from app.services.lookup_items import cost_ranges, latency_of_space, limited_latencies, lookup_items
 from app.services.space_cache import SearchedSpace, searched_space
 
 
@@ -102,7 +102,7 @@ def _held_out(model: WholeSpaceModel, report: Mapping[str, Any]) -> HeldOutPairs
     multi_adds_N, params_N = (
         np.rint(model.costs[name].of(choices_NL)).astype(np.int64) for name in ("multi_adds", "params")
     )
-    return HeldOutPairs(np.array(pairs["predicted"]), np.array(pairs["accuracy"]), multi_adds_N, params_N)
+    return HeldOutPairs(np.array(pairs["predicted"]), np.array(pairs["accuracy"]), multi_adds_N, params_N, choices_NL)
 
 
 def predicted_by_space(engine: Engine, search_id: uuid.UUID, architecture: Architecture) -> SpacePredictionView | None:
@@ -150,7 +150,7 @@ def look_up_space(
         table_digest=None,
         feasible=feasible,
         is_exact=best.is_exact,
-        quality=fitted.figures.quality_within(own, asked.has_latency_limit),
+        quality=fitted.figures.quality_within(own, limited_latencies(latency, asked)),
         items=items,
         message=None if items else infeasible("search space", feasible, feasible, asked),
     )

@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from app.db.engine import get_engine, transaction
-from app.db.models import DeviceRow, SpaceModelRow
+from app.db.models import DeviceRow, PairRow, RoundRow, SpaceModelRow
 from app.domain.latency import LatencyTable, former_layout_digest
 from app.domain.lookup_table import Limits, LookupTable
 from app.domain.multi_adds import cost_functions
+from app.domain.rank_correlation import kendall_tau
 from app.domain.search_space import SearchSpace, preset
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.domain.whole_space.archive import prepared_model
@@ -141,6 +142,26 @@ def test_a_device_alone_shows_its_latency(client: TestClient, factory: Any) -> N
     assert answer.json()["feasible"]["latency_ms"] == {"pixel": {"min": ms_N.min(), "max": ms_N.max()}}
 
 
+def test_an_answer_under_latency_says_how_well_the_pairs_within_it_are_ranked(client: TestClient, factory: Any) -> None:
+    search, pixel = factory.search(), latencies(0)
+    table = search.tables[0]
+    register(client, "pixel", pixel)
+    held_out, z_K = table.order[::200][:30], np.random.default_rng(1).random(30)
+    with transaction(get_engine(client.app.state.settings.required_database_url())) as session:  # type: ignore[attr-defined]
+        session.execute(update(RoundRow).where(RoundRow.search_id == search.id).values(fit_report={}))
+        session.execute(delete(PairRow).where(PairRow.source == "sampled"))
+        for code, z in zip(table.subspace.codes(held_out), z_K.tolist(), strict=True):
+            pair = {"source": "sampled", "code": code, "accuracy": z, "held_out": True}
+            session.add(PairRow(search_id=search.id, round_index=0, **pair))
+    ms_K = table.subspace.sums(pixel.function)[held_out]
+    within = (ms_K <= np.median(ms_K)) & (table.multi_adds[held_out] <= np.median(table.multi_adds[held_out]))
+    asked = {"max_madds": np.median(table.multi_adds[held_out]) / 1e6, "max_latency_ms": repr(float(np.median(ms_K)))}
+    quality = client.get("/lookup", params={"device": "pixel", **asked}).raise_for_status().json()["quality"]
+    assert 2 < within.sum() < 15
+    assert quality["num_in_band"] == within.sum()
+    assert quality["band_tau"] == pytest.approx(kendall_tau(table.predicted_accuracy[held_out][within], z_K[within]))
+
+
 def test_latencies_that_nothing_meets(client: TestClient, factory: Any) -> None:
     table, pixel = factory.search().tables[0], latencies(0)
     register(client, "pixel", pixel)
@@ -186,15 +207,25 @@ def test_the_whole_space_under_latency(client: TestClient, factory: Any) -> None
     score = AdditiveFunction(0.5, tuple(rng.normal(0, 0.02, n) for n in search.space.num_choices))
     model = prepared_model(BlendedPredictor(score), cost_functions(search.space), seed=0)
     with transaction(get_engine(client.app.state.settings.required_database_url())) as session:  # type: ignore[attr-defined]
-        session.add(SpaceModelRow(search_id=search.id, model=to_bytes(model), report={}))
-    subspace = search.tables[0].subspace  # which is the whole space here
-    ms_N, predicted_N = subspace.sums(pixel.function), subspace.sums(score)
+        subspace = search.tables[0].subspace  # which is the whole space here
+        ms_N, predicted_N = subspace.sums(pixel.function), subspace.sums(score)
+        left_out_K, z_K = rng.permutation(subspace.size)[:30], rng.random(30)
+        held_out = {
+            "choices": subspace.architectures(left_out_K).tolist(),
+            "predicted": predicted_N[left_out_K].tolist(),
+            "accuracy": z_K.tolist(),
+        }
+        session.add(SpaceModelRow(search_id=search.id, model=to_bytes(model), report={"held_out": held_out}))
     for limit in np.quantile(ms_N, [0.001, 0.1, 0.7]):
         query = {"scope": "space", "device": "pixel", "max_latency_ms": repr(float(limit)), "limit": 20}
         answer = client.get("/lookup", params=query)
         order = np.argsort(-predicted_N, kind="stable")
         assert codes(answer) == subspace.codes(order[ms_N[order] <= limit][:20])
         assert all(item["latency_ms"]["pixel"] <= limit for item in answer.json()["items"])
+        within = ms_N[left_out_K] <= limit
+        tau = kendall_tau(predicted_N[left_out_K][within], z_K[within])
+        quality = answer.json()["quality"]
+        assert (quality["num_in_band"], quality["band_tau"]) == (within.sum(), pytest.approx(tau))
     answer = client.get("/lookup", params={"scope": "space", "device": "pixel", "max_latency_ms": 0}).json()
     assert "on pixel is below the cheapest architecture of this search space" in answer["message"]
 

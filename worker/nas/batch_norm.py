@@ -6,6 +6,7 @@ do. A layer's own statistics depend on the choices before it only, so a node of 
 Tensors: N images, C channels, H x W pixels, channels_last.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache, partial
 
@@ -20,7 +21,7 @@ PartialMoments = tuple[Tensor, Tensor, int]
 
 _IMAGES_PER_BATCH = 500
 
-_MAX_VALUES = 1024
+_VALUES = 1024
 """Values per partial statistic, about: a float32 sum of that many keeps all digits that matter."""
 
 
@@ -133,7 +134,7 @@ def partial_moments(x_NCHW: Tensor) -> PartialMoments:
     n, channels, height, width = x_NCHW.shape
     # var_mean is many times slower than BN's own kernel on channels_last. Of many values, some of the pixels pass for
     # channels, which keeps the float32 sums of that kernel short.
-    pixels = _divisor(height * width, -(-n * height * width // _MAX_VALUES))
+    pixels = _divisor(height * width, max(1.0, n * height * width / _VALUES))
     size = n * height * width // pixels
     rows = x_NCHW.permute(0, 2, 3, 1).reshape(size, pixels * channels)
     mean, variance = torch.ops.aten.batch_norm_update_stats(rows.t()[None, :, :, None], None, None, 0.0)
@@ -141,9 +142,10 @@ def partial_moments(x_NCHW: Tensor) -> PartialMoments:
 
 
 @cache
-def _divisor(number: int, smallest: int) -> int:
-    """Return the smallest divisor of a number that is not below ``smallest``, or the number itself."""
-    return next((divisor for divisor in range(smallest, number) if number % divisor == 0), number)
+def _divisor(number: int, wanted: float) -> int:
+    """Return the divisor of a number that is nearest to the wanted one, as a ratio."""
+    divisors = (divisor for divisor in range(1, number + 1) if number % divisor == 0)
+    return min(divisors, key=lambda divisor: abs(math.log(divisor / wanted)))
 
 
 def _normalise(x_NCHW: Tensor, affine: Affine, layer: RawConv) -> Tensor:

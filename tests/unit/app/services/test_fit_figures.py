@@ -5,6 +5,7 @@ import numpy as np
 from app.domain.held_out_pairs import HeldOutPairs
 from app.domain.lookup_table import Limits
 from app.domain.prediction_interval import calibrate_interval
+from app.domain.whole_space.additive_function import AdditiveFunction
 from app.services.fit_figures import TableFigures, interval_in, intervals_of, quality_of
 
 
@@ -47,13 +48,14 @@ def test_true_labels_of_a_round_say_how_well_the_truth_is_ranked() -> None:
     assert (too_few.standalone_tau, too_few.standalone_tau_interval) == (None, None)
 
 
-def test_the_tau_within_limits_on_latency_is_not_known() -> None:
+def test_the_tau_is_of_the_pairs_within_all_limits() -> None:
     number_N = np.arange(4)
-    held_out = HeldOutPairs(number_N / 4, number_N / 4, number_N, number_N)
+    held_out = HeldOutPairs(number_N / 4, number_N / 4, number_N, number_N, number_N[:, None])
     figures = TableFigures(quality_of({}, 0.5), None, held_out)
-    limits = Limits(max_multi_adds=2)
-    with_latency, without = (figures.quality_within(limits, limited) for limited in (True, False))
-    assert with_latency is not None
+    latency = AdditiveFunction(1.0, (np.arange(4.0),))
+    without = figures.quality_within(Limits(max_multi_adds=2))
+    with_latency = figures.quality_within(Limits(max_multi_adds=2), [(latency, 1.5)])
     assert without is not None
+    assert with_latency is not None
     assert (without.band_tau, without.num_in_band) == (1.0, 3)
-    assert (with_latency.band_tau, with_latency.num_in_band, with_latency.held_out_tau) == (None, None, 0.5)
+    assert (with_latency.band_tau, with_latency.num_in_band, with_latency.held_out_tau) == (None, 1, 0.5)

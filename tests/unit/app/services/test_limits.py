@@ -69,12 +69,3 @@ def test_a_limit_that_is_just_met_is_not_too_low() -> None:
         "each limit can be met by itself, but no architecture of this search space meets max_madds=20 and max_params=1 "
         "and max_latency_ms=2 on pixel; raise one of them"
     )
-
-
-@pytest.mark.parametrize(
-    ("latencies", "is_limited"), [((), False), ((("pixel", None),), False), ((("a", None), ("b", 3.0)), True)]
-)
-def test_a_latency_may_be_asked_for_without_a_limit(
-    latencies: tuple[tuple[str, float | None], ...], is_limited: bool
-) -> None:
-    assert AskedLimits(latencies=latencies).has_latency_limit == is_limited
