@@ -13,7 +13,7 @@ class Figure:
         part: What was measured.
         size: Nodes of the subspace, tables, or workers.
         seconds: Median time.
-        peak_mb: Peak resident memory of its process; None where several take part.
+        peak_mb: Peak memory of its process and of the servers that it asks; None where several workers take part.
     """
 
     part: str
@@ -40,7 +40,7 @@ def draw(figures: Sequence[Figure], path: Path) -> None:
         memory.plot(sizes, [f.peak_mb for f in points], marker="o", label=part)
     tables.plot([f.size for f in of_tables], [f.seconds for f in of_tables], marker="o", label="lookup")
     times.set(title="seconds", xlabel="architectures in the subspace")
-    memory.set(title="peak memory of the process, MB", xlabel="architectures in the subspace")
+    memory.set(title="peak memory, MB", xlabel="architectures in the subspace")
     tables.set(title="seconds of a lookup", xlabel="tables stored")
     for axes in (times, memory, tables):
         axes.set(xscale="log", yscale="log")

@@ -87,24 +87,24 @@ def main() -> None:
     """Measure, compare, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", default=os.environ.get("FULL") == "1")
-    parser.add_argument("--own-side", action="store_true", help="only fit and predict; used for the peak memory")
+    parser.add_argument("--alone", choices=sorted(ALONE), help="measure only this part; used for the peak memory")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", "Sparse (CSR|invariant)")
     sizes = Sizes.of(arguments.full)
-    figures = own_side(sizes) if arguments.own_side else all_figures(sizes, arguments.full)
+    figures = ALONE[arguments.alone](sizes) if arguments.alone else all_figures(sizes, arguments.full)
     print(json.dumps(figures))
 
 
 def all_figures(sizes: Sizes, full: bool) -> dict[str, float | int | bool]:
     """Return every figure of the issue, with the sizes that they belong to."""
     print(f"{6**sizes.num_active:,} nodes, {sizes.num_pairs:,} pairs, {torch.get_num_threads()} threads", flush=True)
-    command = [sys.executable, "-m", "benchmarks.gcn", "--own-side", *(["--full"] if full else [])]
-    alone: dict[str, float] = json.loads(
-        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-    )
-    print(f"fit and predict in a process of its own: {alone}", flush=True)
+    alone: dict[str, float] = {}
+    for part in ALONE:
+        command = [sys.executable, "-m", "benchmarks.gcn", "--alone", part, *(["--full"] if full else [])]
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        alone |= json.loads(output.splitlines()[-1])
+        print(f"{part} in a process of its own: {alone}", flush=True)
     figures = per_epoch(Case.of(sizes.num_active, sizes.num_pairs)) | alone
-    figures["predict_6_8_s"] = predict_large(sizes.num_active_large)
     figures["fit_whole_space_epoch_s"] = whole_space_epoch(sizes.num_pairs)
     return figures | {
         "full": full,
@@ -122,8 +122,12 @@ def own_side(sizes: Sizes) -> dict[str, float]:
     fit = fit_gcn(case.graph, case.features, case.index_N, case.accuracy_N, GCNTrainingConfig(), SEED)
     fit_s = time.perf_counter() - started
     predict_s = median_seconds(lambda: predict_subspace(fit))
-    peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"fit_600_epochs_s": round(fit_s, 2), "predict_s": round(predict_s, 3), "peak_rss_mb": round(peak_rss_mb)}
+    return {"fit_600_epochs_s": round(fit_s, 2), "predict_s": round(predict_s, 3), "peak_rss_mb": peak_rss_mb()}
+
+
+def peak_rss_mb() -> int:
+    """Return the largest resident memory of this process since it began."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def per_epoch(case: Case) -> dict[str, float]:
@@ -176,9 +180,9 @@ def largest_difference(
     return max(float((a - b).detach().abs().max() / b.detach().abs().max()) for a, b in compared)
 
 
-def predict_large(num_active: int) -> float:
-    """Return the seconds that the table of a larger subspace takes, with the weights of a fresh network."""
-    case = Case.of(num_active, 2)
+def predict_large(sizes: Sizes) -> dict[str, float]:
+    """Predict the table of a larger subspace, with the weights of a fresh network."""
+    case = Case.of(sizes.num_active_large, 2)
     module = GCN(case.features.num_bits, generator=torch.Generator().manual_seed(SEED)).requires_grad_(False)
     fit = GCNFit(module, case.graph, case.features, np.zeros(0), torch.device("cpu"))
     predicted_N = predict_subspace(fit)
@@ -186,8 +190,7 @@ def predict_large(num_active: int) -> float:
     if not np.allclose(predict_nodes(fit, some), predicted_N[some], rtol=TOLERANCE, atol=TOLERANCE):
         raise SystemExit("the table and the nodes one by one differ")
     seconds = median_seconds(lambda: predict_subspace(fit))
-    print(f"{case.graph.num_nodes:,} nodes predicted in {seconds:.2f} s", flush=True)
-    return round(seconds, 3)
+    return {"predict_6_8_s": round(seconds, 3), "peak_rss_6_8_mb": peak_rss_mb()}
 
 
 def whole_space_epoch(num_pairs: int) -> float:
@@ -220,6 +223,8 @@ def alternating_medians(first: Callable[[], object], second: Callable[[], object
                 kept.append(time.perf_counter() - started)
     return statistics.median(seconds[0]), statistics.median(seconds[1])
 
+
+ALONE: dict[str, Callable[[Sizes], dict[str, float]]] = {"fit": own_side, "predict a larger subspace": predict_large}
 
 if __name__ == "__main__":
     main()

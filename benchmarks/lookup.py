@@ -37,9 +37,6 @@ from benchmarks._service import (
 )
 
 CONNECTIONS = 8
-NUM_KEPT_TABLES = 50
-"""Tables that are asked under a latency: as many as the API keeps in memory, and some room."""
-
 MILLION = 1_000_000
 PAGE_SIZES = (1, 10, 10, 10, 100)
 """``limit`` of the queries; 10 is the API's default."""
@@ -127,13 +124,12 @@ def under_latency(url: str, stored: list[tuple[uuid.UUID, LookupTable]], num_que
     device = register_device(url, space, "target")
     latency_N = stored[0][1].subspace.sums(device.function)  # all tables are of one subspace
     connection = http.client.HTTPConnection(urlsplit(url).netloc)
-    kept = stored[:NUM_KEPT_TABLES]
-    for search_id, _ in kept:
+    for search_id, _ in stored:
         ask(connection, f"/lookup?{urlencode({'search_id': search_id, 'device': 'target'})}")
     seconds, wrong = [], 0
     for number in range(num_queries):
         rng = generator(SEED, number, "latency query")
-        search_id, table = kept[rng.integers(len(kept))]
+        search_id, table = stored[rng.integers(len(stored))]
         max_ms, max_multi_adds = float(rng.choice(latency_N)), int(rng.choice(table.multi_adds))
         asked = {"search_id": search_id, "device": "target", "max_latency_ms": repr(max_ms)}
         started = time.perf_counter()

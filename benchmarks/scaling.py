@@ -5,7 +5,8 @@
 
 Written to ``docs/benchmarks/scaling.json`` and ``.png``, the quick sizes to ``scaling-quick``.
 
-Every figure is measured in a process of its own, whose peak resident memory (with torch and all) is given beside it.
+Every figure is measured in a process of its own, whose peak memory (with torch and all, and with PostgreSQL and the API
+where they take part) is given beside it.
 Evaluation is also timed with one and with two workers of one thread each: ``speedup_two_workers``. The last line of the
 output is one JSON object.
 """
@@ -13,7 +14,6 @@ output is one JSON object.
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -28,12 +28,13 @@ from app.domain.lookup_table import LookupTable
 from app.domain.seeds import generator
 from benchmarks import lookup
 from benchmarks._growth_plot import Figure, draw
+from benchmarks._peak_memory import PeakMemory
 from benchmarks._service import first_cells, publish, realistic_predictions, service, store_search
 from benchmarks._timing import median_seconds
 
 OUTPUT_DIR = Path(__file__).parents[1] / "docs" / "benchmarks"
 NUM_PAIRS = 1800
-REPEATS = 3
+REPEATS = 5
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Sizes:
     @classmethod
     def of(cls, full: bool) -> "Sizes":
         """Return the sizes of the documentation's figures, or quick ones."""
-        return cls((5, 6, 7, 8), (1, 10, 100), 6, 300, 128) if full else cls((4, 5, 6), (1, 4), 5, 24, 32)
+        return cls((5, 6, 7, 8), (1, 10, 100), 7, 300, 128) if full else cls((4, 5, 6), (1, 4), 5, 24, 32)
 
 
 def main() -> None:
@@ -103,9 +104,9 @@ def in_a_process(part: str, argument: int, size: int) -> Figure:
 
 def alone(part: str, size: int, sizes: Sizes) -> dict[str, float | int]:
     """Measure one part in this process."""
-    seconds = PARTS[part](size, sizes)
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": round(seconds, 5), "peak_mb": round(peak_mb)}
+    with PeakMemory() as peak:
+        seconds = PARTS[part](size, sizes)
+    return {"seconds": round(seconds, 5), "peak_mb": peak.mb}
 
 
 def evaluate(num_active: int, sizes: Sizes) -> float:

@@ -9,22 +9,30 @@ the re-ranked answer under the full predictor, a blend with a GCN fitted by ``wo
 (``max_gap_points``). Labels are the true accuracies of NAS-Bench-Macro with noise of 0.5 points, read under
 ``NASATLAS_DATA_ROOT`` (without it this part is skipped, and the last line says so), and synthetic accuracies with
 strong pairwise interactions. On 6^19 there is no truth; ``space_19_gap_points`` compares the answers by the GCN alone,
-the hardest blend, with a search of 60 steps over a larger archive. The last line of the output is one JSON object.
+the hardest blend, with a search of 60 steps over a larger archive. ``api_ms`` are whole requests to the API with
+``scope=space``, by a model that :func:`worker.nas.space_fit.fit_space` fitted as for a search without true labels, with
+limits on up to two devices' latencies beside those on multi-adds and parameters. The last line of the output is one
+JSON object.
 """
 
 import argparse
+import http.client
 import json
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from app.db.engine import transaction
+from app.db.models import SpaceModelRow
 from app.domain.hamming_graph import HammingGraph
+from app.domain.search_space import preset
 from app.domain.seeds import generator
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.domain.whole_space.archive import ArchiveConfig, prepared_model
@@ -32,6 +40,10 @@ from app.domain.whole_space.constrained_enumeration import ConstrainedEnumeratio
 from app.domain.whole_space.model import BlendedPredictor, Candidates, WholeSpaceModel
 from app.domain.whole_space.model_bytes import from_bytes, to_bytes
 from benchmarks._labelled_spaces import Space, fitted, macro_labels, macro_path, synthetic_labels
+from benchmarks._service import first_cells, register_device, service, store_search
+from benchmarks.lookup import ask
+from worker.nas.gcn_training import GCNTrainingConfig
+from worker.nas.space_fit import fit_space
 
 SEED = 0
 NUM_ENUMERATED = 500
@@ -39,6 +51,8 @@ NUM_ASKED = 100
 NUM_TIMED = 200
 LARGE_ARCHIVE = ArchiveConfig(num_elites=20, num_predictions=600_000)
 REFERENCE_STEPS = 60
+NUM_CELLS = 19
+DEVICES = ["phone", "board"]
 
 Float64Array = NDArray[np.float64]
 Limits = list[float | None]
@@ -52,6 +66,7 @@ class Sizes:
         epochs: Of every GCN fit.
         seeds: Fits per kind of labels.
         num_limits: Random limits per fit and weight.
+        num_pairs: Pairs of the model that the API has.
         gcn_weights: The weights w of the GCN in the blend.
         hidden_sizes: Of the GCN over 19 cells.
     """
@@ -59,6 +74,7 @@ class Sizes:
     epochs: int
     seeds: int
     num_limits: int
+    num_pairs: int
     gcn_weights: tuple[float, ...]
     hidden_sizes: tuple[tuple[int, int], ...]
 
@@ -66,8 +82,8 @@ class Sizes:
     def of(cls, full: bool) -> "Sizes":
         """Return the issue's sizes, or quick ones."""
         if full:
-            return cls(300, 2, 200, (0.0, 0.25, 0.5, 0.75, 1.0), ((128, 128), (512, 512)))
-        return cls(100, 1, 50, (0.0, 0.5, 1.0), ((128, 128),))
+            return cls(300, 2, 200, 2000, (0.0, 0.25, 0.5, 0.75, 1.0), ((128, 128), (512, 512)))
+        return cls(100, 1, 50, 300, (0.0, 0.5, 1.0), ((128, 128),))
 
 
 def random_limits(costs: Sequence[AdditiveFunction], num_limits: int, purpose: str) -> Iterator[Limits]:
@@ -90,6 +106,7 @@ def main() -> None:
     torch.set_num_threads(1)
     sizes = Sizes.of(full)
     figures: dict[str, object] = dict(enumeration_speed())
+    figures |= at_the_api(sizes)
     figures["wrong"] = wrong_enumerations(sizes)
     figures |= gaps(sizes)
     for hidden_sizes in sizes.hidden_sizes:
@@ -111,6 +128,37 @@ def enumeration_speed() -> dict[str, float]:
         unproven += not answer.is_proven
     print(f"{NUM_ENUMERATED} best of 6^19: {statistics.median(wall):.1f} ms, {unproven} unproven", flush=True)
     return percentiles("enumerate_ms", wall) | percentiles("enumerate_cpu_ms", own) | {"unproven": unproven}
+
+
+def at_the_api(sizes: Sizes) -> dict[str, float]:
+    """Time whole requests to the API about 6^19 architectures, after one with each set of devices."""
+    labels, space, subspace = synthetic_labels(NUM_CELLS, sizes.num_pairs, SEED), preset("fairnas"), first_cells(7)
+    choices_NL = labels.space.graph.choices(labels.index_N)
+    model, report = fit_space(space, choices_NL, labels.accuracy_N, GCNTrainingConfig(), SEED)
+    milliseconds, wrong = [], 0
+    with service() as running:
+        with transaction(running.engine) as session:
+            search_id = store_search(running.engine, space, subspace)
+            session.add(SpaceModelRow(search_id=search_id, model=to_bytes(model), report=report))
+        devices = {name: register_device(running.url, space, name).function for name in DEVICES}
+        costs = {"max_madds": model.costs["multi_adds"], "max_params": model.costs["params"], **devices}
+        connection = http.client.HTTPConnection(urlsplit(running.url).netloc)
+        for warming_up in ([], DEVICES[:1], DEVICES):
+            ask(connection, f"/lookup?{urlencode({'scope': 'space', 'device': warming_up}, doseq=True)}")
+        for limits in random_limits(tuple(costs.values()), NUM_TIMED, "api"):
+            asked = [(cost, name, limit) for (name, cost), limit in zip(costs.items(), limits, strict=True) if limit]
+            query: dict[str, object] = {"scope": "space", "search_id": search_id}
+            query |= {name: limit / 1e6 for _, name, limit in asked if name not in devices}
+            query["device"] = [name for _, name, _ in asked if name in devices]
+            query["max_latency_ms"] = [repr(limit) for _, name, limit in asked if name in devices]
+            started = time.perf_counter()
+            status, body = ask(connection, f"/lookup?{urlencode(query, doseq=True)}")
+            milliseconds.append(1000 * (time.perf_counter() - started))
+            found = [space.parse_code(item["code"]) for item in json.loads(body)["items"]]
+            wrong += status != 200 or any(bool((cost.of(found) > limit).any()) for cost, _, limit in asked if found)
+        connection.close()
+    print(f"requests to the API: {statistics.median(milliseconds):.1f} ms, {wrong} wrong", flush=True)
+    return {**percentiles("api_ms", milliseconds), "api_ms_max": round(max(milliseconds), 2), "api_wrong": wrong}
 
 
 def random_score(factor_sizes: Sequence[int], purpose: str) -> AdditiveFunction:
@@ -209,7 +257,7 @@ def named(model: WholeSpaceModel, limits: Limits) -> dict[str, float]:
 
 def whole_space(sizes: Sizes, hidden_sizes: tuple[int, int]) -> dict[str, object]:
     """Time queries of 6^19 with a GCN, and compare them with a much longer search."""
-    labels = synthetic_labels(19, 2000, SEED)
+    labels = synthetic_labels(NUM_CELLS, 2000, SEED)
     additive, gcn = fitted(labels, hidden_sizes, sizes.epochs // 2)
     predictor, costs = BlendedPredictor(additive, gcn, 1.0), labels.space.costs()
     started = time.perf_counter()

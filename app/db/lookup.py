@@ -137,12 +137,7 @@ _KNOWN = """
     where search_id = :search_id and source in ('sampled', 'reevaluated') {among}
     order by round_index
 """
-_OF_ROUND, _OF_CODES = "and round_index = :round_index", "and code = any(:codes)"
-_KNOWN_AMONG = {
-    (True, True): text(_KNOWN.format(among=f"{_OF_ROUND} {_OF_CODES}")),
-    (True, False): text(_KNOWN.format(among=_OF_ROUND)),
-    (False, True): text(_KNOWN.format(among=_OF_CODES)),
-}
+_KNOWN_ALL, _KNOWN_AMONG = text(_KNOWN.format(among="")), text(_KNOWN.format(among="and code = any(:codes)"))
 _FIT = text("""
     select fit_report, held_out_tau from rounds where search_id = :search_id and round_index = :round_index
 """)
@@ -235,19 +230,19 @@ def pareto_front(connection: Connection, table_id: int, cost: Literal["multi_add
 
 
 def accuracies(
-    connection: Connection, search_id: uuid.UUID, round_index: int | None, codes: Sequence[str] | None = None
+    connection: Connection, search_id: uuid.UUID, codes: Sequence[str] | None = None
 ) -> dict[tuple[str, str], float]:
-    """Return the accuracies of evaluated architectures by source and code.
+    """Return the accuracies of a search's evaluated architectures by source and code, the latest of any round.
 
     Args:
         connection: The database.
         search_id: The search.
-        round_index: The round they were evaluated in; None: the latest of any round, of the codes.
-        codes: The architectures; None: all of the round.
+        codes: The architectures; None: all.
     """
-    given = {"search_id": search_id, "round_index": round_index, "codes": None if codes is None else list(codes)}
-    parameters = {name: value for name, value in given.items() if value is not None}
-    rows = connection.execute(_KNOWN_AMONG[round_index is not None, codes is not None], parameters)
+    if codes is None:
+        rows = connection.execute(_KNOWN_ALL, {"search_id": search_id})
+    else:
+        rows = connection.execute(_KNOWN_AMONG, {"search_id": search_id, "codes": list(codes)})
     return {(source, code): accuracy for source, code, accuracy in rows}
 
 

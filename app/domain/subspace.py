@@ -159,17 +159,32 @@ class Subspace:
         Raises:
             ValueError: If the architecture is not in this subspace.
         """
-        checked = self.space.check(architecture)
+        return int(self.indices([self.space.check(architecture)])[0])
+
+    def indices(self, choices_NL: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Return the nodes of many architectures, the inverse of :meth:`architectures`: int64 [N].
+
+        Args:
+            choices_NL: Choice indices of architectures of the search space.
+
+        Raises:
+            ValueError: If an architecture is not in this subspace.
+        """
+        choices_NL = np.asarray(choices_NL, dtype=np.uint8).reshape(-1, self.space.num_cells)
         digits = []
-        for cells, choices in self._factors:
-            configuration = tuple(checked[i] for i in cells)
-            if configuration not in choices:
-                raise ValueError(f"{self.space.code(checked)} is not in this round's subspace")
-            digits.append(choices.index(configuration))
-        index = int(np.ravel_multi_index(digits, self.factor_sizes))
-        if self.architecture(index) != checked:
-            raise ValueError(f"{self.space.code(checked)} is not in this round's subspace: its fixed cells differ")
-        return index
+        for cells, configurations in self._factors:
+            matches_NC = (choices_NL[:, None, cells] == np.array(configurations, dtype=np.uint8)).all(2)
+            self._require(choices_NL, matches_NC.any(1), "is not in this round's subspace")
+            digits.append(matches_NC.argmax(1))
+        index_N = np.asarray(np.ravel_multi_index(digits, self.factor_sizes), dtype=np.int64)
+        is_same_N = (self.architectures(index_N) == choices_NL).all(1)
+        self._require(choices_NL, is_same_N, "is not in this round's subspace: its fixed cells differ")
+        return index_N
+
+    def _require(self, choices_NL: npt.NDArray[np.uint8], holds_N: npt.NDArray[np.bool_], problem: str) -> None:
+        if not holds_N.all():
+            first = choices_NL[int(np.argmin(holds_N))].tolist()
+            raise ValueError(f"{self.space.code(first)} {problem}")
 
     def __contains__(self, architecture: Architecture) -> bool:
         """Whether an architecture is one of this subspace's nodes."""
@@ -224,3 +239,8 @@ class Subspace:
 def codes_of(choices_NL: npt.NDArray[np.uint8]) -> list[str]:
     """Return the codes of architectures given as choice indices, uint8 [N, L]."""
     return [row.tobytes().decode() for row in choices_NL + np.uint8(ord("0"))]
+
+
+def choices_of(codes: Sequence[str], num_cells: int) -> npt.NDArray[np.uint8]:
+    """Return the choice indices of codes, the inverse of :func:`codes_of`: uint8 [N, L]."""
+    return np.frombuffer("".join(codes).encode(), dtype=np.uint8).reshape(-1, num_cells) - np.uint8(ord("0"))

@@ -20,8 +20,8 @@ class LookupItem(BaseModel):
         description="Where its z is to be expected; null where fewer than 19 left-out pairs could say, and for "
         "tables of earlier versions."
     )
-    sampled_accuracy: float | None = Field(description="z, if this round sampled it.")
-    reevaluated_accuracy: float | None = Field(description="z of the re-evaluation, if it was among the round's top.")
+    sampled_accuracy: float | None = Field(description="z, if a round of the search sampled it.")
+    reevaluated_accuracy: float | None = Field(description="z of the re-evaluation, if it was among a round's top.")
     is_reevaluated: bool = Field(description="Whether it was evaluated once more after the predictor had chosen it.")
     multi_adds: int = Field(description="Of the target network, per image.")
     params: int = Field(description="Of the target network.")

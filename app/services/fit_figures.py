@@ -16,7 +16,7 @@ from app.domain.hamming_graph import Float64Array
 from app.domain.held_out_pairs import MAX_PAIRS, HeldOutPairs
 from app.domain.lookup_table import Limits
 from app.domain.prediction_interval import PredictionInterval
-from app.domain.subspace import Subspace
+from app.domain.subspace import Subspace, choices_of
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.schemas.lookup import AnswerQuality
 from app.schemas.search import Interval, PredictorQuality
@@ -58,15 +58,18 @@ def read_table_figures(connection: Connection, header: TableHeader, subspace: Su
 
 def _held_out(connection: Connection, header: TableHeader, subspace: Subspace) -> HeldOutPairs:
     accuracies = lookup_db.held_out_accuracies(connection, header.search_id, header.round_index, MAX_PAIRS)
-    index = {subspace.index(subspace.space.parse_code(code)): accuracy for code, accuracy in accuracies.items()}
-    rows = lookup_db.rows_at(connection, header.table_id, list(index))
-    choices_NL = subspace.architectures([row.subspace_index for row in rows])
+    choices_NL = choices_of(list(accuracies), subspace.space.num_cells)
+    index_N = subspace.indices(choices_NL)
+    by_index = {row.subspace_index: row for row in lookup_db.rows_at(connection, header.table_id, index_N.tolist())}
+    # none are there when the table was replaced since its header was read
+    found = [number for number, index in enumerate(index_N.tolist()) if index in by_index]
+    rows = [by_index[index] for index in index_N[found].tolist()]
     return HeldOutPairs(
         np.array([row.predicted_accuracy for row in rows], dtype=np.float64),
-        np.array([index[row.subspace_index] for row in rows], dtype=np.float64),
+        np.array(list(accuracies.values()), dtype=np.float64)[found],
         np.array([row.multi_adds for row in rows], dtype=np.int64),
         np.array([row.params for row in rows], dtype=np.int64),
-        choices_NL.astype(np.int64),
+        choices_NL[found].astype(np.int64),
     )
 
 

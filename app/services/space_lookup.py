@@ -176,7 +176,7 @@ def _items(
 ) -> list[LookupItem]:
     if not len(best.predicted_N):
         return []
-    known = lookup_db.accuracies(connection, search_id, None, codes_of(best.choices_NL))
+    known = lookup_db.accuracies(connection, search_id, codes_of(best.choices_NL))
     costs = [(int(m), int(p)) for m, p in zip(best.costs["multi_adds"], best.costs["params"], strict=True)]
     predicted = best.predicted_N.tolist()
     intervals = intervals_of(fitted.figures.interval, predicted, fitted.model.stretch_of(best.choices_NL))

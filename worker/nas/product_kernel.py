@@ -5,7 +5,7 @@ one, two and three (Duvenaud et al. 2011, "Additive Gaussian processes").
 Legend: N pairs, F factors, C choices of a factor, P hyperparameters.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -107,8 +107,10 @@ def _unit_kernel(distance_CC: Tensor, decay: Tensor) -> Tensor:
     return kernel_CC / kernel_CC.diagonal().mean().clamp_min(1e-9)
 
 
-def covariances(strengths: Strengths, factors: Factors, choices_NF: Int64Array) -> tuple[Tensor, Tensor]:
-    """Return float64 [N, N] twice: covariances of the additive part (with its constant) and of the interactions.
+def covariances(
+    strengths: Strengths, factors: Factors, choices_NF: Int64Array, other_MF: Int64Array | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return float64 [N, M] twice: covariances of the additive part (with its constant) and of the interactions.
 
     Pairs and triples of factors are summed by Newton's identities.
 
@@ -116,32 +118,40 @@ def covariances(strengths: Strengths, factors: Factors, choices_NF: Int64Array) 
         strengths: The hyperparameters.
         factors: What is known of the factors.
         choices_NF: int64 [N, F], the factor choices of N nodes.
+        other_MF: int64 [M, F], those of the nodes that they are set against; None: the same.
     """
     kernels = factors.kernels(strengths.decay)
-    one_hots = [
+    one_hots = _one_hots(kernels, choices_NF)
+    others = one_hots if other_MF is None else _one_hots(kernels, other_MF)
+    first, second, third = (torch.zeros(len(one_hots[0]), len(others[0]), dtype=torch.float64) for _ in range(3))
+    own = 1.0 - strengths.common
+    additive_NM = torch.ones_like(first)
+    grouped = {factor for group in factors.alike for factor in group}
+    for factor, (kernel_CC, one_hot_NC, other_MC) in enumerate(zip(kernels, one_hots, others, strict=True)):
+        unit_NM = one_hot_NC @ kernel_CC @ other_MC.T
+        share = own if factor in grouped else 1.0
+        additive_NM = additive_NM + share * strengths.factors_F[factor] * unit_NM
+        part_NM = strengths.interacting_F[factor] * unit_NM
+        square_NM = part_NM * part_NM
+        first, second, third = first + part_NM, second + square_NM, third + square_NM * part_NM
+    for group in factors.alike:
+        count_NC, count_MC = (
+            sum((strengths.factors_F[f].sqrt() * hots[f] for f in group), torch.zeros_like(hots[group[0]]))
+            for hots in (one_hots, others)
+        )
+        additive_NM = additive_NM + strengths.common * (count_NC @ kernels[group[0]] @ count_MC.T)
+    square = first * first
+    pairwise_NM = (square - second) / 2
+    triple_NM = (first * square - 3 * first * second + 2 * third) / 6
+    return additive_NM, strengths.pairwise * pairwise_NM + strengths.triple * triple_NM
+
+
+def _one_hots(kernels: Sequence[Tensor], choices_NF: Int64Array) -> list[Tensor]:
+    """float64 [N, C] per factor."""
+    return [
         torch.eye(len(kernel_CC), dtype=torch.float64)[torch.as_tensor(choices_NF[:, factor])]
         for factor, kernel_CC in enumerate(kernels)
     ]
-    first, second, third = (torch.zeros(len(choices_NF), len(choices_NF), dtype=torch.float64) for _ in range(3))
-    own = 1.0 - strengths.common
-    additive_NN = torch.ones_like(first)
-    grouped = {factor for group in factors.alike for factor in group}
-    for factor, (kernel_CC, one_hot_NC) in enumerate(zip(kernels, one_hots, strict=True)):
-        unit_NN = one_hot_NC @ kernel_CC @ one_hot_NC.T
-        share = own if factor in grouped else 1.0
-        additive_NN = additive_NN + share * strengths.factors_F[factor] * unit_NN
-        part_NN = strengths.interacting_F[factor] * unit_NN
-        square_NN = part_NN * part_NN
-        first, second, third = first + part_NN, second + square_NN, third + square_NN * part_NN
-    for group in factors.alike:
-        count_NC = sum(
-            (strengths.factors_F[f].sqrt() * one_hots[f] for f in group), torch.zeros_like(one_hots[group[0]])
-        )
-        additive_NN = additive_NN + strengths.common * (count_NC @ kernels[group[0]] @ count_NC.T)
-    square = first * first
-    pairwise_NN = (square - second) / 2
-    triple_NN = (first * square - 3 * first * second + 2 * third) / 6
-    return additive_NN, strengths.pairwise * pairwise_NN + strengths.triple * triple_NN
 
 
 def noisy(covariance_NN: Tensor, noise: Tensor) -> Tensor:

@@ -23,7 +23,9 @@ MIN_PAIRS = 10
 _TUNING_PAIRS = 512
 """Pairs that the marginal likelihood sees: its cost grows with their cube, and strengths need no more."""
 _NOISE_PAIRS = 256
-_MAX_PAIRS = 3000
+_MAX_PAIRS = 6500
+"""Pairs that predictions are conditioned on: all of the paper's three rounds. More would take gigabytes."""
+_ROWS_PER_STEP = 512
 _MAX_REFITTED = 512
 _NUM_FOLDS = 4
 _RETUNING_STEPS = 15
@@ -39,6 +41,7 @@ class ProcessFit:
         left_out_interaction_N: float64, the rest likewise.
         noise_variance: Of the labels.
         factor_variances: float64 [F], prior variance that each factor's own part was given.
+        num_pairs: How many pairs the posterior mean is conditioned on: all, or as many as are used at the most.
     """
 
     model: FactorialModel
@@ -46,6 +49,7 @@ class ProcessFit:
     left_out_interaction_N: Float64Array
     noise_variance: float
     factor_variances: Float64Array
+    num_pairs: int
 
     @property
     def interaction_share(self) -> float:
@@ -83,7 +87,7 @@ def _fit(
 ) -> ProcessFit:
     tuning = _subset(len(target_N), _TUNING_PAIRS, rng)
     parameter_P = tune_strengths(factors, choices_NF[tuning], target_N[tuning], on_step=on_step)
-    fit = _posterior(parameter_P, factors, choices_NF, target_N, _subset(len(target_N), _MAX_PAIRS, rng))
+    fit = _posterior(parameter_P, factors, choices_NF, target_N, _subset(len(target_N), _MAX_PAIRS, rng), on_step)
     if len(target_N) > _MAX_REFITTED:
         return fit
     additive_N, interaction_N = _left_out(parameter_P, factors, choices_NF, target_N, rng, on_step)
@@ -108,7 +112,7 @@ def _left_out(
     for fold in range(_NUM_FOLDS):
         left, kept = np.flatnonzero(fold_N == fold), np.flatnonzero(fold_N != fold)
         tuned_P = tune_strengths(factors, choices_NF[kept], target_N[kept], parameter_P, _RETUNING_STEPS, on_step)
-        model = _posterior(tuned_P, factors, choices_NF[kept], target_N[kept], np.arange(len(kept))).model
+        model = _posterior(tuned_P, factors, choices_NF[kept], target_N[kept], np.arange(len(kept)), on_step).model
         left_out_2N[:, left] = model.additive.of(choices_NF[left]), model.predict_interactions(choices_NF[left])
     return left_out_2N[0], left_out_2N[1]
 
@@ -163,10 +167,11 @@ def _posterior(
     choices_NF: Int64Array,
     target_N: Float64Array,
     kept_K: Int64Array,
+    on_step: OnStep | None,
 ) -> ProcessFit:
     strengths = Strengths.of(parameter_P)
-    additive_KK, interaction_KK = covariances(strengths, factors, choices_NF[kept_K])
-    inverse_KK = torch.cholesky_inverse(torch.linalg.cholesky(noisy(additive_KK + interaction_KK, strengths.noise)))
+    additive_KK, interaction_KK = _covariances(strengths, factors, choices_NF[kept_K], on_step)
+    inverse_KK = _inverse(noisy(additive_KK + interaction_KK, strengths.noise), on_step)
     weight_K = inverse_KK @ torch.as_tensor(target_N[kept_K])
     model = _tables(strengths, factors, choices_NF[kept_K], weight_K.numpy())
     left_out = [model.additive.of(choices_NF), model.predict_interactions(choices_NF)]
@@ -174,7 +179,31 @@ def _posterior(
         # Without pair i the weights are alpha - K^-1[:, i] alpha_i / K^-1[i, i], whose i-th is zero.
         surplus_K = (covariance_KK * inverse_KK).sum(1) * weight_K / inverse_KK.diagonal()
         part_N[kept_K] = (covariance_KK @ weight_K - surplus_K).numpy()
-    return ProcessFit(model, left_out[0], left_out[1], strengths.noise.item(), strengths.factors_F.numpy().copy())
+    variance_F = strengths.factors_F.numpy().copy()
+    return ProcessFit(model, left_out[0], left_out[1], strengths.noise.item(), variance_F, len(kept_K))
+
+
+def _covariances(
+    strengths: Strengths, factors: Factors, choices_KF: Int64Array, on_step: OnStep | None
+) -> tuple[Tensor, Tensor]:
+    """Both covariances of all pairs, some rows at a time: what they are made of would take gigabytes at once."""
+    parts = []
+    for start in range(0, len(choices_KF), _ROWS_PER_STEP):
+        if on_step is not None:
+            on_step()
+        parts.append(covariances(strengths, factors, choices_KF[start : start + _ROWS_PER_STEP], choices_KF))
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+
+def _inverse(covariance_KK: Tensor, on_step: OnStep | None) -> Tensor:
+    """The inverse of a positive definite matrix, some columns at a time, between which the fit can be cancelled."""
+    factor_KK = torch.linalg.cholesky(covariance_KK)
+    parts = []
+    for columns_KM in torch.split(torch.eye(len(factor_KK), dtype=factor_KK.dtype), _ROWS_PER_STEP, dim=1):
+        if on_step is not None:
+            on_step()
+        parts.append(torch.cholesky_solve(columns_KM, factor_KK))
+    return torch.cat(parts, dim=1)
 
 
 def _tables(strengths: Strengths, factors: Factors, choices_NF: Int64Array, weight_N: Float64Array) -> FactorialModel:

@@ -200,8 +200,9 @@ def _corrected_held_out(
 def reevaluation_weight(search: Search, round_index: int, reader: Reader, reevaluated: Mapping[str, float]) -> float:
     """Return how much a re-evaluated accuracy counts beside the prediction, from 0 to 1: by their mean squared errors.
 
-    True labels of the round say how large both are. Without, a predictor may say how noisy the evaluation is, and the
-    rest of what held-out pairs are off is its own error; without either, both count alike.
+    True labels of the round say how large both are. Without, a predictor may say how noisy the evaluation is. The rest
+    of what held-out pairs are off is what it cannot express: an artefact of the supernet, which the re-evaluation holds
+    as well, or real. Nothing tells, so half of it counts as the error of either. Without either hint both count alike.
 
     Args:
         search: The search.
@@ -219,7 +220,8 @@ def reevaluation_weight(search: Search, round_index: int, reader: Reader, reeval
         rows = [subspace.index(search.space.parse_code(pair.code)) for pair in held_out]
         predicted = reader.predictions(search, round_index, rows)
         off = float(np.mean([(predicted[row] - p.accuracy) ** 2 for row, p in zip(rows, held_out, strict=True)]))
-        return _weight(max(off - noise**2, 0.1 * off), noise**2)
+        unexplained = max(off - noise**2, 0.1 * off)
+        return _weight(unexplained / 2, noise**2 + unexplained / 2)
     return _weight(1.0, 1.0)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from app.domain.gray_code import encode
 from app.domain.multi_adds import count
 from app.domain.search_space import Architecture, InvalidArchitectureError, SearchSpace, preset
-from app.domain.subspace import MAX_SUBSPACE_SIZE, Subspace, SuperCell
+from app.domain.subspace import MAX_SUBSPACE_SIZE, Subspace, SuperCell, choices_of
 
 FAIRNAS = preset("fairnas")
 M0 = (3,) * 19
@@ -81,7 +81,10 @@ def test_many_at_once_equal_one_by_one(subspace: Subspace) -> None:
     rows = subspace.architectures(index_N)
     assert rows.dtype == np.uint8
     assert [tuple(row) for row in rows.tolist()] == [subspace.architecture(int(i)) for i in index_N]
-    assert subspace.codes(index_N) == [subspace.space.code(row) for row in rows.tolist()]
+    assert np.array_equal(subspace.indices(rows), index_N)
+    codes = subspace.codes(index_N)
+    assert codes == [subspace.space.code(row) for row in rows.tolist()]
+    assert np.array_equal(choices_of(codes, subspace.space.num_cells), rows)
 
 
 @given(subspaces())
@@ -156,6 +159,13 @@ def test_architectures_outside_are_named() -> None:
         following.index((3,) * 18 + (0,))
     with pytest.raises(InvalidArchitectureError):
         subspace.index((3,) * 18)
+    with pytest.raises(ValueError, match=r"^3333333333333333330 is not"):
+        following.indices([M0, (3,) * 18 + (0,)])
+
+
+def test_no_architectures_have_no_indices() -> None:
+    subspace = Subspace(FAIRNAS, M0, (0, 1))
+    assert subspace.indices(choices_of([], 19)).tolist() == []
 
 
 @pytest.mark.parametrize("index", [-1, 36])

@@ -30,7 +30,7 @@ def posterior(choices: Any, target: Any) -> Any:
     factors = product_kernel.Factors.of(FEATURES)
     generator = torch.Generator().manual_seed(0)
     parameter = 0.3 * torch.randn(2 * 5 + product_kernel.NUM_COMMON, generator=generator, dtype=torch.float64) - 1
-    fit = product_process._posterior(parameter, factors, choices, target, np.arange(len(target)))
+    fit = product_process._posterior(parameter, factors, choices, target, np.arange(len(target)), None)
     return fit, parameter, factors
 
 
@@ -45,6 +45,30 @@ def test_tables_are_the_sums_over_pairs() -> None:
     expected = [(part[40:, :40] @ weights).numpy() for part in parts]
     assert fit.model.additive.of(everything) == pytest.approx(expected[0], abs=1e-9)
     assert fit.model.predict_interactions(everything) == pytest.approx(expected[1], abs=1e-9)
+
+
+def test_some_rows_at_a_time_give_the_same_and_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    choices, target = pairs(60, 0.1)
+    whole, parameter, factors = posterior(choices, target)
+    monkeypatch.setattr(product_process, "_ROWS_PER_STEP", 7)
+    steps: list[None] = []
+    fit = product_process._posterior(parameter, factors, choices, target, np.arange(60), lambda: steps.append(None))
+    assert len(steps) == 2 * 9
+    for part, expected in (
+        (fit.left_out_additive_N, whole.left_out_additive_N),
+        (fit.left_out_interaction_N, whole.left_out_interaction_N),
+        (fit.model.additive.of(choices), whole.model.additive.of(choices)),
+    ):
+        assert part == pytest.approx(expected, abs=1e-9)
+
+
+def test_more_pairs_than_can_be_used_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    choices, target = pairs(60, 0.1)
+    assert fit_process(FEATURES, choices, target, np.random.default_rng(0)).num_pairs == 60
+    monkeypatch.setattr(product_process, "_MAX_PAIRS", 40)
+    fit = fit_process(FEATURES, choices, target, np.random.default_rng(0))
+    assert fit.num_pairs == 40
+    assert len(fit.left_out_additive_N) == 60
 
 
 def test_left_out_predictions_are_those_of_refits() -> None:
