@@ -50,7 +50,7 @@ class Sizes:
     @classmethod
     def of(cls, full: bool) -> "Sizes":
         """Return the sizes of the documentation's figures, or quick ones."""
-        return cls((5, 6, 7, 8), (1, 10, 100), 7, 300, 128) if full else cls((4, 5, 6), (1, 4), 5, 24, 32)
+        return cls((5, 6, 7, 8), (1, 10, 100), 7, 300, 64) if full else cls((4, 5, 6), (1, 4), 5, 24, 32)
 
 
 def main() -> None:
