@@ -240,10 +240,11 @@ def accuracies(
         codes: The architectures; None: all.
     """
     if codes is None:
-        rows = connection.execute(_KNOWN_ALL, {"search_id": search_id})
+        found = connection.execute(_KNOWN_ALL, {"search_id": search_id})
     else:
-        rows = connection.execute(_KNOWN_AMONG, {"search_id": search_id, "codes": list(codes)})
-    return {(source, code): accuracy for source, code, accuracy in rows}
+        found = connection.execute(_KNOWN_AMONG, {"search_id": search_id, "codes": list(codes)})
+    # thousands of rows are fetched together several times faster than one by one
+    return {(source, code): accuracy for source, code, accuracy in found.all()}
 
 
 def find_space(connection: Connection, search_id: uuid.UUID | None, owner: str | None) -> FoundSpace | None:
@@ -283,13 +284,13 @@ def held_out_accuracies(
 ) -> dict[str, float]:
     """Return z by code of a round's held-out pairs, of no more than ``num_pairs`` of them."""
     parameters = {"search_id": search_id, "round_index": round_index, "num_pairs": num_pairs}
-    return {row.code: row.accuracy for row in connection.execute(_HELD_OUT, parameters)}
+    return {row.code: row.accuracy for row in connection.execute(_HELD_OUT, parameters).all()}
 
 
 def rows_at(connection: Connection, table_id: int, subspace_indices: Sequence[int]) -> list[TableRow]:
     """Return the rows of some architectures, in any order."""
     parameters = {"table_id": table_id, "subspace_indices": list(subspace_indices)}
-    return [TableRow(*row) for row in connection.execute(_ROWS_AT, parameters)]
+    return [TableRow(*row) for row in connection.execute(_ROWS_AT, parameters).all()]
 
 
 def read_subspace(
