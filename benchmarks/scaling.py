@@ -19,7 +19,9 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -39,18 +41,19 @@ REPEATS = 5
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is measured: cells of the subspaces, numbers of tables, architectures and images of an evaluation."""
+    """What is measured: cells of the subspaces, numbers of tables, and the size of an evaluation."""
 
     num_active: tuple[int, ...]
     num_tables: tuple[int, ...]
     rows_of_tables: int
     num_architectures: int
     num_images: int
+    num_shards: int
 
     @classmethod
     def of(cls, full: bool) -> "Sizes":
         """Return the sizes of the documentation's figures, or quick ones."""
-        return cls((5, 6, 7, 8), (1, 10, 100), 7, 300, 64) if full else cls((4, 5, 6), (1, 4), 5, 24, 32)
+        return cls((5, 6, 7, 8), (1, 10, 100), 7, 300, 64, 12) if full else cls((4, 5, 6), (1, 4), 5, 24, 32, 4)
 
 
 def main() -> None:
@@ -86,7 +89,7 @@ def measure(sizes: Sizes) -> Iterable[Figure]:
     for num_tables in sizes.num_tables:
         yield told(in_a_process("lookup among tables", num_tables, size=num_tables))
     for num_workers in (1, 2):
-        yield told(Figure("evaluate by workers", num_workers, evaluated_by(num_workers), None))
+        yield told(Figure("evaluate by workers", num_workers, evaluated_by(num_workers, sizes), None))
 
 
 def told(figure: Figure) -> Figure:
@@ -116,11 +119,10 @@ def evaluate(num_active: int, sizes: Sizes) -> float:
 
 
 def evaluation(num_active: int, sizes: Sizes) -> Callable[[slice], object]:
-    """Return what evaluates a part of a round's architectures, cut as the service cuts them into shards."""
+    """Return what evaluates some shards of a round's sorted architectures."""
     from benchmarks.evaluation import NUM_CLASSES, RESOLUTION, SEED, make_data, make_supernet
     from worker.nas.evaluation import predict_labels
     from worker.nas.sampling import sample_distinct
-    from worker.nas.trie import shard
 
     subspace = first_cells(num_active)
     space = subspace.space.proxy(resolution=RESOLUTION, num_classes=NUM_CLASSES)
@@ -128,11 +130,13 @@ def evaluation(num_active: int, sizes: Sizes) -> Callable[[slice], object]:
     supernet, data = make_supernet(space), make_data(sizes.num_images, 0)
     rng = generator(SEED, num_active, "sampling")
     sampled = subspace.architectures(sample_distinct(subspace.size, sizes.num_architectures, rng))
-    shards = shard([space.check(row) for row in sampled.tolist()], -(-sizes.num_architectures // 6))
+    architectures = sorted(space.check(row) for row in sampled.tolist())
+    bounds = np.linspace(0, len(architectures), sizes.num_shards + 1).round().astype(int).tolist()
+    shards = [architectures[start:stop] for start, stop in pairwise(bounds)]
 
     def run(part: slice) -> None:
-        for architectures in shards[part]:
-            predict_labels(supernet, architectures, data, bn_statistics="running", device="cpu")
+        for architectures_of_shard in shards[part]:
+            predict_labels(supernet, architectures_of_shard, data, bn_statistics="running", device="cpu")
 
     return run
 
@@ -210,39 +214,48 @@ def asked(num_active: int, num_tables: int) -> float:
     return figures["p50_ms"] / 1000
 
 
-def work(number: int, num_workers: int, sizes: Sizes) -> None:
-    """Be one of the workers: get ready, say so, and evaluate a share of the shards whenever told."""
+def work(sizes: Sizes) -> None:
+    """Be one of the workers: get ready, say so, and evaluate the shards that are named, one after the other."""
     run = evaluation(7, sizes)
-    run(slice(number, number + 1))
+    run(slice(0, 1))
     print("ready", flush=True)
-    for _ in sys.stdin:
-        run(slice(number, None, num_workers))
+    for line in sys.stdin:
+        run(slice(int(line), int(line) + 1))
         print("done", flush=True)
 
 
-def evaluated_by(num_workers: int) -> float:
-    """Return the median seconds that workers of one thread each take for all shards together."""
-    code = "import sys; from benchmarks.scaling import *; work(int(sys.argv[1]), int(sys.argv[2]), "
-    code += f"Sizes.of({os.environ.get('FULL') == '1'}))"
+def evaluated_by(num_workers: int, sizes: Sizes) -> float:
+    """Return the median seconds that workers of one thread each take for all shards together.
+
+    Whoever has done one gets the next, as workers claim steps.
+    """
+    code = f"from benchmarks.scaling import *; work(Sizes.of({os.environ.get('FULL') == '1'}))"
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", code, str(number), str(num_workers)],
+            [sys.executable, "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
-        for number in range(num_workers)
+        for _ in range(num_workers)
     ]
     try:
-        said(workers, "ready")
+        for worker in workers:
+            hear(worker, "ready")
 
         def all_shards() -> None:
-            for worker in workers:
-                assert worker.stdin is not None, "it is a pipe"
-                worker.stdin.write("go\n")
-                worker.stdin.flush()
-            said(workers, "done")
+            remaining = iter(range(sizes.num_shards))
+
+            def feed(worker: "subprocess.Popen[str]") -> None:
+                for shard in remaining:
+                    assert worker.stdin is not None, "it is a pipe"
+                    worker.stdin.write(f"{shard}\n")
+                    worker.stdin.flush()
+                    hear(worker, "done")
+
+            with ThreadPoolExecutor(num_workers) as pool:
+                list(pool.map(feed, workers))
 
         return median_seconds(all_shards, REPEATS)
     finally:
@@ -251,12 +264,11 @@ def evaluated_by(num_workers: int) -> float:
             worker.communicate()
 
 
-def said(workers: list["subprocess.Popen[str]"], word: str) -> None:
-    """Wait until every worker has said a word."""
-    for worker in workers:
-        assert worker.stdout is not None, "it is a pipe"
-        if worker.stdout.readline().strip() != word:
-            raise SystemExit("a worker of the benchmark has ended")
+def hear(worker: "subprocess.Popen[str]", word: str) -> None:
+    """Wait until a worker has said a word."""
+    assert worker.stdout is not None, "it is a pipe"
+    if worker.stdout.readline().strip() != word:
+        raise SystemExit("a worker of the benchmark has ended")
 
 
 PARTS: dict[str, Callable[[int, Sizes], float]] = {
