@@ -23,7 +23,7 @@ class Figure:
 
 
 def draw(figures: Sequence[Figure], path: Path) -> None:
-    """Draw time and memory over size, both on logarithmic scales."""
+    """Draw time, memory and lookups over size: time on a logarithmic scale, the others from zero."""
     # only where it is drawn: the library would count in the memory of every part that is measured
     import matplotlib as mpl
 
@@ -38,13 +38,15 @@ def draw(figures: Sequence[Figure], path: Path) -> None:
         sizes = [f.size for f in points]
         times.plot(sizes, [f.seconds for f in points], marker="o", label=part)
         memory.plot(sizes, [f.peak_mb for f in points], marker="o", label=part)
-    tables.plot([f.size for f in of_tables], [f.seconds for f in of_tables], marker="o", label="lookup")
-    times.set(title="seconds", xlabel="architectures in the subspace")
+    tables.plot([f.size for f in of_tables], [1000 * f.seconds for f in of_tables], marker="o", color="C4")
+    times.set(title="seconds", xlabel="architectures in the subspace", yscale="log")
     memory.set(title="peak memory, MB", xlabel="architectures in the subspace")
-    tables.set(title="seconds of a lookup", xlabel="tables stored")
+    tables.set(title="a lookup, milliseconds", xlabel="tables stored")
     for axes in (times, memory, tables):
-        axes.set(xscale="log", yscale="log")
+        axes.set_xscale("log")
         axes.grid(visible=True, which="major", alpha=0.3)
-        axes.legend(frameon=False)
+    for axes in (memory, tables):
+        axes.set_ylim(0, 1.3 * axes.get_ylim()[1])
+    figure.legend(*times.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
