@@ -216,7 +216,7 @@ def fit_auto(
     additive = fit_additive(graph.factor_sizes, choices_NF, accuracy_N)
     figures = {
         "num_pairs": len(index_N),
-        "num_fitted": rank_process.num_pairs,
+        "num_conditioned": rank_process.num_pairs,
         "weights": {name: round(float(w), 4) for name, w in zip(_PARTS, weights_M, strict=True)},
         "left_out_tau": _tau(left_out_N, accuracy_N),
         "left_out_tau_additive": _tau(additive.left_out_N, accuracy_N),

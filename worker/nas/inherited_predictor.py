@@ -85,7 +85,7 @@ def fit_inherited(
     interval = calibrate_interval(left_out_N, accuracy_N)
     report = {
         "num_pairs": len(index_N),
-        "num_fitted": process.num_pairs,
+        "num_conditioned": process.num_pairs,
         "label_noise": round(float(np.sqrt(process.noise_variance)) * scale, 6),
         "interaction_share": round(process.interaction_share, 4),
     }
