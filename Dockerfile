@@ -17,11 +17,14 @@ COPY migrations migrations
 RUN pip install --quiet -c constraints.txt -e .
 # where the command below listens: callers need keys, unless NASATLAS_AUTHENTICATION says otherwise
 ENV NASATLAS_HOST=0.0.0.0
+# one API process is one core; what they count is added up in a directory that they share
+ENV WEB_CONCURRENCY=2 PROMETHEUS_MULTIPROC_DIR=/srv/nasatlas/metrics
+RUN mkdir metrics && chown nasatlas:nasatlas metrics
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=20s \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]
-CMD ["uvicorn", "--factory", "app.main:create_app", "--host", "0.0.0.0", "--port", "8000", "--timeout-graceful-shutdown", "5"]
+CMD ["uvicorn", "--factory", "app.main:create_app", "--host", "0.0.0.0", "--port", "8000", "--loop", "app.server_loop:ServerLoop", "--timeout-graceful-shutdown", "5", "--timeout-worker-healthcheck", "30"]
 
 FROM base AS worker
 # the packages first: they are large and change seldom

@@ -16,7 +16,7 @@ from app import telemetry
 from app.api import architectures, data_sets, devices, events, login, lookup, operations, search
 from app.api.authentication import COOKIE
 from app.api.body_limit import BodyLimitMiddleware
-from app.api.dependencies import log_what_is_asked, only_known_parameters
+from app.api.dependencies import look_at_what_is_asked
 from app.api.events import NothingMoreToCome, ServerStop, end_of_events
 from app.api.metrics import install_metrics
 from app.api.problem_handlers import answer_crashes, install_problem_handlers
@@ -83,8 +83,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     except UnsafeToStartError as error:
         raise SystemExit(f"NAS Atlas does not start: {error}.") from None
     security = _documented_security() if settings.keys_required() else []
-    for router in (search.router, architectures.router, events.router, lookup.router, devices.router, data_sets.router):
-        app.include_router(router, dependencies=[*security, Depends(log_what_is_asked), Depends(only_known_parameters)])
+    # lookups first: routes are tried in this order, and these are what people wait for
+    for router in (lookup.router, search.router, architectures.router, events.router, devices.router, data_sets.router):
+        app.include_router(router, dependencies=[*security, Depends(look_at_what_is_asked)])
     app.include_router(login.router)
     app.include_router(operations.router)
     install_pages(app)

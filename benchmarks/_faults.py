@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from app.embedded.process_table import descendants
 from app.embedded.stack import Stack
+from benchmarks._step_log import StepLog
 
 LEASE_S = 4.0
 """Leases of the stack under fire; a worker is stopped for longer."""
@@ -67,6 +68,10 @@ class UnderFire:
             return set()
         # host:main process/child
         return {int(worker.rpartition("/")[2]) for worker in held}
+
+    def num_fenced(self) -> int:
+        """Return how many attempts have found their step in other hands so far, by the workers' logs."""
+        return StepLog.read(self.stack.state_dir / "logs").endings()["fenced off"]
 
     def missing(self) -> list[str]:
         """Return the faults that have not struck yet."""
@@ -127,18 +132,30 @@ def stop_worker(soak: UnderFire) -> bool:
     if holder is None:
         return False
     pids, child = holder
+    num_fenced = soak.num_fenced()
     _signal(pids, signal.SIGSTOP)
     try:
         # what it has sent may still be on its way: a step that is done is not taken
         time.sleep(0.5)
         if not soak.holds(child):
             return False
-        deadline = time.monotonic() + 10 * LEASE_S
-        while soak.holds(child) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        return not soak.holds(child)
+        if not _within_leases(lambda: not soak.holds(child)):
+            return False
     finally:
         _signal(pids, signal.SIGCONT)
+    # the others may end the search before this one has said what it found, and then nobody listens any more
+    _within_leases(lambda: soak.num_fenced() > num_fenced)
+    return True
+
+
+def _within_leases(happened: Callable[[], bool]) -> bool:
+    """Wait for something for up to ten leases; return whether it happened."""
+    deadline = time.monotonic() + 10 * LEASE_S
+    while not happened():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def _signal(pids: list[int], number: int) -> None:

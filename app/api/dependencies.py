@@ -35,7 +35,17 @@ async def _engine(request: Request) -> Engine:
     return engine
 
 
-async def only_known_parameters(request: Request) -> None:
+async def look_at_what_is_asked(request: Request) -> None:
+    """Log what every request names, and refuse what no route has; one dependency, because each takes its time.
+
+    Raises:
+        InvalidRequestError: If there is a query parameter that the route does not have, or one twice.
+    """
+    _log_what_is_asked(request)
+    _check_parameters_are_known(request)
+
+
+def _check_parameters_are_known(request: Request) -> None:
     """Refuse query parameters that the route does not have, or that are given twice: a misspelt limit is no limit.
 
     Raises:
@@ -58,7 +68,7 @@ async def only_known_parameters(request: Request) -> None:
         raise InvalidRequestError(detail=found[0].msg, errors=found)
 
 
-async def log_what_is_asked(request: Request) -> None:
+def _log_what_is_asked(request: Request) -> None:
     """Put the search and the round that a request names into every line that is logged for it.
 
     Only those that are what they should be: whatever else stands there is refused, and no log line repeats it.

@@ -45,14 +45,23 @@ ServiceList = Callable[[ServicePlan], Sequence[ServiceSpec]]
 
 
 def default_services(plan: ServicePlan) -> Sequence[ServiceSpec]:
-    """Return the API and, with workers, one worker (one step at a time) and the reaper (Celery beat)."""
+    """Return the API and, with workers, one worker (one step at a time) and the reaper (Celery beat).
+
+    The API is as many processes as ``WEB_CONCURRENCY`` says, uvicorn's own variable.
+    """
     # -P: a directory named app or worker where the user happens to be must not shadow ours.
     python = (sys.executable, "-P", "-m")
     listen = ("--host", plan.api_host, "--port", str(plan.api_port))
     api = ServiceSpec(
         "api",
-        # Progress streams never end by themselves; without a limit uvicorn would wait for them for ever.
-        (*python, "uvicorn", "--factory", "app.main:create_app", *listen, "--timeout-graceful-shutdown", "2"),
+        (
+            *(*python, "uvicorn", "--factory", "app.main:create_app", *listen),
+            *("--loop", "app.server_loop:ServerLoop"),
+            # Progress streams never end by themselves; without a limit uvicorn would wait for them for ever.
+            *("--timeout-graceful-shutdown", "2"),
+            # A machine that trains and swaps may keep a process waiting; one that is killed for it starts no sooner.
+            *("--timeout-worker-healthcheck", "30"),
+        ),
         (StopSignal(signal.SIGTERM, 6.0),),
     )
     if not plan.with_workers:

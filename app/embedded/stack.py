@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import time
 from collections.abc import Callable
 from functools import partial
@@ -260,6 +261,9 @@ class Stack(Startable):
     def _start_services(self, running: RunningStack, endpoint: ApiEndpoint) -> None:
         plan = ServicePlan(self._state_dir, endpoint.host, endpoint.port, self._with_workers)
         (self._state_dir / "beat").mkdir(exist_ok=True)
+        # counts of an earlier run are not this one's
+        shutil.rmtree(self._metrics_dir, ignore_errors=True)
+        self._metrics_dir.mkdir()
         environment = self._service_environment(running, endpoint)
         specs = list(self._services(plan))
         self._tell(f"starting {', '.join(spec.name for spec in specs)}")
@@ -298,6 +302,9 @@ class Stack(Startable):
             "PYTHONUNBUFFERED": "1",
             # Threads that spin while they wait slow each other down on a machine that does more than this.
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+            # One API process is one core; what they count is added up.
+            "WEB_CONCURRENCY": os.environ.get("WEB_CONCURRENCY") or "2",
+            "PROMETHEUS_MULTIPROC_DIR": str(self._metrics_dir),
         }
 
     def _wait_until_ready(self, endpoint: ApiEndpoint) -> None:
@@ -312,6 +319,10 @@ class Stack(Startable):
                     f"The API was not ready after {_READY_TIMEOUT_S:g} s; see the logs in {self._state_dir / 'logs'}."
                 )
             time.sleep(0.05)
+
+    @property
+    def _metrics_dir(self) -> Path:
+        return self._state_dir / "metrics"
 
     def _log_path(self, name: str) -> Path:
         return self._state_dir / "logs" / f"{name}.log"

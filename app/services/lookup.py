@@ -37,6 +37,7 @@ class _Tables:
         self.figures = lru_cache(maxsize=256)(self._read_figures)
         self._known = lru_cache(maxsize=128)(self._read_known)
         self._asked: set[uuid.UUID] = set()
+        self._of_finished: set[int] = set()
         # 2 MB each for 279,936 rows
         self.table = lru_cache(maxsize=128)(self._read_table)
 
@@ -67,6 +68,7 @@ class _Tables:
             found = lookup_db.find_table(connection, search_id, round_index, owner)
         if found is None or found.header is None or found.state != "succeeded":
             raise _NotFinishedError
+        self._of_finished.add(found.header.table_id)
         return found.header
 
     def _read_known(self, search_id: uuid.UUID) -> dict[tuple[str, str], float]:
@@ -81,7 +83,8 @@ class _Tables:
         The first question about a search does not wait for all its pairs, from which the later ones are answered.
         """
         try:
-            self.finished(header.search_id, header.round_index, None)
+            if header.table_id not in self._of_finished:
+                self.finished(header.search_id, header.round_index, None)
         except _NotFinishedError:
             return lookup_db.accuracies(connection, header.search_id, codes)
         if header.search_id not in self._asked:

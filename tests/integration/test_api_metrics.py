@@ -138,7 +138,7 @@ def two_processes(serve_api: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     shared = tmp_path / "metrics"
     shared.mkdir()
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(shared))
-    return serve_api("--workers", "2")
+    return serve_api("--workers", "2", "--loop", "app.server_loop:ServerLoop")
 
 
 def test_several_processes_answer_for_all(two_processes: str) -> None:

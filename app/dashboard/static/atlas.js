@@ -219,7 +219,8 @@ class Atlas {
         {
           name: "answers", type: "scatter", symbol: "circle", cursor: "pointer", z: 6,
           color: charts.colour("ink"),
-          data: this.answers.map((item) => ({ value: [item.multi_adds, item.predicted_accuracy, item.params], item, href: `${this.base}/architectures/${item.code}`, symbolSize: item.rank === 1 ? 15 : 9 })),
+          // the best last, above those that it overlaps
+          data: this.answers.toReversed().map((item) => ({ value: [item.multi_adds, item.predicted_accuracy, item.params], item, href: `${this.base}/architectures/${item.code}`, symbolSize: item.rank === 1 ? 15 : 9 })),
           itemStyle: { color: "transparent", borderColor: charts.colour("ink"), borderWidth: 2 },
         },
       ],
