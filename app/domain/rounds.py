@@ -73,33 +73,48 @@ def first_subspace(space: SearchSpace, config: "SearchConfig") -> Subspace:
     return Subspace(space, space.parse_code(config.initial_architecture), round_segments(config)[0])
 
 
-def round_budgets(space: SearchSpace, config: "SearchConfig", round_index: int) -> tuple[int, ...]:
-    """Return, for each of ``target_madds``, how many multi-adds an architecture of round t may take.
+def round_budgets(space: SearchSpace, config: "SearchConfig", round_index: int) -> tuple[Limits, ...]:
+    """Return, for each of ``target_madds`` and ``target_params``, what an architecture of round t may cost.
 
     The cells searched so far may take the same share of their range as the limit leaves to the whole network; cells
     that no round has searched yet count as in M_0. After all cells have been searched this is the limit itself.
     """
-    if not config.target_madds:
-        return ()
+    of_multi_adds, of_params = (
+        _budgets_of(cost, space, config, round_index, [limit * 1e6 for limit in limits])
+        for cost, limits in (("multi_adds", config.target_madds), ("params", config.target_params))
+    )
+    return (
+        *(Limits(max_multi_adds=budget) for budget in of_multi_adds),
+        *(Limits(max_params=budget) for budget in of_params),
+    )
+
+
+def _budgets_of(
+    cost: str, space: SearchSpace, config: "SearchConfig", round_index: int, limits: Sequence[float]
+) -> list[int]:
+    """The budgets of limits on one cost."""
+    if not limits:
+        return []
     assert config.initial_architecture is not None, "the configuration must be resolved"
     searched = {cell_index for segment in round_segments(config)[: round_index + 1] for cell_index in segment}
-    initial, costs = space.parse_code(config.initial_architecture), cell_costs(space)
-    lowest = [min(c.multi_adds for c in choices) for choices in costs]
-    ranges = [max(c.multi_adds for c in choices) - low for choices, low in zip(costs, lowest, strict=True)]
-    fixed = fixed_cost(space).multi_adds
-    unsearched = sum(costs[i][initial[i]].multi_adds for i in range(space.num_cells) if i not in searched)
+    initial = space.parse_code(config.initial_architecture)
+    costs = [[getattr(choice, cost) for choice in choices] for choices in cell_costs(space)]
+    lowest = [min(choices) for choices in costs]
+    ranges = [max(choices) - low for choices, low in zip(costs, lowest, strict=True)]
+    fixed = getattr(fixed_cost(space), cost)
+    unsearched = sum(costs[i][initial[i]] for i in range(space.num_cells) if i not in searched)
     budgets = []
-    for limit in config.target_madds:
-        share = min(1.0, (limit * 1e6 - fixed - sum(lowest)) / max(1, sum(ranges)))
+    for limit in limits:
+        share = min(1.0, (limit - fixed - sum(lowest)) / max(1, sum(ranges)))
         budgets.append(int(fixed + unsearched + sum(lowest[i] + share * ranges[i] for i in searched)))
-    return tuple(budgets)
+    return budgets
 
 
 def reevaluation_candidates(table: LookupTable, config: "SearchConfig", round_index: int) -> list[int]:
     """Return the rows to evaluate again: the top ``num_reevaluated``, and the top tenth of that within each budget."""
     rows = dict.fromkeys(table.top(config.num_reevaluated).tolist())
     for budget in round_budgets(table.subspace.space, config, round_index):
-        within = table.top(max(1, config.num_reevaluated // 10), Limits(max_multi_adds=budget))
+        within = table.top(max(1, config.num_reevaluated // 10), budget)
         rows |= dict.fromkeys(within.tolist())
     return list(rows)
 
@@ -107,7 +122,7 @@ def reevaluation_candidates(table: LookupTable, config: "SearchConfig", round_in
 def select_preserved(
     reevaluated: Sequence[Reevaluated],
     num_preserved: int,
-    budgets: Sequence[int] = (),
+    budgets: Sequence[Limits] = (),
     space: SearchSpace | None = None,
     reevaluation_weight: float = 1.0,
 ) -> tuple[Reevaluated, ...]:
@@ -132,7 +147,7 @@ def select_preserved(
     kept: dict[int, Reevaluated] = {}
     for budget in budgets:
         assert space is not None, "budgets are about the costs of a space"
-        within = next((r for r in ranked if count(space, r.architecture).multi_adds <= budget), None)
+        within = next((r for r in ranked if budget.allows(count(space, r.architecture))), None)
         if within is not None:
             kept[within.index] = within
     for candidate in ranked:

@@ -144,6 +144,9 @@ class SearchConfig(BaseModel):
         max_length=16,
         description="Limits, in millions, that will be asked for: every round keeps an architecture for each of them.",
     )
+    target_params: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
+        default=(), max_length=16, description="The same on parameters, in millions."
+    )
 
     @property
     def held_out(self) -> int:
@@ -229,15 +232,20 @@ class SearchConfig(BaseModel):
 
     def _check_targets(self, space: SearchSpace) -> None:
         """Check that every limit can be met, and that there is a preserved architecture for each of them."""
-        smallest = feasible_range(space)[0].multi_adds / 1e6
-        if unmet := [limit for limit in self.target_madds if limit < smallest]:
+        smallest = feasible_range(space)[0]
+        for name, limits, least, cost in (
+            ("target_madds", self.target_madds, smallest.multi_adds, "multi-adds"),
+            ("target_params", self.target_params, smallest.params, "parameters"),
+        ):
+            if unmet := [limit for limit in limits if limit * 1e6 < least]:
+                raise ValueError(
+                    f"{name} {unmet} cannot be met: the smallest architecture has {least / 1e6:.2f}M {cost}"
+                )
+        num_targets = len(self.target_madds) + len(self.target_params)
+        if num_targets and num_targets >= self.num_preserved:
             raise ValueError(
-                f"target_madds {unmet} cannot be met: the smallest architecture has {smallest:.2f}M multi-adds"
-            )
-        if self.target_madds and len(self.target_madds) >= self.num_preserved:
-            raise ValueError(
-                f"{len(self.target_madds)} target_madds and the best architecture need places among the preserved; "
-                f"raise num_preserved from {self.num_preserved} to {len(self.target_madds) + 1}"
+                f"{num_targets} limits of target_madds and target_params and the best architecture need places among "
+                f"the preserved; raise num_preserved from {self.num_preserved} to {num_targets + 1}"
             )
 
     def _check_subspaces(self, space: SearchSpace) -> None:

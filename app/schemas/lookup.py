@@ -64,6 +64,11 @@ class AnswerQuality(PredictorQuality):
         description="Kendall's tau against z over the held-out pairs that meet all limits; null where it is undefined."
     )
     num_in_band: int = Field(description="How many held-out pairs that is about, of at most 300.")
+    standalone_tau: float | None = Field(
+        default=None,
+        description="Tau against the accuracies of networks that were trained by themselves, in the rounds or after "
+        "the search, each predicted without it; null where there are too few.",
+    )
 
 
 class LookupAnswer(TableView):

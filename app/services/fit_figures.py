@@ -19,6 +19,7 @@ from app.domain.prediction_interval import PredictionInterval
 from app.domain.subspace import Subspace, choices_of
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.schemas.lookup import AnswerQuality
+from app.schemas.retraining import RoundAgreement
 from app.schemas.search import Interval, PredictorQuality
 
 
@@ -37,13 +38,26 @@ class TableFigures:
     held_out: HeldOutPairs
 
     def quality_within(
-        self, limits: Limits, latencies: Sequence[tuple[AdditiveFunction, float]] = ()
+        self,
+        limits: Limits,
+        latencies: Sequence[tuple[AdditiveFunction, float]] = (),
+        standalone: RoundAgreement | None = None,
     ) -> AnswerQuality | None:
-        """Return the quality of an answer under limits, those on devices' latencies among them."""
+        """Return the quality of an answer.
+
+        Args:
+            limits: On multi-adds and parameters.
+            latencies: Limits on devices' latencies.
+            standalone: How the predictor ranks what was trained by itself up to now; None: as far as the fit knew.
+        """
         if self.quality is None:
             return None
         band_tau, num_in_band = self.held_out.tau_within(limits, latencies)
-        return AnswerQuality(**self.quality.model_dump(), band_tau=band_tau, num_in_band=num_in_band)
+        quality = AnswerQuality(**self.quality.model_dump(), band_tau=band_tau, num_in_band=num_in_band)
+        if standalone is None:
+            return quality
+        now = {"standalone_tau": standalone.tau, "standalone_tau_interval": standalone.tau_interval}
+        return quality.model_copy(update=now)
 
 
 def read_table_figures(connection: Connection, header: TableHeader, subspace: Subspace) -> TableFigures:

@@ -1,5 +1,6 @@
 """The best architecture under these limits, from a stored table (section 4.5)."""
 
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -8,6 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Engine
 
 from app.db import lookup as lookup_db
+from app.db.engine import autocommit
 from app.db.lookup import TableHeader, TableRow
 from app.domain.lookup_table import Limits
 from app.domain.multi_adds import Cost
@@ -16,7 +18,8 @@ from app.domain.subspace import Subspace, codes_of
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.errors import RoundNotFoundError
 from app.schemas.lookup import LookupAnswer, LookupItem, ParetoAnswer
-from app.services import devices
+from app.schemas.retraining import RoundAgreement
+from app.services import devices, standalone_view
 from app.services.callers import Caller
 from app.services.devices import DeviceLatency
 from app.services.fit_figures import TableFigures, intervals_of, read_table_figures
@@ -38,6 +41,7 @@ class _Tables:
         self._known = lru_cache(maxsize=128)(self._read_known)
         self._asked: set[uuid.UUID] = set()
         self._of_finished: set[int] = set()
+        self._agreement = lru_cache(maxsize=256)(self._read_agreement)
         # 2 MB each for 279,936 rows
         self.table = lru_cache(maxsize=128)(self._read_table)
 
@@ -62,6 +66,16 @@ class _Tables:
         subspace, _ = self.subspace(header)
         with lookup_db.reading(self._engine) as connection:
             return read_table_figures(connection, header, subspace)
+
+    def agreement(self, header: TableHeader) -> RoundAgreement | None:
+        """Return how a table ranks what was trained by itself, as of a few seconds ago: retrainings come any time."""
+        return self._agreement(header, int(time.monotonic() // standalone_view.AGREEMENT_LASTS_S))
+
+    def _read_agreement(self, header: TableHeader, _moment: int) -> RoundAgreement | None:
+        subspace, _ = self.subspace(header)
+        with autocommit(self._engine) as session:
+            of_rounds = standalone_view.agreement_of_rounds(session, header.search_id, subspace.space)
+        return of_rounds.get(header.round_index)
 
     def _find_finished(self, search_id: uuid.UUID, round_index: int | None, owner: str | None) -> TableHeader:
         with lookup_db.reading(self._engine) as connection:
@@ -139,7 +153,8 @@ def look_up(
     if not items:
         message = infeasible("table", fields["feasible"], cost_ranges(space_costs, latency_of_space(latency)), asked)
     own = Limits(in_units(asked.max_madds), in_units(asked.max_params))
-    quality = _tables(engine).figures(header).quality_within(own, limited_latencies(latency, asked))
+    tables = _tables(engine)
+    quality = tables.figures(header).quality_within(own, limited_latencies(latency, asked), tables.agreement(header))
     return LookupAnswer(**fields, scope="table", is_exact=True, quality=quality, items=items, message=message)
 
 
@@ -224,7 +239,8 @@ def pareto(
             rows = lookup_db.pareto_front(connection, header.table_id, cost)
         subspace, _ = _tables(engine).subspace(header)
         items = _items(engine, connection, header, subspace, rows)
-    quality = _tables(engine).figures(header).quality_within(Limits())
+    tables = _tables(engine)
+    quality = tables.figures(header).quality_within(Limits(), standalone=tables.agreement(header))
     return ParetoAnswer(**_header_fields(header), quality=quality, items=items[::-1])
 
 

@@ -1,5 +1,6 @@
 """The best architectures of a whole search space under limits, from the predictor fitted on all rounds' pairs."""
 
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,16 +11,18 @@ import numpy as np
 from sqlalchemy import Connection, Engine
 
 from app.db import lookup as lookup_db
+from app.db.engine import autocommit
 from app.domain.held_out_pairs import HeldOutPairs
 from app.domain.lookup_table import Limits
 from app.domain.search_space import Architecture
-from app.domain.subspace import codes_of
+from app.domain.subspace import choices_of, codes_of
 from app.domain.whole_space import model_bytes
 from app.domain.whole_space.model import SpaceAnswer, WholeSpaceModel
 from app.errors import NoTableError, SearchNotFoundError
 from app.schemas.lookup import LookupAnswer, LookupItem
+from app.schemas.retraining import RoundAgreement
 from app.schemas.search import SpacePredictionView
-from app.services import devices
+from app.services import devices, standalone_view
 from app.services.callers import Caller
 from app.services.devices import DeviceLatency
 from app.services.fit_figures import TableFigures, interval_in, intervals_of, quality_of
@@ -55,6 +58,7 @@ class _Models:
         self._engine = engine
         self.model = lru_cache(maxsize=32)(self._read)
         self.with_latency = lru_cache(maxsize=32)(self._with_latency)
+        self._agreement = lru_cache(maxsize=64)(self._read_agreement)
 
     def _read(self, model_id: int) -> FittedModel:
         with lookup_db.reading(self._engine) as connection:
@@ -78,6 +82,20 @@ class _Models:
         fitted = self.model(model_id)
         costs = {**fitted.model.costs, **{_cost_name(device.name): device.function for device in latency}}
         return FittedModel(_warmed_up(replace(fitted.model, costs=costs)), fitted.figures)
+
+    def agreement(self, search_id: uuid.UUID, model_id: int) -> RoundAgreement | None:
+        """Return how a model ranks what was trained by itself, as of a few seconds ago."""
+        return self._agreement(search_id, model_id, int(time.monotonic() // standalone_view.AGREEMENT_LASTS_S))
+
+    def _read_agreement(self, search_id: uuid.UUID, model_id: int, _moment: int) -> RoundAgreement | None:
+        predictor = self.model(model_id).model.predictor
+
+        def predict(codes: list[str]) -> list[float]:
+            predicted: list[float] = predictor.predict(choices_of(codes, len(predictor.factor_sizes))).tolist()
+            return predicted
+
+        with autocommit(self._engine) as session:
+            return standalone_view.agreement_of_space(session, search_id, predict)
 
 
 def _warmed_up(model: WholeSpaceModel) -> WholeSpaceModel:
@@ -150,7 +168,9 @@ def look_up_space(
         table_digest=None,
         feasible=feasible,
         is_exact=best.is_exact,
-        quality=fitted.figures.quality_within(own, limited_latencies(latency, asked)),
+        quality=fitted.figures.quality_within(
+            own, limited_latencies(latency, asked), _models(engine).agreement(found.search_id, found.model_id)
+        ),
         items=items,
         message=None if items else infeasible("search space", feasible, feasible, asked),
     )

@@ -3,7 +3,7 @@
 import datetime as dt
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from sqlalchemy.orm import Session
@@ -18,6 +18,9 @@ from app.schemas.retraining import RoundAgreement, StandaloneAgreement, Standalo
 
 MIN_ARCHITECTURES = 3
 """Fewer say nothing about a ranking."""
+
+AGREEMENT_LASTS_S = 10.0
+"""For so long an answer need not know of an architecture that was trained by itself meanwhile."""
 
 
 def of_architecture(session: Session, search_id: uuid.UUID, code: str) -> list[StandaloneView]:
@@ -87,14 +90,41 @@ def agreement_of_rounds(session: Session, search_id: uuid.UUID, space: SearchSpa
     truth = _mean_accuracies(groups[0] if groups else [])
     if len(truth) < MIN_ARCHITECTURES:
         return {}
-    found = {}
-    for round_index, predicted in _predicted_by_rounds(session, search_id, space, list(truth)):
-        if len(predicted) >= MIN_ARCHITECTURES:
-            values = list(predicted.values()), [truth[code] for code in predicted]
-            found[round_index] = RoundAgreement(
-                num_architectures=len(predicted), tau=kendall_tau(*values), tau_interval=kendall_interval(*values)
-            )
-    return found
+    agreements = {
+        round_index: _agreement(predicted, truth)
+        for round_index, predicted in _predicted_by_rounds(session, search_id, space, list(truth))
+    }
+    return {round_index: found for round_index, found in agreements.items() if found is not None}
+
+
+def agreement_of_space(
+    session: Session, search_id: uuid.UUID, predict: Callable[[list[str]], list[float]]
+) -> RoundAgreement | None:
+    """Return how a predictor of the whole space ranks those architectures trained by themselves that it never saw.
+
+    The true labels of the rounds have corrected it, and do not count.
+
+    Args:
+        session: The database.
+        search_id: The search.
+        predict: The predictor, for codes.
+    """
+    groups = _groups(standalone.of_search(session, search_id))
+    reports = [row.fit_report or {} for row in searches.rounds_of(session, [search_id])]
+    corrected_by = {code for report in reports for code in (report.get("standalone") or {}).get("left_out", {})}
+    truth = _mean_accuracies([row for row in (groups[0] if groups else []) if row.code not in corrected_by])
+    if len(truth) < MIN_ARCHITECTURES:
+        return None
+    return _agreement(dict(zip(truth, predict(list(truth)), strict=True)), truth)
+
+
+def _agreement(predicted: Mapping[str, float], truth: Mapping[str, float]) -> RoundAgreement | None:
+    if len(predicted) < MIN_ARCHITECTURES:
+        return None
+    values = list(predicted.values()), [truth[code] for code in predicted]
+    return RoundAgreement(
+        num_architectures=len(predicted), tau=kendall_tau(*values), tau_interval=kendall_interval(*values)
+    )
 
 
 def _mean_accuracies(rows: Sequence[StandaloneAccuracyRow]) -> dict[str, float]:

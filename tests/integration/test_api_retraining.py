@@ -14,6 +14,7 @@ from app.db.engine import transaction
 from app.db.models import RoundRow
 from app.domain.rank_correlation import kendall_interval, kendall_tau
 from app.domain.standalone_recipe import from_recipe, label_retraining
+from app.services import standalone_view
 
 
 def path_of(search: Any, code: str = "01201201") -> str:
@@ -247,6 +248,34 @@ def test_a_round_tells_its_tau_against_the_truth_with_its_interval(client: TestC
     whole = client.get(f"/search/{search.id}").json()
     assert whole["rounds"][0]["standalone"] == found
     assert whole["standalone"]["tau_predicted_interval"] == found["tau_interval"]
+
+
+def test_answers_tell_the_tau_against_what_was_retrained_after_the_search(
+    client: TestClient, factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standalone_view, "AGREEMENT_LASTS_S", 1e-6)
+    search = factory.search()
+    with transaction(factory.engine) as session:
+        session.execute(
+            update(RoundRow).where(RoundRow.search_id == search.id).values(fit_report={"predictor": "auto"})
+        )
+    asked = {"search_id": str(search.id), "max_madds": 30}
+
+    def told() -> tuple[float | None, tuple[float, float] | None]:
+        quality = client.get("/lookup", params=asked).raise_for_status().json()["quality"]
+        pareto = client.get("/lookup/pareto", params={"search_id": str(search.id)}).raise_for_status().json()["quality"]
+        assert pareto["standalone_tau"] == quality["standalone_tau"]
+        return quality["standalone_tau"], quality["standalone_tau_interval"]
+
+    assert told() == (None, None)
+    rows = search.tables[0].order[[0, 1000, 3000, 4500, 6000]]
+    codes, truth = search.tables[0].subspace.codes(rows), [0.7, 0.9, 0.6, 0.65, 0.5]
+    for code, accuracy in zip(codes, truth, strict=True):
+        retrained(factory, client, search, code, accuracy)
+    predicted = search.tables[0].predicted_accuracy[rows]
+    tau, interval = told()
+    assert tau == pytest.approx(kendall_tau(predicted, truth))
+    assert interval == pytest.approx(kendall_interval(predicted, truth))
 
 
 def test_labels_that_corrected_a_table_judge_what_it_would_be_without_them(client: TestClient, factory: Any) -> None:

@@ -155,7 +155,7 @@ def fit_auto(
         features: Its nodes' Gray bits.
         index_N: int64 [N], nodes of the sampled architectures.
         accuracy_N: float64 [N], their accuracies in [0, 1].
-        config: Sizes and schedule of the GCNs; together they train for about its epochs.
+        config: Sizes and schedule of the GCNs; together they train for up to four times its epochs.
         seed: Take it from :func:`app.domain.seeds.derive_seed`.
         device: Where the GCNs train; everything else is on the CPU.
         on_progress: Called with the share of the fit done and figures to show; it may raise to cancel.
@@ -223,7 +223,7 @@ def fit_auto(
         "left_out_tau_gcn": _tau(left_out_gcn_N, accuracy_N),
         "interaction_share": round(rank_process.interaction_share, 4),
         "label_noise": round(_label_noise(rank_process, link, score_N), 6),
-        "stopped_epochs": [member.stopped_epoch for member in gcns.members],
+        "stopped": [round(share, 4) for share in gcns.stopped],
         "interval": interval and interval.to_dict(),
     }
     return AutoFit(accuracy_process, accuracy_link, rank_process, gcns, gcn_link, weights_M, link, interval, figures)

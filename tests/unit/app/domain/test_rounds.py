@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.lookup_table import LookupTable
+from app.domain.lookup_table import Limits, LookupTable
 from app.domain.multi_adds import count
 from app.domain.rounds import (
     Reevaluated,
@@ -152,21 +152,32 @@ def test_without_limits_there_are_no_budgets() -> None:
 
 
 def test_after_all_cells_are_searched_the_budget_is_the_limit() -> None:
-    assert round_budgets(FAIRNAS, resolved(target_madds=[400, 300.5]), 2) == pytest.approx((400e6, 300.5e6), abs=1)
+    config = resolved(target_madds=[400, 300.5], target_params=[4])
+    *of_multi_adds, of_params = round_budgets(FAIRNAS, config, 2)
+    assert [limits.max_multi_adds for limits in of_multi_adds] == pytest.approx([400e6, 300.5e6], abs=1)
+    assert of_params.max_params == pytest.approx(4e6, abs=1)
 
 
 def test_a_budget_leaves_unsearched_cells_as_in_the_initial_architecture() -> None:
     (smallest,) = round_budgets(FAIRNAS, resolved(target_madds=[247.129856]), 0)
-    assert smallest == count(FAIRNAS, (0,) * 7 + (3,) * 12).multi_adds
+    assert smallest == Limits(count(FAIRNAS, (0,) * 7 + (3,) * 12).multi_adds)
     (largest,) = round_budgets(FAIRNAS, resolved(target_madds=[1000]), 0)
-    assert largest == count(FAIRNAS, (5,) * 7 + (3,) * 12).multi_adds
+    assert largest == Limits(count(FAIRNAS, (5,) * 7 + (3,) * 12).multi_adds)
+    (of_params,) = round_budgets(FAIRNAS, resolved(target_params=[100]), 0)
+    assert of_params == Limits(max_params=count(FAIRNAS, (5,) * 7 + (3,) * 12).params)
 
 
 @settings(max_examples=20)
-@given(st.lists(st.floats(247.2, 557.0), min_size=1, max_size=5, unique=True), st.integers(0, 2**32 - 1))
-def test_every_round_keeps_an_architecture_for_each_limit(limits: list[float], seed: int) -> None:
+@given(
+    st.lists(st.floats(247.2, 557.0), min_size=1, max_size=3, unique=True),
+    st.lists(st.floats(3.2, 6.0), max_size=2, unique=True),
+    st.integers(0, 2**32 - 1),
+)
+def test_every_round_keeps_an_architecture_for_each_limit(
+    limits: list[float], params_limits: list[float], seed: int
+) -> None:
     """Whatever the accuracies, the last table holds an architecture within each limit."""
-    config = resolved(target_madds=limits, num_reevaluated=20, num_sampled=100)
+    config = resolved(target_madds=limits, target_params=params_limits, num_reevaluated=20, num_sampled=100)
     generator = np.random.default_rng(seed)
     subspace: Subspace | None = first_subspace(FAIRNAS, config)
     for round_index in range(3):
@@ -180,15 +191,19 @@ def test_every_round_keeps_an_architecture_for_each_limit(limits: list[float], s
         assert preserved[0] == max(found, key=lambda r: r.sampled_accuracy)
         assert len(preserved) == config.num_preserved
         for budget in budgets:
-            assert min(count(FAIRNAS, r.architecture).multi_adds for r in preserved) <= budget
+            assert any(budget.allows(count(FAIRNAS, r.architecture)) for r in preserved)
         subspace = next_subspace(FAIRNAS, config, round_index, [r.architecture for r in preserved])
     for limit in limits:
         assert table.multi_adds.min() <= limit * 1e6
+    for limit in params_limits:
+        assert table.params.min() <= limit * 1e6
 
 
 def test_the_best_stays_first_when_budgets_take_places() -> None:
     big, small = (5,) * 19, (0,) * 19
-    kept = select_preserved(ranked([big, (4,) * 19, (3,) * 19, small], [0.9, 0.8, 0.7, 0.1]), 2, [250_000_000], FAIRNAS)
+    kept = select_preserved(
+        ranked([big, (4,) * 19, (3,) * 19, small], [0.9, 0.8, 0.7, 0.1]), 2, [Limits(250_000_000)], FAIRNAS
+    )
     assert [r.architecture for r in kept] == [big, small]
 
 
@@ -198,3 +213,10 @@ def test_the_best_stays_first_when_budgets_take_places() -> None:
 def test_limits_that_cannot_be_kept_are_refused(limits: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         resolved(target_madds=limits)
+
+
+def test_limits_on_parameters_that_cannot_be_kept_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"target_params \[0.5\] cannot be met: the smallest architecture has 3.19M"):
+        resolved(target_params=[0.5])
+    with pytest.raises(ValueError, match="from 2 to 3"):
+        resolved(target_madds=[400], target_params=[4], num_preserved=2)

@@ -8,7 +8,7 @@ import pytest
 from app.domain.hamming_graph import HammingGraph
 from app.domain.search_space import preset
 from app.domain.subspace import Subspace
-from worker.nas.gcn_ensemble import NUM_MEMBERS, GCNEnsemble, fit_gcn_ensemble
+from worker.nas.gcn_ensemble import NUM_MEMBERS, NUM_PARTS, GCNEnsemble, fit_gcn_ensemble
 from worker.nas.gcn_prediction import predict_nodes
 from worker.nas.gcn_training import GCNTrainingConfig
 
@@ -28,20 +28,31 @@ def ensemble() -> GCNEnsemble:
     return fit_gcn_ensemble(GRAPH, SUBSPACE.factor_features(), *pairs(), CONFIG, np.random.default_rng(0))
 
 
-def test_each_pair_is_predicted_by_one_member(ensemble: GCNEnsemble) -> None:
-    index, _ = pairs()
+def test_members_have_seen_all_pairs_and_left_out_predictions_none(ensemble: GCNEnsemble) -> None:
+    index, accuracy = pairs()
+    seen = np.mean([predict_nodes(member.fit, index) for member in ensemble.members], axis=0)
     left_out = ensemble.left_out_additive_N + ensemble.left_out_interaction_N
-    by_member = np.stack([predict_nodes(member.fit, index) for member in ensemble.members])
-    matches = np.abs(by_member - left_out) < 1e-6
-    assert (matches.sum(0) >= 1).all()
-    assert matches.sum(1).tolist() == [len(index) // NUM_MEMBERS] * NUM_MEMBERS
+    assert len(ensemble.members) == NUM_MEMBERS
+    assert np.abs(seen - accuracy).mean() < 0.8 * np.abs(left_out - accuracy).mean()
 
 
-def test_members_stop_before_they_learn_the_noise(ensemble: GCNEnsemble) -> None:
-    assert min(member.stopped_epoch for member in ensemble.members) < CONFIG.epochs // 2
+def test_trainings_stop_before_they_learn_the_noise(ensemble: GCNEnsemble) -> None:
+    assert len(ensemble.stopped) == NUM_PARTS
+    assert min(ensemble.stopped) < 1.0
+    stop = round(float(np.median(ensemble.stopped)) * CONFIG.epochs)
+    assert [len(member.fit.loss_curve) for member in ensemble.members] == [stop] * NUM_MEMBERS
     _, accuracy = pairs()
     error = ensemble.left_out_additive_N + ensemble.left_out_interaction_N - accuracy
     assert np.abs(error).mean() < 0.035
+
+
+def test_a_left_out_prediction_does_not_depend_on_its_label(ensemble: GCNEnsemble) -> None:
+    index, accuracy = pairs()
+    other = accuracy.copy()
+    other[0] += 0.2
+    changed = fit_gcn_ensemble(GRAPH, SUBSPACE.factor_features(), index, other, CONFIG, np.random.default_rng(0))
+    moved = np.abs(changed.left_out_additive_N - ensemble.left_out_additive_N)
+    assert moved[0] < 0.03 < np.abs(other - accuracy)[0]
 
 
 def test_pairs_of_one_node_are_left_out_together() -> None:
