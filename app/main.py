@@ -1,6 +1,8 @@
-"""The API application: ``uvicorn --factory app.main:create_app``."""
+"""The API application: ``uvicorn --factory app.main:served_app``."""
 
 import gc
+import sys
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -24,6 +26,7 @@ from app.api.security_headers import SecurityHeadersMiddleware
 from app.dashboard.install import install_pages
 from app.db.engine import get_engine
 from app.logging import configure_logging
+from app.server_loop import NEVER_STARTS
 from app.services.access import UnsafeToStartError, check_may_start
 from app.services.rate_limit import RateLimiter
 from app.settings import Settings, get_settings
@@ -54,12 +57,26 @@ def _spare_the_garbage_collector() -> None:
         gc.freeze()
 
 
+def served_app() -> FastAPI:
+    """Return the application for a server, whose processes are not to be started again and again in vain.
+
+    Raises:
+        SystemExit: If it cannot be made; why is on standard error, without a traceback where that would not help.
+    """
+    try:
+        return create_app()
+    except UnsafeToStartError as error:
+        sys.stderr.write(f"NAS Atlas does not start: {error}.\n")
+    except Exception:
+        traceback.print_exc()
+    raise SystemExit(NEVER_STARTS)
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application, by default on the settings of the environment.
 
     Raises:
-        SystemExit: If callers need API keys and nobody has one; with a message and without a traceback, because it is
-            the server's command line that calls this.
+        UnsafeToStartError: If callers need API keys and nobody has one.
     """
     settings = settings or get_settings()
     configure_logging(settings.log_level, settings.log_format)
@@ -78,10 +95,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.server_stop = ServerStop()
     app.state.engine = get_engine(settings.required_database_url())
     app.state.rate_limiter = RateLimiter(settings.broker_url)
-    try:
-        check_may_start(app.state.engine, settings)
-    except UnsafeToStartError as error:
-        raise SystemExit(f"NAS Atlas does not start: {error}.") from None
+    check_may_start(app.state.engine, settings)
     security = _documented_security() if settings.keys_required() else []
     # lookups first: routes are tried in this order, and these are what people wait for
     for router in (lookup.router, search.router, architectures.router, events.router, devices.router, data_sets.router):

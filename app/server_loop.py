@@ -6,10 +6,14 @@ itself (SO_REUSEPORT), and the kernel deals the connections out.
 """
 
 import socket
+import sys
 from asyncio import AbstractServer
 from typing import Any
 
 import uvloop
+
+NEVER_STARTS = 3
+"""uvicorn's own status of a process that would fail the same way again; any other it starts once more, for ever."""
 
 
 class ServerLoop(uvloop.Loop):
@@ -29,5 +33,9 @@ def _twin(bound: socket.socket) -> socket.socket:
     twin = socket.socket(bound.family, bound.type)
     twin.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     twin.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    twin.bind(bound.getsockname())
+    try:
+        twin.bind(bound.getsockname())
+    except OSError as error:
+        sys.stderr.write(f"cannot listen at {bound.getsockname()}: {error}; WEB_CONCURRENCY=1 needs no second socket\n")
+        raise SystemExit(NEVER_STARTS) from None
     return twin

@@ -3,6 +3,7 @@
     python -m benchmarks.predictor            quick: four cells of the grid, one seed, small and short GCNs
     python -m benchmarks.predictor --full     all 16 cells, five seeds, the paper's GCN (or FULL=1 in the environment)
     python -m benchmarks.predictor --full --seeds 0 1 --num-sampled 1000 --sigmas 0.5 --no-synthetic     a part
+    python -m benchmarks.predictor --merge first.log second.log     the figures of parts, from what they printed
 
 Truth is the mean of the three seeds of NAS-Bench-Macro, read under ``NASATLAS_DATA_ROOT`` (without it this part is
 skipped, and the last line says so), and made-up accuracies of 6^5 architectures with strong interactions between every
@@ -23,11 +24,13 @@ The last line of the output is one JSON object.
 import argparse
 import json
 import os
+import re
 import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +49,8 @@ PREDICTORS = ("ridge", "paper", "auto", "inherited")
 CHOSEN = ("auto", "inherited")
 
 Float64Array = NDArray[np.float64]
+Measured = dict[str, list[dict[str, float]]]
+"""Figures of each seed, by cell."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,11 @@ def main() -> None:
     parser.add_argument("--sigmas", type=float, nargs="+")
     parser.add_argument("--no-macro", action="store_true")
     parser.add_argument("--no-synthetic", action="store_true")
+    parser.add_argument("--merge", type=Path, nargs="+")
     arguments = parser.parse_args()
+    if arguments.merge:
+        print(json.dumps(merged(arguments.merge)))
+        return
     sizes = Sizes.of(arguments.full)
     seeds = tuple(arguments.seeds or sizes.seeds)
     nums, sigmas = arguments.num_sampled or sizes.num_sampled, arguments.sigmas or sizes.sigmas
@@ -123,25 +132,53 @@ def main() -> None:
         macro = Truth("macro", Space("nas-bench-macro", 8), accuracy_N[np.argsort(index_N)])
         # seed by seed, so that an interrupted run has seen every cell
         cells = (Cell(macro, n, s, seed) for seed in seeds for n in nums for s in sigmas)
-        figures |= summary(cells, sizes.config, coverages)
+        figures |= summary(measured(cells, sizes.config), coverages)
     if not arguments.no_synthetic:
         synthetic = {seed: Truth("synthetic", Space("fairnas", 5), strong_interactions(5, seed)) for seed in seeds}
         cells = (Cell(synthetic[seed], n, s, seed) for seed in seeds for n, s in sizes.synthetic)
-        figures |= {f"synthetic_{name}": value for name, value in summary(cells, sizes.config, coverages).items()}
-    for name, of_all in coverages.items():
-        if of_all:
-            figures[f"{_prefix(name)}coverage_90"] = round(statistics.mean(of_all), 4)
-    print(json.dumps(figures | {"load_average": os.getloadavg()[0]}))
+        of_synthetic = summary(measured(cells, sizes.config), coverages)
+        figures |= {f"synthetic_{name}": value for name, value in of_synthetic.items()}
+    print(json.dumps(figures | covered(coverages) | {"load_average": os.getloadavg()[0]}))
 
 
-def summary(cells: Iterator[Cell], config: GCNTrainingConfig, coverages: dict[str, list[float]]) -> dict[str, object]:
-    """Measure cells, print a line each, and return margins and means; their coverages are added to the lists."""
-    measured: dict[str, list[dict[str, float]]] = {}
+def merged(logs: Sequence[Path]) -> dict[str, object]:
+    """Return the figures of several parts of a full run from the lines of their cells."""
+    found: dict[str, Measured] = {"macro": {}, "synthetic": {}}
+    seeds: set[int] = set()
+    for line in (line for log in logs for line in log.read_text().splitlines()):
+        if match := re.fullmatch(r"((macro|synthetic) n=\d+ sigma=[\d.]+) seed (\d+): ({.*})", line):
+            found[match[2]].setdefault(match[1], []).append(json.loads(match[4]))
+            seeds.add(int(match[3]))
+    coverages: dict[str, list[float]] = {name: [] for name in CHOSEN}
+    figures: dict[str, object] = {"full": True, "seeds": sorted(seeds)}
+    if found["macro"]:
+        figures |= summary(found["macro"], coverages)
+    if found["synthetic"]:
+        of_synthetic = summary(found["synthetic"], coverages)
+        figures |= {f"synthetic_{name}": value for name, value in of_synthetic.items()}
+    return figures | covered(coverages)
+
+
+def covered(coverages: dict[str, list[float]]) -> dict[str, object]:
+    """Return the mean coverage of each predictor's intervals."""
+    return {
+        f"{_prefix(name)}coverage_90": round(statistics.mean(of_all), 4) for name, of_all in coverages.items() if of_all
+    }
+
+
+def measured(cells: Iterator[Cell], config: GCNTrainingConfig) -> Measured:
+    """Measure cells, and print a line each."""
+    found: Measured = {}
     for cell in cells:
         figures = measure(cell, config)
-        measured.setdefault(cell.name, []).append(figures)
+        found.setdefault(cell.name, []).append(figures)
         print(f"{cell.name} seed {cell.seed}: {json.dumps({k: round(v, 4) for k, v in figures.items()})}", flush=True)
-    means = {name: {k: statistics.mean(row[k] for row in rows) for k in rows[0]} for name, rows in measured.items()}
+    return found
+
+
+def summary(found: Measured, coverages: dict[str, list[float]]) -> dict[str, object]:
+    """Return margins and means of measured cells; their coverages are added to the lists."""
+    means = {name: {k: statistics.mean(row[k] for row in rows) for k in rows[0]} for name, rows in found.items()}
     summed: dict[str, object] = {}
     for chosen in CHOSEN:
         prefix = _prefix(chosen)
@@ -151,7 +188,7 @@ def summary(cells: Iterator[Cell], config: GCNTrainingConfig, coverages: dict[st
         coverage = {name: mean[f"coverage_{chosen}"] for name, mean in means.items()}
         for name, margin in margins.items():
             print(f"{name}: {chosen} margin {margin:+.4f}, coverage {coverage[name]:.3f}", flush=True)
-        coverages[chosen] += [row[f"coverage_{chosen}"] for rows in measured.values() for row in rows]
+        coverages[chosen] += [row[f"coverage_{chosen}"] for rows in found.values() for row in rows]
         summed |= {
             f"{prefix}worst_margin": round(min(margins.values()), 4),
             f"{prefix}mean_margin": round(statistics.mean(margins.values()), 4),

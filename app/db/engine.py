@@ -1,5 +1,6 @@
 """Engines and sessions. A session commits at the edge of a request or of a task, and nowhere else."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -13,8 +14,9 @@ UTF8_CLIENT = {"client_encoding": "utf8"}
 
 @lru_cache(maxsize=8)
 def get_engine(database_url: str) -> Engine:
-    """Return the process's engine for a database."""
-    return create_engine(database_url, connect_args=UTF8_CLIENT, pool_pre_ping=True, pool_size=16, max_overflow=16)
+    """Return the process's engine for a database; the API's processes share what one would take of its connections."""
+    size = max(4, 16 // int(os.environ.get("WEB_CONCURRENCY") or 1))
+    return create_engine(database_url, connect_args=UTF8_CLIENT, pool_pre_ping=True, pool_size=size, max_overflow=size)
 
 
 @contextmanager

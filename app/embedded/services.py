@@ -55,7 +55,7 @@ def default_services(plan: ServicePlan) -> Sequence[ServiceSpec]:
     api = ServiceSpec(
         "api",
         (
-            *(*python, "uvicorn", "--factory", "app.main:create_app", *listen),
+            *(*python, "uvicorn", "--factory", "app.main:served_app", *listen),
             *("--loop", "app.server_loop:ServerLoop"),
             # Progress streams never end by themselves; without a limit uvicorn would wait for them for ever.
             *("--timeout-graceful-shutdown", "2"),

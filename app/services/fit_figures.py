@@ -54,7 +54,7 @@ class TableFigures:
             return None
         band_tau, num_in_band = self.held_out.tau_within(limits, latencies)
         quality = AnswerQuality(**self.quality.model_dump(), band_tau=band_tau, num_in_band=num_in_band)
-        if standalone is None:
+        if standalone is None or standalone.tau is None:
             return quality
         now = {"standalone_tau": standalone.tau, "standalone_tau_interval": standalone.tau_interval}
         return quality.model_copy(update=now)

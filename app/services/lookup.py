@@ -69,13 +69,14 @@ class _Tables:
 
     def agreement(self, header: TableHeader) -> RoundAgreement | None:
         """Return how a table ranks what was trained by itself, as of a few seconds ago: retrainings come any time."""
-        return self._agreement(header, int(time.monotonic() // standalone_view.AGREEMENT_LASTS_S))
+        # those of different tables are not all read again at the same moment
+        return self._agreement(header, int(time.monotonic() / standalone_view.AGREEMENT_LASTS_S + header.table_id / 7))
 
     def _read_agreement(self, header: TableHeader, _moment: int) -> RoundAgreement | None:
         subspace, _ = self.subspace(header)
         with autocommit(self._engine) as session:
-            of_rounds = standalone_view.agreement_of_rounds(session, header.search_id, subspace.space)
-        return of_rounds.get(header.round_index)
+            found = standalone_view.agreement_of_rounds(session, header.search_id, subspace.space, header.round_index)
+        return found.get(header.round_index)
 
     def _find_finished(self, search_id: uuid.UUID, round_index: int | None, owner: str | None) -> TableHeader:
         with lookup_db.reading(self._engine) as connection:

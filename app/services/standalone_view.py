@@ -84,17 +84,27 @@ def _groups(rows: Sequence[StandaloneAccuracyRow]) -> list[list[StandaloneAccura
     return sorted(groups.values(), key=rank, reverse=True)
 
 
-def agreement_of_rounds(session: Session, search_id: uuid.UUID, space: SearchSpace) -> dict[int, RoundAgreement]:
-    """Return how each round's table ranks the architectures that were trained by themselves, where there are enough."""
+def agreement_of_rounds(
+    session: Session, search_id: uuid.UUID, space: SearchSpace, round_index: int | None = None
+) -> dict[int, RoundAgreement]:
+    """Return how each round's table ranks the architectures that were trained by themselves, where there are enough.
+
+    Args:
+        session: The database.
+        search_id: The search.
+        space: Its search space.
+        round_index: The only round that is asked for; None: all.
+    """
     groups = _groups(standalone.of_search(session, search_id))
     truth = _mean_accuracies(groups[0] if groups else [])
     if len(truth) < MIN_ARCHITECTURES:
         return {}
     agreements = {
-        round_index: _agreement(predicted, truth)
-        for round_index, predicted in _predicted_by_rounds(session, search_id, space, list(truth))
+        index: _agreement(predicted, truth)
+        for index, predicted in _predicted_by_rounds(session, search_id, space, list(truth))
+        if round_index in (None, index)
     }
-    return {round_index: found for round_index, found in agreements.items() if found is not None}
+    return {index: found for index, found in agreements.items() if found is not None}
 
 
 def agreement_of_space(

@@ -183,7 +183,7 @@ def serve_api(api_settings: Settings, tmp_path: Path) -> Iterator[Callable[..., 
 
         def serve(*options: str) -> str:
             endpoint = ApiEndpoint.choose("127.0.0.1", None)
-            command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:create_app", *options]
+            command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:served_app", *options]
             command += ["--host", endpoint.host, "--port", str(endpoint.port), "--timeout-graceful-shutdown", "1"]
             log = running.enter_context((tmp_path / "api.log").open("wb"))
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)

@@ -16,7 +16,7 @@ from app.settings import Settings
 def test_streams_do_not_hold_up_the_end(api_settings: Settings, factory: Any) -> None:
     search = factory.search(state="running", num_tables=0)
     endpoint = ApiEndpoint.choose("127.0.0.1", None)
-    command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:create_app", "--port", str(endpoint.port)]
+    command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:served_app", "--port", str(endpoint.port)]
     server = subprocess.Popen(
         command, env=os.environ.copy(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

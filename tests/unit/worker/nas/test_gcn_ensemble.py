@@ -1,4 +1,4 @@
-"""Early-stopped GCNs: every pair is left out once, and predicted by the member that has not seen it."""
+"""GCNs that stop early: what they learn of noise, and predictions of every pair that have not seen it."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ import pytest
 from app.domain.hamming_graph import HammingGraph
 from app.domain.search_space import preset
 from app.domain.subspace import Subspace
-from worker.nas.gcn_ensemble import NUM_MEMBERS, NUM_PARTS, GCNEnsemble, fit_gcn_ensemble
+from worker.nas.gcn_ensemble import NUM_LONG_MEMBERS, NUM_MEMBERS, NUM_PARTS, GCNEnsemble, fit_gcn_ensemble
 from worker.nas.gcn_prediction import predict_nodes
-from worker.nas.gcn_training import GCNTrainingConfig
+from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn
 
 SUBSPACE = Subspace(preset("nas-bench-macro"), (0,) * 8, tuple(range(6)))
 GRAPH = HammingGraph.assigned(SUBSPACE.factor_sizes)
@@ -32,18 +32,31 @@ def test_members_have_seen_all_pairs_and_left_out_predictions_none(ensemble: GCN
     index, accuracy = pairs()
     seen = np.mean([predict_nodes(member.fit, index) for member in ensemble.members], axis=0)
     left_out = ensemble.left_out_additive_N + ensemble.left_out_interaction_N
-    assert len(ensemble.members) == NUM_MEMBERS
     assert np.abs(seen - accuracy).mean() < 0.8 * np.abs(left_out - accuracy).mean()
+    assert np.abs(left_out - accuracy).mean() < 0.035
 
 
-def test_trainings_stop_before_they_learn_the_noise(ensemble: GCNEnsemble) -> None:
+def test_clean_labels_are_fitted_by_as_much_of_the_whole_schedule(ensemble: GCNEnsemble) -> None:
+    stop = float(np.median(ensemble.stopped))
     assert len(ensemble.stopped) == NUM_PARTS
-    assert min(ensemble.stopped) < 1.0
-    stop = round(float(np.median(ensemble.stopped)) * CONFIG.epochs)
-    assert [len(member.fit.loss_curve) for member in ensemble.members] == [stop] * NUM_MEMBERS
-    _, accuracy = pairs()
-    error = ensemble.left_out_additive_N + ensemble.left_out_interaction_N - accuracy
-    assert np.abs(error).mean() < 0.035
+    assert 0.5 < stop < 1.0
+    epochs = [len(member.fit.loss_curve) for member in ensemble.members]
+    assert epochs == [round(stop * CONFIG.epochs)] * NUM_LONG_MEMBERS
+
+
+def test_noise_is_not_learned() -> None:
+    """Members stop after as many epochs as those that left pairs out, and rank better than a GCN trained to the end."""
+    index, accuracy = pairs(noise=0.15)
+    fitted = fit_gcn_ensemble(GRAPH, SUBSPACE.factor_features(), index, accuracy, CONFIG, np.random.default_rng(1))
+    stop = float(np.median(fitted.stopped))
+    assert stop <= 0.5
+    epochs = [len(member.fit.loss_curve) for member in fitted.members]
+    assert epochs == [round(stop * CONFIG.epochs / 2)] * NUM_MEMBERS
+    others = np.setdiff1d(np.arange(GRAPH.num_nodes), index)
+    truth = GRAPH.choices(others).sum(1)
+    to_the_end = fit_gcn(GRAPH, SUBSPACE.factor_features(), index, accuracy, CONFIG, seed=1)
+    stopped = np.mean([predict_nodes(member.fit, others) for member in fitted.members], axis=0)
+    assert np.corrcoef(stopped, truth)[0, 1] > np.corrcoef(predict_nodes(to_the_end, others), truth)[0, 1] + 0.02
 
 
 def test_a_left_out_prediction_does_not_depend_on_its_label(ensemble: GCNEnsemble) -> None:
