@@ -24,7 +24,7 @@ USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=20s \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]
-CMD ["uvicorn", "--factory", "app.main:served_app", "--host", "0.0.0.0", "--port", "8000", "--loop", "app.server_loop:ServerLoop", "--timeout-graceful-shutdown", "5", "--timeout-worker-healthcheck", "30"]
+CMD ["uvicorn", "--factory", "app.main:served_app", "--host", "0.0.0.0", "--port", "8000", "--loop", "app.server_loop:ServerLoop", "--timeout-graceful-shutdown", "5", "--timeout-worker-healthcheck", "15"]
 
 FROM base AS worker
 # the packages first: they are large and change seldom

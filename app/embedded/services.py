@@ -59,8 +59,8 @@ def default_services(plan: ServicePlan) -> Sequence[ServiceSpec]:
             *("--loop", "app.server_loop:ServerLoop"),
             # Progress streams never end by themselves; without a limit uvicorn would wait for them for ever.
             *("--timeout-graceful-shutdown", "2"),
-            # A machine that trains and swaps may keep a process waiting; one that is killed for it starts no sooner.
-            *("--timeout-worker-healthcheck", "30"),
+            # A process that starts on a busy machine must not be taken for a dead one, nor a dead one wait for long.
+            *("--timeout-worker-healthcheck", "15"),
         ),
         (StopSignal(signal.SIGTERM, 6.0),),
     )

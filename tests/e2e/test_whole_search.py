@@ -172,7 +172,8 @@ def kill_worker_children(stack: Stack) -> int:
     for process in psutil.process_iter(["cmdline"]):
         command = " ".join(process.info["cmdline"] or ())
         # not billiard's semaphore tracker: without it the main process ends too, and only a supervisor brings it back
-        if "spawn_main" not in command:
+        # nor the API's processes
+        if "from billiard.spawn import spawn_main" not in command:
             continue
         try:
             if marker in {f"{name}={value}" for name, value in process.environ().items()}:
