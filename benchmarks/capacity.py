@@ -9,9 +9,9 @@ may be workers: with a finished round, pairs and a step whose lease is renewed e
 search together again after each heartbeat, while it answers for one that has not changed from memory.
 
 ``p50_ms`` and ``p99_ms`` are of all reads, ``cold_p99_ms`` of the first read of each search alone. The same with half
-of the searches under way at once, hundreds of workers on the API's processes, is ``half_running_p99_ms``. The last line of
-the output is one JSON object: ``errors`` are answers other than 200 and 202, and streams that end or do not bring the
-search's state.
+of the searches under way at once, hundreds of workers on the API's processes, is ``half_running_p99_ms``. The last line
+of the output is one JSON object: ``errors`` are answers other than 200 and 202, and streams that end or do not bring
+the search's state.
 """
 
 import asyncio
