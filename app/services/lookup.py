@@ -41,6 +41,7 @@ class _Tables:
         self._known = lru_cache(maxsize=128)(self._read_known)
         self._asked: set[uuid.UUID] = set()
         self._of_finished: set[int] = set()
+        self._is_judged = lru_cache(maxsize=256)(self._find_judges)
         self._agreement = lru_cache(maxsize=256)(self._read_agreement)
         # 2 MB each for 279,936 rows
         self.table = lru_cache(maxsize=128)(self._read_table)
@@ -68,9 +69,16 @@ class _Tables:
             return read_table_figures(connection, header, subspace)
 
     def agreement(self, header: TableHeader) -> RoundAgreement | None:
-        """Return how a table ranks what was trained by itself, as of a few seconds ago: retrainings come any time."""
-        # those of different tables are not all read again at the same moment
-        return self._agreement(header, int(time.monotonic() / standalone_view.AGREEMENT_LASTS_S + header.table_id / 7))
+        """Return how a table ranks what was trained by itself, as of a minute ago: retrainings come any time."""
+        return self._agreement(header, _moment(header)) if self._is_judged(header, _moment(header)) else None
+
+    def _find_judges(self, header: TableHeader, _moment: int) -> bool:
+        with lookup_db.reading(self._engine) as connection:
+            return lookup_db.has_standalone(connection, header.search_id)
+
+    def look_for_judges(self, header: TableHeader) -> None:
+        """Ask whether anything was trained by itself, by a connection that is open anyway."""
+        self._is_judged(header, _moment(header))
 
     def _read_agreement(self, header: TableHeader, _moment: int) -> RoundAgreement | None:
         subspace, _ = self.subspace(header)
@@ -106,6 +114,11 @@ class _Tables:
             self._asked.add(header.search_id)
             return lookup_db.accuracies(connection, header.search_id, codes)
         return self._known(header.search_id)
+
+
+def _moment(header: TableHeader) -> int:
+    """What changes now and then, and for different tables at different times."""
+    return int(time.monotonic() / standalone_view.AGREEMENT_LASTS_S + header.table_id / 7)
 
 
 class _NotFinishedError(Exception):
@@ -149,6 +162,7 @@ def look_up(
             latency, ranges = (), {}
         subspace, space_costs = _tables(engine).subspace(header)
         items = _items(engine, connection, header, subspace, rows, latency)
+        _tables(engine).look_for_judges(header)
     fields = _header_fields(header, ranges)
     message = None
     if not items:

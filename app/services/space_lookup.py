@@ -84,7 +84,7 @@ class _Models:
         return FittedModel(_warmed_up(replace(fitted.model, costs=costs)), fitted.figures)
 
     def agreement(self, search_id: uuid.UUID, model_id: int) -> RoundAgreement | None:
-        """Return how a model that knew no true labels ranks what was trained by itself, as of a few seconds ago."""
+        """Return how a model that knew no true labels ranks what was trained by itself, as of a minute ago."""
         quality = self.model(model_id).figures.quality
         if quality is not None and quality.standalone_tau is not None:
             return None  # the fit's own, over labels that each were left out, says more than a few later networks

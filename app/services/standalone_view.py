@@ -19,7 +19,7 @@ from app.schemas.retraining import RoundAgreement, StandaloneAgreement, Standalo
 MIN_ARCHITECTURES = 3
 """Fewer say nothing about a ranking."""
 
-AGREEMENT_LASTS_S = 10.0
+AGREEMENT_LASTS_S = 60.0
 """For so long an answer need not know of an architecture that was trained by itself meanwhile."""
 
 
