@@ -150,7 +150,6 @@ _HELD_OUT = text("""
 _ROWS_AT = text(f"""
     select {_COLUMNS} from lookup_rows where table_id = :table_id and subspace_index = any(:subspace_indices)
 """)  # noqa: S608 - constants only
-_HAS_STANDALONE = text("select exists (select 1 from standalone_accuracies where search_id = :search_id)")
 _SPACE_REPORT = text("select report from space_models where id = :id")
 _SUBSPACE = text("""
     select s.search_space, s.config, r.subspace
@@ -270,11 +269,6 @@ def read_space_report(connection: Connection, model_id: int) -> dict[str, Any] |
     """Return the figures of a whole space's fit; None if there is no such."""
     report: dict[str, Any] | None = connection.execute(_SPACE_REPORT, {"id": model_id}).scalar_one_or_none()
     return report
-
-
-def has_standalone(connection: Connection, search_id: uuid.UUID) -> bool:
-    """Return whether any architecture of a search was trained by itself."""
-    return bool(connection.execute(_HAS_STANDALONE, {"search_id": search_id}).scalar_one())
 
 
 def read_fit(

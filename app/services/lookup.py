@@ -1,15 +1,14 @@
 """The best architecture under these limits, from a stored table (section 4.5)."""
 
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.orm import Session
 
 from app.db import lookup as lookup_db
-from app.db.engine import autocommit
 from app.db.lookup import TableHeader, TableRow
 from app.domain.lookup_table import Limits
 from app.domain.multi_adds import Cost
@@ -41,7 +40,6 @@ class _Tables:
         self._known = lru_cache(maxsize=128)(self._read_known)
         self._asked: set[uuid.UUID] = set()
         self._of_finished: set[int] = set()
-        self._is_judged = lru_cache(maxsize=256)(self._find_judges)
         self._agreement = lru_cache(maxsize=256)(self._read_agreement)
         # 2 MB each for 279,936 rows
         self.table = lru_cache(maxsize=128)(self._read_table)
@@ -70,19 +68,11 @@ class _Tables:
 
     def agreement(self, header: TableHeader) -> RoundAgreement | None:
         """Return how a table ranks what was trained by itself, as of a minute ago: retrainings come any time."""
-        return self._agreement(header, _moment(header)) if self._is_judged(header, _moment(header)) else None
-
-    def _find_judges(self, header: TableHeader, _moment: int) -> bool:
-        with lookup_db.reading(self._engine) as connection:
-            return lookup_db.has_standalone(connection, header.search_id)
-
-    def look_for_judges(self, header: TableHeader) -> None:
-        """Ask whether anything was trained by itself, by a connection that is open anyway."""
-        self._is_judged(header, _moment(header))
+        return self._agreement(header, standalone_view.moment(header.table_id))
 
     def _read_agreement(self, header: TableHeader, _moment: int) -> RoundAgreement | None:
         subspace, _ = self.subspace(header)
-        with autocommit(self._engine) as session:
+        with lookup_db.reading(self._engine) as connection, Session(connection) as session:
             found = standalone_view.agreement_of_rounds(session, header.search_id, subspace.space, header.round_index)
         return found.get(header.round_index)
 
@@ -114,11 +104,6 @@ class _Tables:
             self._asked.add(header.search_id)
             return lookup_db.accuracies(connection, header.search_id, codes)
         return self._known(header.search_id)
-
-
-def _moment(header: TableHeader) -> int:
-    """What changes now and then, and for different tables at different times."""
-    return int(time.monotonic() / standalone_view.AGREEMENT_LASTS_S + header.table_id / 7)
 
 
 class _NotFinishedError(Exception):
@@ -162,14 +147,14 @@ def look_up(
             latency, ranges = (), {}
         subspace, space_costs = _tables(engine).subspace(header)
         items = _items(engine, connection, header, subspace, rows, latency)
-        _tables(engine).look_for_judges(header)
+        agreement = _tables(engine).agreement(header)
     fields = _header_fields(header, ranges)
     message = None
     if not items:
         message = infeasible("table", fields["feasible"], cost_ranges(space_costs, latency_of_space(latency)), asked)
     own = Limits(in_units(asked.max_madds), in_units(asked.max_params))
-    tables = _tables(engine)
-    quality = tables.figures(header).quality_within(own, limited_latencies(latency, asked), tables.agreement(header))
+    figures = _tables(engine).figures(header)
+    quality = figures.quality_within(own, limited_latencies(latency, asked), agreement)
     return LookupAnswer(**fields, scope="table", is_exact=True, quality=quality, items=items, message=message)
 
 
@@ -254,8 +239,8 @@ def pareto(
             rows = lookup_db.pareto_front(connection, header.table_id, cost)
         subspace, _ = _tables(engine).subspace(header)
         items = _items(engine, connection, header, subspace, rows)
-    tables = _tables(engine)
-    quality = tables.figures(header).quality_within(Limits(), standalone=tables.agreement(header))
+        agreement = _tables(engine).agreement(header)
+    quality = _tables(engine).figures(header).quality_within(Limits(), standalone=agreement)
     return ParetoAnswer(**_header_fields(header), quality=quality, items=items[::-1])
 
 

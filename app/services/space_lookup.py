@@ -1,6 +1,5 @@
 """The best architectures of a whole search space under limits, from the predictor fitted on all rounds' pairs."""
 
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Engine
+from sqlalchemy.orm import Session
 
 from app.db import lookup as lookup_db
-from app.db.engine import autocommit
 from app.domain.held_out_pairs import HeldOutPairs
 from app.domain.lookup_table import Limits
 from app.domain.search_space import Architecture
@@ -88,7 +87,7 @@ class _Models:
         quality = self.model(model_id).figures.quality
         if quality is not None and quality.standalone_tau is not None:
             return None  # the fit's own, over labels that each were left out, says more than a few later networks
-        return self._agreement(search_id, model_id, int(time.monotonic() // standalone_view.AGREEMENT_LASTS_S))
+        return self._agreement(search_id, model_id, standalone_view.moment(model_id))
 
     def _read_agreement(self, search_id: uuid.UUID, model_id: int, _moment: int) -> RoundAgreement | None:
         predictor = self.model(model_id).model.predictor
@@ -97,7 +96,7 @@ class _Models:
             predicted: list[float] = predictor.predict(choices_of(codes, len(predictor.factor_sizes))).tolist()
             return predicted
 
-        with autocommit(self._engine) as session:
+        with lookup_db.reading(self._engine) as connection, Session(connection) as session:
             return standalone_view.agreement_of_space(session, search_id, predict)
 
 
@@ -161,6 +160,7 @@ def look_up_space(
         fitted = _models(engine).with_latency(found.model_id, latency)
         best = fitted.model.best(_bounds(asked), limit)
         items = _items(connection, found.search_id, searched, best, fitted, latency)
+        agreement = _models(engine).agreement(found.search_id, found.model_id)
     own = Limits(in_units(asked.max_madds), in_units(asked.max_params))
     feasible = cost_ranges(searched.target_costs, latency_of_space(latency))
     return LookupAnswer(
@@ -171,9 +171,7 @@ def look_up_space(
         table_digest=None,
         feasible=feasible,
         is_exact=best.is_exact,
-        quality=fitted.figures.quality_within(
-            own, limited_latencies(latency, asked), _models(engine).agreement(found.search_id, found.model_id)
-        ),
+        quality=fitted.figures.quality_within(own, limited_latencies(latency, asked), agreement),
         items=items,
         message=None if items else infeasible("search space", feasible, feasible, asked),
     )

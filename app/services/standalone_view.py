@@ -1,6 +1,7 @@
 """What the service says about architectures trained by themselves, and how far the search agrees with them."""
 
 import datetime as dt
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,11 @@ MIN_ARCHITECTURES = 3
 
 AGREEMENT_LASTS_S = 60.0
 """For so long an answer need not know of an architecture that was trained by itself meanwhile."""
+
+
+def moment(number: int) -> int:
+    """Return what changes every :data:`AGREEMENT_LASTS_S`, not for all numbers (of tables) at once."""
+    return int(time.monotonic() / AGREEMENT_LASTS_S + number / 7)
 
 
 def of_architecture(session: Session, search_id: uuid.UUID, code: str) -> list[StandaloneView]:

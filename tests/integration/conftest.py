@@ -17,13 +17,14 @@ from sqlalchemy import Engine, func, update
 from sqlalchemy.orm import Session
 
 from app import queue
-from app.db import tables
+from app.db import standalone, tables
 from app.db.engine import get_engine, transaction
 from app.db.models import PairRow, RoundRow, SearchRow, StepRow
 from app.domain.lookup_table import LookupTable
 from app.domain.rounds import first_subspace, round_segments
 from app.domain.search_config import SearchConfig, from_preset
 from app.domain.search_space import SearchSpace, preset
+from app.domain.standalone_recipe import label_retraining
 from app.domain.subspace import Subspace
 from app.embedded.api_endpoint import ApiEndpoint
 from app.main import create_app
@@ -154,6 +155,33 @@ class SearchFactory:
             PairRow(search_id=stored.id, round_index=round_index, source="reevaluated", code=code, accuracy=0.625)
             for code in codes[:10]
         )
+
+    def labelled(
+        self, search: StoredSearch, codes: list[str], truth: list[float], left_out: list[float] | None = None
+    ) -> None:
+        """What a search's own true labels leave: accuracies, and a corrected table's report."""
+        with transaction(self.engine) as session:
+            for code, accuracy in zip(codes, truth, strict=True):
+                retraining = label_retraining(search.config, code).model_dump(mode="json")
+                standalone.add(
+                    session,
+                    {
+                        "job_id": search.id,
+                        "search_id": search.id,
+                        "code": code,
+                        "accuracy": accuracy,
+                        "recipe": "small",
+                        "network": "proxy",
+                        "from_supernet": False,
+                        "seed": search.config.seed,
+                        "epochs": 20,
+                        "retraining": retraining,
+                        "artifact": f"{search.id}/standalone-{code}/standalone",
+                    },
+                )
+            if left_out is not None:
+                report = {"standalone": {"left_out": dict(zip(codes, left_out, strict=True))}}
+                session.execute(update(RoundRow).where(RoundRow.search_id == search.id).values(fit_report=report))
 
     def step(self, search_id: uuid.UUID, kind: str, **values: Any) -> int:
         with transaction(self.engine) as session:

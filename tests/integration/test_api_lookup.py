@@ -9,7 +9,6 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import delete, select, text, update
 
-from app.db import standalone
 from app.db.engine import get_engine, transaction
 from app.db.models import LookupRow, LookupTableRow, PairRow, RoundRow, SearchRow, SpaceModelRow
 from app.db.tables import publish
@@ -17,7 +16,6 @@ from app.domain.lookup_table import Limits, LookupTable
 from app.domain.multi_adds import cost_functions, count
 from app.domain.prediction_interval import PredictionInterval
 from app.domain.rank_correlation import kendall_interval, kendall_tau
-from app.domain.standalone_recipe import label_retraining
 from app.domain.tensor_bytes import pack
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.domain.whole_space.archive import prepared_model
@@ -347,34 +345,13 @@ class TestWholeSpace:
     def test_it_tells_its_tau_against_what_was_trained_by_itself(
         self, client: TestClient, search: Any, factory: Any
     ) -> None:
-        truth = {"22022222": 0.9, "11011111": 0.8, "00200000": 0.6, "22222222": 0.7, "11211111": 0.85}
-        left_out = {"11211111": 0.99}
-        with transaction(factory.engine) as session:
-            for code, accuracy in truth.items():
-                retraining = label_retraining(search.config, code)
-                standalone.add(
-                    session,
-                    {
-                        "job_id": search.id,
-                        "search_id": search.id,
-                        "code": code,
-                        "accuracy": accuracy,
-                        "recipe": "small",
-                        "network": "proxy",
-                        "from_supernet": False,
-                        "seed": 0,
-                        "epochs": 20,
-                        "retraining": retraining.model_dump(mode="json"),
-                        "artifact": f"{search.id}/{code}",
-                    },
-                )
-            # this one has corrected the predictor, so it does not judge it
-            report = {"standalone": {"left_out": left_out}}
-            session.execute(update(RoundRow).where(RoundRow.search_id == search.id).values(fit_report=report))
+        truth = {"22022222": 0.9, "11011111": 0.8, "00200000": 0.6, "22222222": 0.7}
+        factory.labelled(search, list(truth), list(truth.values()))
+        # this one has corrected the predictor, so it does not judge it
+        factory.labelled(search, ["11211111"], [0.85], left_out=[0.99])
         quality = client.get("/lookup?scope=space").raise_for_status().json()["quality"]
-        judging = [code for code in truth if code not in left_out]
-        predicted = [sum(int(c) / (-256 if i == 2 else 256) for i, c in enumerate(code)) for code in judging]
-        values = predicted, [truth[code] for code in judging]
+        predicted = [sum(int(c) / (-256 if i == 2 else 256) for i, c in enumerate(code)) for code in truth]
+        values = predicted, list(truth.values())
         assert quality["standalone_tau"] == pytest.approx(kendall_tau(*values))
         assert quality["standalone_tau_interval"] == kendall_interval(*values)
 

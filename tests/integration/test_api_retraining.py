@@ -13,7 +13,7 @@ from app.db import standalone
 from app.db.engine import transaction
 from app.db.models import RoundRow
 from app.domain.rank_correlation import kendall_interval, kendall_tau
-from app.domain.standalone_recipe import from_recipe, label_retraining
+from app.domain.standalone_recipe import from_recipe
 from app.services import standalone_view
 
 
@@ -208,38 +208,12 @@ def test_agreement_with_the_truth_from_three_architectures_on(client: TestClient
     assert found["num_not_counted"] == 1
 
 
-def labelled(factory: Any, search: Any, codes: list[str], truth: list[float], left_out: list[float] | None) -> None:
-    """What a search's own true labels leave: accuracies, and a corrected table's report."""
-    with transaction(factory.engine) as session:
-        for code, accuracy in zip(codes, truth, strict=True):
-            retraining = label_retraining(search.config, code).model_dump(mode="json")
-            standalone.add(
-                session,
-                {
-                    "job_id": search.id,
-                    "search_id": search.id,
-                    "code": code,
-                    "accuracy": accuracy,
-                    "recipe": "small",
-                    "network": "proxy",
-                    "from_supernet": False,
-                    "seed": search.config.seed,
-                    "epochs": 20,
-                    "retraining": retraining,
-                    "artifact": f"{search.id}/standalone-{code}/standalone",
-                },
-            )
-        if left_out is not None:
-            report = {"standalone": {"left_out": dict(zip(codes, left_out, strict=True))}}
-            session.execute(update(RoundRow).where(RoundRow.search_id == search.id).values(fit_report=report))
-
-
 def test_a_round_tells_its_tau_against_the_truth_with_its_interval(client: TestClient, factory: Any) -> None:
     search = factory.search()
     rows = search.tables[0].order[[0, 1000, 3000, 4500, 6000]]
     codes, truth = search.tables[0].subspace.codes(rows), [0.7, 0.9, 0.6, 0.65, 0.5]
     assert client.get(f"/search/{search.id}/rounds/0").json()["standalone"] is None
-    labelled(factory, search, codes, truth, None)
+    factory.labelled(search, codes, truth, None)
     found = client.get(f"/search/{search.id}/rounds/0").json()["standalone"]
     predicted = search.tables[0].predicted_accuracy[rows]
     assert found["num_architectures"] == 5
@@ -281,7 +255,7 @@ def test_answers_tell_the_tau_against_what_was_retrained_after_the_search(
 def test_labels_that_corrected_a_table_judge_what_it_would_be_without_them(client: TestClient, factory: Any) -> None:
     search = factory.search()
     codes = search.tables[0].subspace.codes(search.tables[0].order[[0, 1000, 3000, 4500]])
-    labelled(factory, search, codes, [0.7, 0.9, 0.6, 0.5], left_out=[0.1, 0.2, 0.3, 0.4])
+    factory.labelled(search, codes, [0.7, 0.9, 0.6, 0.5], left_out=[0.1, 0.2, 0.3, 0.4])
     found = client.get(f"/search/{search.id}/rounds/0").json()["standalone"]
     assert found["tau"] == pytest.approx(kendall_tau([0.1, 0.2, 0.3, 0.4], [0.7, 0.9, 0.6, 0.5]))
     assert client.get(f"/search/{search.id}").json()["standalone"]["tau_predicted"] == found["tau"]
@@ -292,9 +266,9 @@ def test_labels_of_earlier_rounds_do_not_judge_a_table_that_they_corrected(clien
         num_tables=2, segments=[[0, 1, 2, 3], [4, 5, 6, 7]], num_sampled=40, num_reevaluated=10, num_preserved=1
     )
     codes = search.tables[1].subspace.codes(range(5))
-    labelled(factory, search, codes, [0.7, 0.9, 0.6, 0.5, 0.4], None)
+    factory.labelled(search, codes, [0.7, 0.9, 0.6, 0.5, 0.4], None)
     assert client.get(f"/search/{search.id}/rounds/1").json()["standalone"]["num_architectures"] == 5
-    labelled(factory, search, codes, [0.7, 0.9, 0.6, 0.5, 0.4], left_out=[0.1, 0.2, 0.3, 0.4, 0.5])
+    factory.labelled(search, codes, [0.7, 0.9, 0.6, 0.5, 0.4], left_out=[0.1, 0.2, 0.3, 0.4, 0.5])
     with transaction(factory.engine) as session:
         session.execute(
             update(RoundRow).where(RoundRow.search_id == search.id, RoundRow.round_index == 1).values(fit_report={})
@@ -305,7 +279,7 @@ def test_labels_of_earlier_rounds_do_not_judge_a_table_that_they_corrected(clien
 
 def test_the_weights_of_a_label_can_be_exported(client: TestClient, factory: Any) -> None:
     search = factory.search()
-    labelled(factory, search, ["01201201"], [0.75], None)
+    factory.labelled(search, ["01201201"], [0.75], None)
     response = client.get(f"{path_of(search)}/export", params={"format": "onnx", "weights": "retrained"})
     assert response.status_code == 202
     payload = factory.engine.connect().exec_driver_sql("select payload from steps where kind = 'export'").scalar()
@@ -331,7 +305,7 @@ def test_a_table_that_is_replaced_in_between_is_no_error(
 
     search = factory.search()
     codes = search.tables[0].subspace.codes(range(4))
-    labelled(factory, search, codes, [0.7, 0.9, 0.6, 0.5], None)
+    factory.labelled(search, codes, [0.7, 0.9, 0.6, 0.5], None)
 
     def replacing(whole: Any) -> Any:
         def replaced_first(*args: Any, **options: Any) -> Any:
@@ -377,7 +351,7 @@ def test_retrainings_beside_a_searchs_own_labels_are_a_group_that_is_told(client
     search = factory.search()
     table = search.tables[0]
     labels = table.subspace.codes(table.order[[0, 1000, 3000, 4500, 6000]])
-    labelled(factory, search, labels, [0.7, 0.9, 0.6, 0.65, 0.5], None)
+    factory.labelled(search, labels, [0.7, 0.9, 0.6, 0.65, 0.5], None)
     rows, truth = table.order[[10, 2000, 5000]], [0.9, 0.7, 0.8]
     for code, accuracy in zip(table.subspace.codes(rows), truth, strict=True):
         retrained(factory, client, search, code, accuracy, epochs=3)
