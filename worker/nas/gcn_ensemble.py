@@ -112,7 +112,8 @@ def fit_gcn_ensemble(
     short = math.ceil(config.epochs * _PART_EPOCHS_SHARE)
     for number in range(NUM_PARTS):
         left = part_N == number
-        fit, epoch = training(short).until_best(
+        fit, epoch = training(short).best(
+            short,
             (index_N[~left], accuracy_N[~left]),
             (index_N[left], accuracy_N[left]),
             _passed_on(report, _PARTS_WORK * number / NUM_PARTS, _PARTS_WORK / NUM_PARTS),
@@ -121,14 +122,16 @@ def fit_gcn_ensemble(
         left_out[:, left] = member_of(fit).predict(index_N[left])
     stop = float(np.median(stopped))
     # the learning rate is the same so far: as many epochs, not as large a share of more of them
-    is_early = stop <= min(config.milestones, default=0.0)
+    is_early = stop <= min(config.milestones, default=1.0)
     epochs = round(stop * (short if is_early else config.epochs))
     num_members = NUM_MEMBERS if is_early else NUM_LONG_MEMBERS
     share = (1.0 - _PARTS_WORK) / num_members
+    all_pairs = (index_N, accuracy_N)
     members = []
     for number in range(num_members):
         on_epoch = _passed_on(report, _PARTS_WORK + share * number, share)
-        members.append(member_of(training(config.epochs).until(epochs, (index_N, accuracy_N), on_epoch)))
+        fit, _ = training(config.epochs).best(epochs, all_pairs, all_pairs, on_epoch)
+        members.append(member_of(fit))
     report(1.0)
     return GCNEnsemble(tuple(members), tuple(stopped), left_out[0], left_out[1])
 
@@ -154,31 +157,18 @@ class _Training:
     seed: int
     device: torch.device
 
-    def until_best(
-        self,
-        fitted: tuple[Int64Array, Float64Array],
-        left_out: tuple[Int64Array, Float64Array],
-        on_fraction: OnFraction,
-    ) -> tuple[GCNFit, int]:
-        """Return the network at its best epoch for the left-out pairs, and which it was (0: as drawn)."""
-        return self._best(self.config.epochs, fitted, left_out, on_fraction)
-
-    def until(self, epochs: int, fitted: tuple[Int64Array, Float64Array], on_fraction: OnFraction) -> GCNFit:
-        """Return the network after so many epochs of the schedule (0: as drawn).
-
-        More exactly, where it fitted its pairs best up to then, which is at the end or shortly before: the first
-        updates overshoot by far, and now and then a later one does.
-        """
-        return self._best(epochs, fitted, fitted, on_fraction)[0]
-
-    def _best(
+    def best(
         self,
         epochs: int,
         fitted: tuple[Int64Array, Float64Array],
         checked: tuple[Int64Array, Float64Array],
         on_fraction: OnFraction,
     ) -> tuple[GCNFit, int]:
-        """The network at the epoch of up to ``epochs`` that is best for some pairs, and which that was."""
+        """Return the network at the epoch of up to ``epochs`` that is best for some pairs, and which (0: as drawn).
+
+        Checked on the fitted pairs themselves that is the last epoch or one shortly before: the first updates overshoot
+        by far, and now and then a later one does.
+        """
         module = GCN(self.features.num_bits, self.config.hidden_sizes, torch.Generator().manual_seed(self.seed))
         torch.nn.init.constant_(module.head.bias, float(np.median(fitted[1])))
         module.to(self.device)
