@@ -122,16 +122,59 @@ def strong_interactions(num_cells: int, seed: int) -> Float64Array:
     return np.asarray(0.7 + 0.02 * _interacting(choices, generator(seed, None, "strong interactions")))
 
 
-def _interacting(choices_NL: Int64Array, rng: np.random.Generator) -> Float64Array:
-    """float64 [N] of mean zero and unit variance: a term per cell, and one per two cells that is about as large."""
+def _interacting(choices_NL: Int64Array, rng: np.random.Generator, strength: float = 1.4) -> Float64Array:
+    """float64 [N] of mean zero and unit variance: a term per cell, and one per two cells (by default as large)."""
     num_cells = choices_NL.shape[1]
     total = np.zeros(len(choices_NL))
     for cell in range(num_cells):
         rise = (0.6 * (np.arange(6) % 3) + 1.2 * (np.arange(6) // 3)) * rng.uniform(0.3, 1.5)
         total += (rise + rng.normal(0, 0.3, 6))[choices_NL[:, cell]]
         for other in range(cell):
-            total += rng.normal(0, 1.4 / np.sqrt(num_cells), (6, 6))[choices_NL[:, cell], choices_NL[:, other]]
+            total += rng.normal(0, strength / np.sqrt(num_cells), (6, 6))[choices_NL[:, cell], choices_NL[:, other]]
     return np.asarray((total - total.mean()) / total.std())
+
+
+@dataclass(frozen=True)
+class MadeUpSearch:
+    """Three rounds over the whole FairNAS space, whose accuracies saturate or not, and interact by pairs of cells.
+
+    Attributes:
+        ceiling: The accuracy that no architecture reaches; None: accuracies do not saturate.
+        seed: Of everything.
+    """
+
+    ceiling: float | None
+    seed: int
+
+    NOISE = 0.004
+    NUM_SAMPLED, NUM_SEEN, NUM_PRESERVED = 300, 2000, 6
+
+    def accuracy(self, choices_NL: Int64Array) -> Float64Array:
+        """Return float64 [N], what a perfect evaluation would say."""
+        whole_rng = generator(self.seed, None, "made-up architectures")
+        both = np.concatenate([choices_NL, whole_rng.integers(0, 6, (5000, 19))])
+        # the uniform architectures only set the scale
+        effort_N = _interacting(both, generator(self.seed, None, "made-up search"), 0.3)
+        effort_N = (effort_N - effort_N[len(choices_NL) :].mean()) / effort_N[len(choices_NL) :].std()
+        accuracy_N = 0.7 + 0.03 * effort_N if self.ceiling is None else self.ceiling - 0.06 * np.exp(-0.8 * effort_N)
+        return np.asarray(accuracy_N[: len(choices_NL)])
+
+    def noisy(self, choices_NL: Int64Array, purpose: str) -> Float64Array:
+        """Return float64 [N], what an evaluation says."""
+        noise_N = generator(self.seed, None, purpose).normal(0, self.NOISE, len(choices_NL))
+        return np.clip(self.accuracy(choices_NL) + noise_N, 0, 1)
+
+    def pairs(self) -> tuple[Int64Array, Float64Array]:
+        """Return int64 [N, 19] and float64 [N], the distinct pairs of three rounds that start from all K3E6."""
+        rng, preserved = generator(self.seed, None, "made-up rounds"), np.full((1, 19), 3)
+        found = []
+        for segment in preset("fairnas").segments:
+            seen = preserved[rng.integers(0, len(preserved), self.NUM_SEEN)]
+            seen[:, segment] = rng.integers(0, 6, (self.NUM_SEEN, len(segment)))
+            found.append(seen[: self.NUM_SAMPLED])
+            preserved = seen[np.argsort(-self.noisy(seen, f"round {len(found)}"))[: self.NUM_PRESERVED]]
+        choices_NL = np.unique(np.concatenate(found), axis=0)
+        return choices_NL, self.noisy(choices_NL, "pairs")
 
 
 def fitted(labels: Labels, hidden_sizes: tuple[int, int], epochs: int) -> tuple[AdditiveFunction, HammingGCN]:

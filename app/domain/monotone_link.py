@@ -87,13 +87,15 @@ class MonotoneLink:
         return (self(np.asarray(score_N) + step) - self(np.asarray(score_N) - step)) / (2 * step)
 
 
-def cross_fitted(score_N: Float64Array, value_N: Float64Array, rng: np.random.Generator) -> Float64Array:
+def cross_fitted(
+    score_N: Float64Array, value_N: Float64Array, rng: np.random.Generator, lowest: float = 0.0, highest: float = 1.0
+) -> Float64Array:
     """Return float64 [N], the value of each score by a link that was fitted without its pair (four fits)."""
     fold_N = rng.permutation(np.arange(len(score_N)) % _NUM_FOLDS)
     linked_N = np.empty(len(score_N))
     for fold in range(_NUM_FOLDS):
         left = fold_N == fold
-        linked_N[left] = MonotoneLink.fit(score_N[~left], value_N[~left])(score_N[left])
+        linked_N[left] = MonotoneLink.fit(score_N[~left], value_N[~left], lowest, highest)(score_N[left])
     return linked_N
 
 

@@ -3,7 +3,8 @@
 The residuals of pairs that were left out of a fit are what the next left-out pair's residual will be like, whatever
 the predictor and however the noise is distributed. They are taken group by group of predicted accuracy, because bad
 architectures are predicted worse than good ones. Where it is known how unsure predictions are relative to each other,
-residuals are divided by that, and intervals stretched by it (normalised conformal prediction).
+residuals are divided by that, and intervals stretched by it (normalised conformal prediction). Where accuracies
+saturate, all of this is done with efforts: an interval is then wider below than above.
 Legend: N pairs or nodes, G groups.
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from app.domain.hamming_graph import Float64Array
+from app.domain.saturation import Saturation
 
 _PAIRS_PER_GROUP = 60
 _MAX_GROUPS = 8
@@ -22,19 +24,21 @@ _MAX_GROUPS = 8
 
 @dataclass(frozen=True, eq=False)
 class PredictionInterval:
-    """Bounds of z around a prediction, in accuracy units.
+    """Bounds of z around a prediction.
 
     Attributes:
         level: Nominal probability that z is within.
-        edges_G: float64 [groups - 1], predicted accuracies that separate the groups.
+        edges_G: float64 [groups - 1], predicted accuracies (or efforts) that separate the groups.
         lower_G: float64 [groups], what to add to a prediction for the lower bound (mostly negative).
         upper_G: float64 [groups], what to add for the upper.
+        saturation: From accuracies to the efforts that the rest is about; None: it is about accuracies.
     """
 
     level: float
     edges_G: Float64Array
     lower_G: Float64Array
     upper_G: Float64Array
+    saturation: Saturation | None = None
 
     def bounds(
         self, predicted_N: Float64Array, stretch_N: Float64Array | float = 1.0
@@ -46,25 +50,30 @@ class PredictionInterval:
             stretch_N: float64 [N], how unsure each is, in the unit of the calibration.
         """
         predicted_N = np.asarray(predicted_N, dtype=np.float64)
+        if self.saturation is not None:
+            predicted_N = self.saturation.effort(predicted_N)
         group_N = np.searchsorted(self.edges_G, predicted_N, side="right")
-        return (
-            np.clip(predicted_N + self.lower_G[group_N] * stretch_N, 0.0, 1.0),
-            np.clip(predicted_N + self.upper_G[group_N] * stretch_N, 0.0, 1.0),
-        )
+        lower_N = predicted_N + self.lower_G[group_N] * stretch_N
+        upper_N = predicted_N + self.upper_G[group_N] * stretch_N
+        if self.saturation is not None:
+            lower_N, upper_N = self.saturation.accuracy(lower_N), self.saturation.accuracy(upper_N)
+        return np.clip(lower_N, 0.0, 1.0), np.clip(upper_N, 0.0, 1.0)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "PredictionInterval":
         """Read what :meth:`to_dict` gave."""
-        return cls(data["level"], *(np.array(data[name], dtype=np.float64) for name in ("edges", "lower", "upper")))
+        edges_G, lower_G, upper_G = (np.array(data[name], dtype=np.float64) for name in ("edges", "lower", "upper"))
+        ceiling = data.get("ceiling")
+        return cls(data["level"], edges_G, lower_G, upper_G, None if ceiling is None else Saturation(ceiling))
 
-    def to_dict(self) -> dict[str, float | list[float]]:
-        """Return the interval as JSON data, with the mean half-width."""
+    def to_dict(self) -> dict[str, float | list[float] | None]:
+        """Return the interval as JSON data."""
         return {
             "level": self.level,
             "edges": [round(value, 6) for value in self.edges_G.tolist()],
             "lower": [round(value, 6) for value in self.lower_G.tolist()],
             "upper": [round(value, 6) for value in self.upper_G.tolist()],
-            "mean_half_width": round(float((self.upper_G - self.lower_G).mean() / 2), 6),
+            "ceiling": None if self.saturation is None else self.saturation.ceiling,
         }
 
 
@@ -73,6 +82,7 @@ def calibrate_interval(
     accuracy_N: Float64Array,
     level: float = 0.9,
     stretch_N: Float64Array | None = None,
+    saturation: Saturation | None = None,
 ) -> PredictionInterval | None:
     """Return the interval that left-out predictions of known pairs call for; None if there are too few of them.
 
@@ -85,6 +95,7 @@ def calibrate_interval(
         accuracy_N: float64 [N], their z.
         level: Nominal coverage.
         stretch_N: float64 [N], how unsure each left-out prediction is relative to others; None: all alike.
+        saturation: That of the accuracies; None: they do not saturate.
 
     Raises:
         ValueError: If there are no pairs, lengths differ, or the level is not between 0 and 1.
@@ -98,12 +109,15 @@ def calibrate_interval(
         raise ValueError(f"level is the share of pairs inside, between 0 and 1, got {level}")
     if _rank(len(predicted_N), level) > len(predicted_N):
         return None
+    if saturation is not None:
+        predicted_N, accuracy_N = saturation.effort(predicted_N), saturation.effort(accuracy_N)
     num_groups = int(np.clip(len(predicted_N) // _PAIRS_PER_GROUP, 1, _MAX_GROUPS))
     edges_G = np.unique(np.quantile(predicted_N, np.arange(1, num_groups) / num_groups))
     group_N = np.searchsorted(edges_G, predicted_N, side="right")
     residual_N = (accuracy_N - predicted_N) / (1.0 if stretch_N is None else stretch_N)
     sides = [_conformal_bounds(residual_N[group_N == group], residual_N, level) for group in range(len(edges_G) + 1)]
-    return PredictionInterval(level, edges_G, np.array([a for a, _ in sides]), np.array([b for _, b in sides]))
+    lower_G, upper_G = np.array([a for a, _ in sides]), np.array([b for _, b in sides])
+    return PredictionInterval(level, edges_G, lower_G, upper_G, saturation)
 
 
 def _rank(num_residuals: int, level: float) -> int:

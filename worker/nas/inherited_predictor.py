@@ -5,7 +5,8 @@ in the left-out pairs as well as in the fitted ones, and no pair tells them from
 NAS-Bench-Macro the additive part of a process on the accuracies as they are ranked the truth better than ridge
 regression and the paper's GCN, and about as well as or better than with any share of the interactions that the process
 or a GCN found; see ``docs/adr``. It is fitted together with the interactions, so that these do not pass for additive
-effects or noise, and they are left out of the predictions. Legend: N pairs or nodes.
+effects or noise, and they are left out of the predictions. Where the pairs say that accuracies saturate, it is fitted
+to their efforts (:mod:`app.domain.saturation`). Legend: N pairs or nodes.
 """
 
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from app.domain.seeds import generator
 from app.domain.whole_space.additive_function import AdditiveFunction
 from worker.nas.product_kernel import OnStep
 from worker.nas.product_process import averaged_pairs, check_pairs, fit_process
+from worker.nas.saturation_choice import choose_saturation, noise_in_accuracy, standardised
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +30,7 @@ class InheritedFit:
     """A fitted additive predictor with a monotone link to accuracy.
 
     Attributes:
-        additive: The process's additive part, in standard deviations of the labels.
+        additive: The process's additive part, in standard deviations of the labels (or of their efforts).
         link: From it to accuracy.
         interval: Of a held-out pair's z around its prediction; None: there are too few pairs to say.
         report: Figures of the fit, as JSON data.
@@ -77,8 +79,10 @@ def fit_inherited(
     check_pairs(index_N, accuracy_N)
     index_N, accuracy_N = averaged_pairs(index_N, accuracy_N)
     check_pairs(index_N, accuracy_N)
-    scale = max(float(accuracy_N.std()), 1e-12)
-    choices_NF, target_N = graph.choices(index_N), (accuracy_N - accuracy_N.mean()) / scale
+    choices_NF = graph.choices(index_N)
+    saturation = choose_saturation(features, choices_NF, accuracy_N, generator(seed, None, "saturation"), on_step)
+    effort_N = accuracy_N if saturation is None else saturation.effort(accuracy_N)
+    target_N = standardised(effort_N)
     process = fit_process(features, choices_NF, target_N, generator(seed, None, "process"), on_step)
     link = MonotoneLink.fit(process.left_out_additive_N, accuracy_N)
     left_out_N = cross_fitted(process.left_out_additive_N, accuracy_N, generator(seed, None, "link folds"))
@@ -86,7 +90,8 @@ def fit_inherited(
     report = {
         "num_pairs": len(index_N),
         "num_conditioned": process.num_pairs,
-        "label_noise": round(float(np.sqrt(process.noise_variance)) * scale, 6),
+        "label_noise": round(noise_in_accuracy(process.noise_variance, effort_N, saturation), 6),
+        "ceiling": saturation and round(saturation.ceiling, 6),
         "interaction_share": round(process.interaction_share, 4),
     }
     return InheritedFit(process.model.additive, link, interval, report)

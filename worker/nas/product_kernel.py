@@ -167,8 +167,10 @@ def tune_strengths(
     start_P: Tensor | None = None,
     steps: int = TUNING_STEPS,
     on_step: OnStep | None = None,
-) -> Tensor:
-    """Return float64 [P], the strengths that maximise marginal likelihood times prior.
+) -> tuple[Tensor, float]:
+    """Return float64 [P], the strengths that maximise marginal likelihood times prior, and its logarithm.
+
+    A constant is missing from the logarithm, the same for all targets of the same pairs.
 
     Args:
         factors: What is known of the factors.
@@ -199,7 +201,7 @@ def tune_strengths(
     bounds = [(value - _BOUND, value + _BOUND) for value in mean_P]
     first_P = mean_P if start_P is None else start_P.numpy()
     found = minimize(objective, first_P, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps})
-    return torch.as_tensor(found.x)
+    return torch.as_tensor(found.x), -float(found.fun)
 
 
 def _surprise(parameter_P: Tensor, level: float) -> Tensor:

@@ -86,7 +86,7 @@ def _fit(
     on_step: OnStep | None,
 ) -> ProcessFit:
     tuning = _subset(len(target_N), _TUNING_PAIRS, rng)
-    parameter_P = tune_strengths(factors, choices_NF[tuning], target_N[tuning], on_step=on_step)
+    parameter_P, _ = tune_strengths(factors, choices_NF[tuning], target_N[tuning], on_step=on_step)
     fit = _posterior(parameter_P, factors, choices_NF, target_N, _subset(len(target_N), _MAX_PAIRS, rng), on_step)
     if len(target_N) > _MAX_REFITTED:
         return fit
@@ -111,7 +111,7 @@ def _left_out(
     left_out_2N = np.empty((2, len(target_N)))
     for fold in range(_NUM_FOLDS):
         left, kept = np.flatnonzero(fold_N == fold), np.flatnonzero(fold_N != fold)
-        tuned_P = tune_strengths(factors, choices_NF[kept], target_N[kept], parameter_P, _RETUNING_STEPS, on_step)
+        tuned_P, _ = tune_strengths(factors, choices_NF[kept], target_N[kept], parameter_P, _RETUNING_STEPS, on_step)
         model = _posterior(tuned_P, factors, choices_NF[kept], target_N[kept], np.arange(len(kept)), on_step).model
         left_out_2N[:, left] = model.additive.of(choices_NF[left]), model.predict_interactions(choices_NF[left])
     return left_out_2N[0], left_out_2N[1]
@@ -153,7 +153,7 @@ def label_noise(
     tuning = _subset(len(accuracy_N), _NOISE_PAIRS, rng)
     target_N = (accuracy_N[tuning] - accuracy_N.mean()) / scale
     with one_thread():
-        parameter_P = tune_strengths(Factors.of(features), choices_NF[tuning], target_N)
+        parameter_P, _ = tune_strengths(Factors.of(features), choices_NF[tuning], target_N)
     return round(float(Strengths.of(parameter_P).noise.sqrt()) * scale, 6)
 
 

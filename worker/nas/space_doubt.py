@@ -41,14 +41,15 @@ def fit_doubt(
     factors = Factors.of(features)
     with one_thread():
         target_M = (accuracy_N[kept_M] - accuracy_N.mean()) / scale
-        strengths = Strengths.of(tune_strengths(factors, choices_NL[kept_M], target_M, on_step=on_step))
+        parameter_P, _ = tune_strengths(factors, choices_NL[kept_M], target_M, on_step=on_step)
+        strengths = Strengths.of(parameter_P)
         covariance_MM = sum(covariances(strengths, factors, choices_NL[kept_M]), torch.zeros(()))
         inverse_MM = torch.cholesky_inverse(torch.linalg.cholesky(noisy(covariance_MM, strengths.noise))).numpy()
     doubt = _doubt(strengths, factors, choices_NL[kept_M], inverse_MM)
     own_N = doubt.stretch(choices_NL)
     own_N[kept_M] = doubt.left_out_stretch()
     typical = float(np.median(own_N))
-    return replace(doubt, typical=typical), own_N / typical, round(float(strengths.noise.sqrt()) * scale, 6)
+    return replace(doubt, typical=typical), own_N / typical, float(strengths.noise.sqrt()) * scale
 
 
 def _doubt(strengths: Strengths, factors: Factors, choices_ML: Int64Array, inverse_MM: Float64Array) -> Doubt:

@@ -30,6 +30,7 @@ from app.domain.whole_space.model import BlendedPredictor, WholeSpaceModel
 from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn
 from worker.nas.product_kernel import OnStep
 from worker.nas.product_process import check_pairs, fit_process
+from worker.nas.saturation_choice import choose_saturation, noise_in_accuracy
 from worker.nas.space_doubt import fit_doubt
 
 OnSpaceProgress = Callable[[float, Mapping[str, Any] | None], None]
@@ -58,9 +59,10 @@ def fit_space(
 ) -> tuple[WholeSpaceModel, dict[str, Any]]:
     """Fit the configured predictor to pairs of the whole space, say how sure it is, and prepare the queries.
 
-    ``auto`` is the additive part of a process with a link, as in the rounds. ``paper`` is ridge and the GCN: a tenth
-    of the pairs is left out of the GCN's fit, and how well both predict these decides the GCN's weight. Where true
-    labels are to decide that, ``auto`` has a GCN as well, which the labels can leave out again.
+    ``auto`` is the additive part of a process with a link, as in the rounds. The rounds' pairs lie around ever better
+    architectures, so where accuracies saturate it is all fitted to efforts (:mod:`app.domain.saturation`). ``paper`` is
+    ridge and the GCN: a tenth of the pairs is left out of the GCN's fit, and how well both predict these decides the
+    GCN's weight. Where true labels are to decide that, ``auto`` has a GCN as well, which they can leave out again.
 
     Args:
         space: The target search space, whose costs can be limited.
@@ -87,31 +89,45 @@ def fit_space(
         # how many there will be is not known: ever closer to the end of this part
         on_progress(_STEPS_SHARE * -math.expm1(-next(steps) / _USUAL_STEPS), None)
 
-    doubt, stretch_N, noise = fit_doubt(features, choices_NL, accuracy_N, generator(seed, None, "space noise"), on_step)
-    additive, additive_N = _additive_part(space, choices_NL, accuracy_N, predictor, seed, on_step)
+    saturation = None
+    if predictor == "auto":
+        check_pairs(choices_NL[:, 0], accuracy_N)
+        rng = generator(seed, None, "space saturation")
+        saturation = choose_saturation(features, choices_NL, accuracy_N, rng, on_step)
+    effort_N = accuracy_N if saturation is None else saturation.effort(accuracy_N)
+    doubt, stretch_N, noise = fit_doubt(features, choices_NL, effort_N, generator(seed, None, "space noise"), on_step)
+    additive, additive_N = _additive_part(space, choices_NL, effort_N, predictor, seed, on_step)
     left_out = _left_out(len(accuracy_N), seed)
-    blended = BlendedPredictor(additive)
+    blended = BlendedPredictor(additive, saturation=saturation)
     parts = {"additive": additive_N[left_out]}
     gcn_figures: dict[str, float | None] = {"gcn_weight": 0.0}
     judged = np.arange(len(accuracy_N))
-    predicted_N = additive_N
+    predicted_N = additive_N  # efforts, as the parts
     if (predictor == "paper" or labels_follow) and space.size < _MAX_NODES:
         judged = left_out
         seen = np.setdiff1d(np.arange(len(accuracy_N)), left_out)
         gcn = _fit_gcn(space, choices_NL[seen], accuracy_N[seen], config, seed, device, _on_epoch(config, on_progress))
-        parts["graph"] = gcn.predict(choices_NL[left_out]).astype(np.float64)
-        weight = blend_weight(parts["additive"], parts["graph"], accuracy_N[left_out])
+        graph_K = gcn.predict(choices_NL[left_out]).astype(np.float64)
+        parts["graph"] = graph_K if saturation is None else saturation.effort(graph_K)
+        weight = blend_weight(parts["additive"], parts["graph"], effort_N[left_out])
         tau = kendall_tau(parts["graph"], accuracy_N[left_out])
         gcn_figures = {"gcn_tau": tau, "gcn_weight": round(weight, 4)}
         if weight > 0:
-            blended = BlendedPredictor(additive, gcn, weight)
+            blended = BlendedPredictor(additive, gcn, weight, saturation=saturation)
             predicted_N = additive_N.copy()
             predicted_N[left_out] = (1 - weight) * parts["additive"] + weight * parts["graph"]
     elif predictor == "auto" and not labels_follow:
         # labels would correct the additive part before its link
-        blended = BlendedPredictor(additive, link=MonotoneLink.fit(additive_N, accuracy_N))
-        predicted_N = cross_fitted(additive_N, accuracy_N, generator(seed, None, "space link folds"))
-    interval = calibrate_interval(predicted_N[judged], accuracy_N[judged], stretch_N=stretch_N[judged])
+        bounds = (0.0, 1.0) if saturation is None else (float(saturation.effort(0.0)), np.inf)
+        blended = BlendedPredictor(
+            additive, link=MonotoneLink.fit(additive_N, effort_N, *bounds), saturation=saturation
+        )
+        predicted_N = cross_fitted(additive_N, effort_N, generator(seed, None, "space link folds"), *bounds)
+    if saturation is not None:
+        predicted_N = saturation.accuracy(predicted_N)
+    interval = calibrate_interval(
+        predicted_N[judged], accuracy_N[judged], stretch_N=stretch_N[judged], saturation=saturation
+    )
     report = {
         "predictor": predictor,
         "num_pairs": len(accuracy_N),
@@ -121,7 +137,8 @@ def fit_space(
         "additive_tau": kendall_tau(
             fit_additive(space.num_choices, choices_NL, accuracy_N).left_out_N[left_out], accuracy_N[left_out]
         ),
-        "label_noise": noise,
+        "label_noise": round(noise_in_accuracy(noise**2, effort_N, saturation), 6),
+        "ceiling": saturation and round(saturation.ceiling, 6),
         "interval": interval and interval.to_dict(),
         "held_out": _kept(
             choices_NL[left_out],
@@ -139,23 +156,21 @@ def fit_space(
 def _additive_part(
     space: SearchSpace,
     choices_NL: Int64Array,
-    accuracy_N: Float64Array,
+    effort_N: Float64Array,
     predictor: Literal["paper", "auto"],
     seed: int,
     on_step: OnStep,
 ) -> tuple[AdditiveFunction, Float64Array]:
-    """The additive predictor in accuracy units, and float64 [N], what it says of each pair without having seen it."""
+    """The additive predictor in units of its targets, and float64 [N], what it says of each pair without seeing it."""
     if predictor == "paper":
-        fitted = fit_additive(space.num_choices, choices_NL, accuracy_N)
+        fitted = fit_additive(space.num_choices, choices_NL, effort_N)
         return fitted.function, fitted.left_out_N
-    check_pairs(choices_NL[:, 0], accuracy_N)
-    mean, scale = float(accuracy_N.mean()), max(float(accuracy_N.std()), 1e-12)
-    target_N = (accuracy_N - mean) / scale
+    mean, scale = float(effort_N.mean()), max(float(effort_N.std()), 1e-12)
     rng = generator(seed, None, "space process")
-    process = fit_process(_features(space), choices_NL, target_N, rng, on_step)
+    process = fit_process(_features(space), choices_NL, (effort_N - mean) / scale, rng, on_step)
     additive = process.model.additive
-    in_accuracy = AdditiveFunction(mean + scale * additive.constant, tuple(scale * table for table in additive.tables))
-    return in_accuracy, mean + scale * process.left_out_additive_N
+    in_units = AdditiveFunction(mean + scale * additive.constant, tuple(scale * table for table in additive.tables))
+    return in_units, mean + scale * process.left_out_additive_N
 
 
 def _left_out(num_pairs: int, seed: int) -> Int64Array:

@@ -15,6 +15,7 @@ from app.domain.hamming_graph import Float64Array, HammingGraph
 from app.domain.lookup_table import LookupTable
 from app.domain.prediction_interval import calibrate_interval
 from app.domain.rank_correlation import kendall_interval, kendall_tau
+from app.domain.saturation import Saturation
 from app.domain.search_space import SearchSpace
 from app.domain.seeds import derive_seed
 from app.domain.standalone_recipe import Retraining, label_retraining
@@ -151,7 +152,7 @@ def corrected_space(search: Search, fitted: FittedSpace, labels: Sequence[Standa
     predictor = fitted.model.predictor
     choices_NL = np.array([search.space.parse_code(label.code) for label in labels], dtype=np.int64)
     choices_NL = choices_NL.reshape(-1, search.space.num_cells)
-    base_NK = np.stack([predictor.additive.of(choices_NL), predictor.predict(choices_NL)], axis=1)
+    base_NK = np.stack([predictor.additive.of(choices_NL), predictor.efforts(choices_NL)], axis=1)
     accuracy_N = np.array([label.accuracy for label in labels], dtype=np.float64)
     # one predictor for all rounds, so one level for all labels
     together = Labels(choices_NL, base_NK, np.zeros(len(labels), dtype=np.int64), accuracy_N)
@@ -162,13 +163,15 @@ def corrected_space(search: Search, fitted: FittedSpace, labels: Sequence[Standa
         for table, effects in zip(predictor.additive.tables, blend.effects, strict=True)
     )
     additive = AdditiveFunction(predictor.additive.constant, tables)
-    corrected = BlendedPredictor(additive, predictor.gcn if gcn_weight else None, gcn_weight)
+    corrected = BlendedPredictor(
+        additive, predictor.gcn if gcn_weight else None, gcn_weight, saturation=predictor.saturation
+    )
     tau_interval = kendall_interval(blend.left_out_N, blend.observed_N)
     figures = {
         **fitted.report,
         "gcn_weight": round(gcn_weight, 4),
         "held_out_tau_uncorrected": fitted.report["held_out_tau"],
-        **_corrected_held_out(fitted.report["held_out"], blend, gcn_weight),
+        **_corrected_held_out(fitted.report["held_out"], blend, gcn_weight, predictor.saturation),
         "standalone": {
             "num_labels": len(labels),
             "tau": kendall_tau(blend.left_out_N, blend.observed_N),
@@ -182,14 +185,18 @@ def corrected_space(search: Search, fitted: FittedSpace, labels: Sequence[Standa
 
 
 def _corrected_held_out(
-    held_out: Mapping[str, Sequence[Any]], blend: StandaloneBlend, gcn_weight: float
+    held_out: Mapping[str, Sequence[Any]], blend: StandaloneBlend, gcn_weight: float, saturation: Saturation | None
 ) -> dict[str, Any]:
     """The figures of left-out pairs as the labels say: both parts never saw them, nor did the labels."""
     accuracy_K, additive_K = np.array(held_out["accuracy"]), np.array(held_out["additive"])
     graph_K = np.array(held_out.get("graph", additive_K))
     safest_NK = np.stack([(1.0 - gcn_weight) * additive_K + gcn_weight * graph_K] * len(blend.weights_K), axis=1)
     predicted_K = blend.corrected(safest_NK, np.array(held_out["choices"], dtype=np.int64))
-    interval = calibrate_interval(predicted_K, accuracy_K, stretch_N=np.array(held_out["stretch"]))
+    if saturation is not None:
+        predicted_K = saturation.accuracy(predicted_K)
+    interval = calibrate_interval(
+        predicted_K, accuracy_K, stretch_N=np.array(held_out["stretch"]), saturation=saturation
+    )
     return {
         "held_out_tau": kendall_tau(predicted_K, accuracy_K),
         "interval": interval and interval.to_dict(),

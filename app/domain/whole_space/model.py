@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from app.domain.monotone_link import MonotoneLink
+from app.domain.saturation import Saturation
 from app.domain.whole_space.additive_function import AdditiveFunction, Float64Array
 from app.domain.whole_space.constrained_enumeration import ConstrainedEnumeration
 from app.domain.whole_space.doubt import Doubt
@@ -46,13 +47,15 @@ _WORK_PER_QUERY = 9e7
 class BlendedPredictor:
     """f(M) = (1 - w) * additive part + w * GCN, the additive part with its link where it has one.
 
-    A link increases, so without a GCN the additive score alone ranks: enumerating it stays exact.
+    Where accuracies saturate, both parts are efforts, and f(M) is the accuracy that their blend reaches. Link and
+    saturation increase, so without a GCN the additive score alone ranks: enumerating it stays exact.
 
     Attributes:
-        additive: Predicted accuracy as a sum over cells, or a score that the link turns into one.
-        gcn: The graph part; None: there is none.
+        additive: Predicted accuracy (or effort) as a sum over cells, or a score that the link turns into one.
+        gcn: The graph part, which predicts accuracies; None: there is none.
         gcn_weight: w, from 0 to 1.
-        link: From the additive score to accuracy; None: it is one.
+        link: From the additive score to accuracy or effort; None: it is one.
+        saturation: From accuracies to efforts and back; None: they do not saturate.
 
     Raises:
         ValueError: If w is out of range, is above 0 without a GCN, or the parts are of different spaces.
@@ -62,6 +65,7 @@ class BlendedPredictor:
     gcn: HammingGCN | None = None
     gcn_weight: float = 0.0
     link: MonotoneLink | None = None
+    saturation: Saturation | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.gcn_weight <= 1:
@@ -89,15 +93,24 @@ class BlendedPredictor:
         Raises:
             ValueError: If a choice does not exist.
         """
-        choices = checked_choices(choices_NL, self.factor_sizes)
-        if self.gcn is None or self.gcn_weight == 0:
-            return self._additive_accuracy(choices)
-        graph_N = self.gcn.predict(choices).astype(np.float64)
-        return (1 - self.gcn_weight) * self._additive_accuracy(choices) + self.gcn_weight * graph_N
+        effort_N = self.efforts(choices_NL)
+        return effort_N if self.saturation is None else self.saturation.accuracy(effort_N)
 
-    def _additive_accuracy(self, choices_NL: ArrayLike) -> Float64Array:
-        score_N = self.additive.of(choices_NL)
-        return score_N if self.link is None else self.link(score_N)
+    def efforts(self, choices_NL: ArrayLike) -> Float64Array:
+        """Return float64 [N], the predictions on the scale on which the parts are blended.
+
+        Raises:
+            ValueError: If a choice does not exist.
+        """
+        choices = checked_choices(choices_NL, self.factor_sizes)
+        score_N = self.additive.of(choices)
+        additive_N = score_N if self.link is None else self.link(score_N)
+        if self.gcn is None or self.gcn_weight == 0:
+            return additive_N
+        graph_N = self.gcn.predict(choices).astype(np.float64)
+        if self.saturation is not None:
+            graph_N = self.saturation.effort(graph_N)
+        return (1 - self.gcn_weight) * additive_N + self.gcn_weight * graph_N
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,15 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.monotone_link import MonotoneLink
+from app.domain.saturation import Saturation
 from app.domain.tensor_bytes import Tensors, pack, unpack
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.domain.whole_space.doubt import Doubt
 from app.domain.whole_space.hamming_gcn import HammingGCN
 from app.domain.whole_space.model import BlendedPredictor, Candidates, WholeSpaceModel
 
-_FORMAT = "nasatlas whole-space model 2"
-_READABLE = ("nasatlas whole-space model 1", _FORMAT)
-"""The first had neither link nor doubt."""
+_FORMAT = "nasatlas whole-space model 3"
+_READABLE = ("nasatlas whole-space model 1", "nasatlas whole-space model 2", _FORMAT)
+"""The first had neither link nor doubt, the second no saturation."""
 
 
 def to_bytes(model: WholeSpaceModel) -> bytes:
@@ -37,6 +38,8 @@ def to_bytes(model: WholeSpaceModel) -> bytes:
             "link.values": link.values_K,
             "link.bounds": np.array([link.lowest, link.highest]),
         }
+    if predictor.saturation is not None:
+        tensors["ceiling"] = np.array([predictor.saturation.ceiling])
     if model.doubt is not None:
         tensors |= model.doubt.tensors()
     metadata = {"format": _FORMAT, "gcn_weight": repr(predictor.gcn_weight), "costs": json.dumps(list(model.costs))}
@@ -68,8 +71,9 @@ def _model(tensors: Tensors, gcn_weight: float, names: list[str]) -> WholeSpaceM
     link = None
     if "link.bounds" in tensors:
         link = MonotoneLink(tensors["link.scores"], tensors["link.values"], *tensors["link.bounds"].tolist())
+    saturation = Saturation(float(tensors["ceiling"][0])) if "ceiling" in tensors else None
     return WholeSpaceModel(
-        BlendedPredictor(additive(tensors["additive"]), gcn, gcn_weight, link),
+        BlendedPredictor(additive(tensors["additive"]), gcn, gcn_weight, link, saturation),
         {name: additive(tensors[f"cost.{number}"]) for number, name in enumerate(names)},
         additive(tensors["proposal"]),
         Candidates(tensors["archive.choices"], tensors["archive.predicted"]),

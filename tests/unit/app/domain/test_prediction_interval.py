@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from app.domain.prediction_interval import PredictionInterval, calibrate_interval
+from app.domain.saturation import Saturation
 
 
 def labelled(num: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -46,6 +47,22 @@ def test_what_is_less_sure_has_a_wider_interval() -> None:
         lower_N, upper_N = interval.bounds(new_N, wide)
         z_N = new_N + 0.01 * wide * rng.normal(size=4000)
         assert ((lower_N <= z_N) & (z_N <= upper_N)).mean() == pytest.approx(0.9, abs=0.03)
+
+
+def test_where_accuracies_saturate_it_is_wider_below_and_ends_below_the_ceiling() -> None:
+    rng, saturation = np.random.default_rng(0), Saturation(0.8)
+
+    def drawn(num: int) -> tuple[np.ndarray, np.ndarray]:
+        effort_N = rng.uniform(0.5, 3.0, num)
+        return saturation.accuracy(effort_N), saturation.accuracy(effort_N + 0.2 * rng.normal(size=num))
+
+    interval = calibrate_interval(*drawn(600), saturation=saturation)
+    predicted_N, accuracy_N = drawn(20_000)
+    lower_N, upper_N = PredictionInterval.from_dict(json.loads(json.dumps(interval.to_dict()))).bounds(predicted_N)
+    assert ((lower_N <= accuracy_N) & (accuracy_N <= upper_N)).mean() == pytest.approx(0.9, abs=0.02)
+    assert (predicted_N - lower_N).mean() > 1.2 * (upper_N - predicted_N).mean()
+    assert upper_N.max() < 0.8
+    assert np.mean((upper_N - lower_N)[predicted_N > 0.7]) < 0.5 * np.mean((upper_N - lower_N)[predicted_N < 0.5])
 
 
 def test_bounds_stay_fractions() -> None:

@@ -89,7 +89,7 @@ def test_only_factors_with_the_same_choices_share_effects() -> None:
 def test_tuning_finds_the_factor_that_matters_and_the_noise() -> None:
     choices = some_choices(150)
     target = 1.2 * (choices[:, 2] - 1.0) + 0.2 * np.random.default_rng(1).normal(size=150)
-    found = Strengths.of(tune_strengths(Factors.of(FEATURES), choices, target))
+    found = Strengths.of(tune_strengths(Factors.of(FEATURES), choices, target)[0])
     assert found.factors_F.argmax().item() == 2
     assert found.noise.sqrt().item() == pytest.approx(0.2, rel=0.3)
 
@@ -98,9 +98,9 @@ def test_tuning_goes_on_from_where_it_was() -> None:
     """Of one step it may move little: from what was found before it ends where it began."""
     choices, factors = some_choices(60), Factors.of(FEATURES)
     target = (choices[:, 0] - 1.0) + 0.3 * (choices[:, 1] - 1.0)
-    found = tune_strengths(factors, choices, target, steps=200)
-    again = tune_strengths(factors, choices, target, start_P=found, steps=1)
-    fresh = tune_strengths(factors, choices, target, steps=1)
+    found, _ = tune_strengths(factors, choices, target, steps=200)
+    again, _ = tune_strengths(factors, choices, target, start_P=found, steps=1)
+    fresh, _ = tune_strengths(factors, choices, target, steps=1)
     assert (again - found).abs().max() < 0.1 < (fresh - found).abs().max()
 
 

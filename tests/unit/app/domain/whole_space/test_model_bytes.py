@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from app.domain.monotone_link import MonotoneLink
+from app.domain.saturation import Saturation
 from app.domain.tensor_bytes import pack, unpack
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.domain.whole_space.archive import ArchiveConfig, prepared_model
@@ -34,6 +36,16 @@ def test_bytes_and_back(gcn_weight):
         first, second = (one.best({"params": limit}, 20) for one in (model, again))
         np.testing.assert_array_equal(first.choices_NL, second.choices_NL)
         np.testing.assert_array_equal(first.predicted_N, second.predicted_N)
+
+
+def test_a_link_of_efforts_and_its_ceiling_are_kept():
+    score = AdditiveFunction(0.0, (np.array([0.0, 1.0, 2.0]), np.array([0.0, 0.5])))
+    link = MonotoneLink(np.array([0.0, 2.5]), np.array([0.4, 2.0]), lowest=0.1, highest=np.inf)
+    predictor = BlendedPredictor(score, link=link, saturation=Saturation(0.8))
+    read = from_bytes(to_bytes(prepared_model(predictor, {}, 1))).predictor
+    everything = np.array([[0, 0], [2, 1]])
+    np.testing.assert_array_equal(read.predict(everything), predictor.predict(everything))
+    np.testing.assert_allclose(read.predict(everything), 0.8 - np.exp([-0.4, -2.0]))
 
 
 def test_other_bytes_are_refused():

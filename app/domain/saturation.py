@@ -1,0 +1,32 @@
+"""Accuracy that saturates: near its ceiling much effort buys little, and equal efforts add up where accuracies do not.
+
+Cells that are searched late are judged beside good ones, where every choice changes little; far from the pairs the same
+choices change much. On the effort scale they change the same.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float64Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """accuracy = ceiling - exp(-effort).
+
+    Attributes:
+        ceiling: The accuracy that no effort reaches, above all accuracies that are asked for.
+    """
+
+    ceiling: float
+
+    def effort(self, accuracy_N: Float64Array | float) -> Float64Array:
+        """Return float64 [N], increasing with accuracy; an accuracy at the ceiling or above is taken just below."""
+        below_N = self.ceiling - np.asarray(accuracy_N, dtype=np.float64)
+        return np.asarray(-np.log(np.maximum(below_N, 1e-9)))
+
+    def accuracy(self, effort_N: Float64Array | float) -> Float64Array:
+        """Return float64 [N], the accuracy that these efforts reach."""
+        return np.asarray(self.ceiling - np.exp(-np.asarray(effort_N, dtype=np.float64)))

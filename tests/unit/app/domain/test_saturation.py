@@ -1,0 +1,24 @@
+"""Tests of :mod:`app.domain.saturation`."""
+
+import numpy as np
+import pytest
+
+from app.domain.saturation import Saturation
+
+
+def test_accuracy_undoes_effort():
+    accuracy_N = np.array([0.0, 0.3, 0.74, 0.7499])
+    saturation = Saturation(0.75)
+    np.testing.assert_allclose(saturation.accuracy(saturation.effort(accuracy_N)), accuracy_N, atol=1e-12)
+
+
+def test_equal_efforts_halve_what_is_missing():
+    saturation = Saturation(0.8)
+    np.testing.assert_allclose(saturation.accuracy(saturation.effort(0.4) + np.log(2) * np.arange(3)), [0.4, 0.6, 0.7])
+
+
+@pytest.mark.parametrize("accuracy", [0.8, 0.9])
+def test_an_accuracy_at_the_ceiling_has_a_finite_effort(accuracy):
+    effort = Saturation(0.8).effort(accuracy)
+    assert np.isfinite(effort)
+    assert effort > Saturation(0.8).effort(0.7999)
