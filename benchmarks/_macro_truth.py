@@ -1,7 +1,9 @@
 """NAS-Bench-Macro as a judge: the true accuracies of all 6,561 architectures, and networks that a comparison shares."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,6 @@ from numpy.typing import NDArray
 
 from app.domain.multi_adds import count
 from app.domain.rank_correlation import kendall_tau
-from app.domain.search_config import BNStatistics
 from app.domain.search_space import Architecture, preset
 from app.domain.standalone_recipe import Retraining
 from app.domain.whole_space.additive_ridge import fit_additive
@@ -71,27 +72,54 @@ def read_truth(path: Path) -> Truth:
     return Truth(accuracy_N3[order].mean(1), multi_adds_N, accuracy_N3[order, 0])
 
 
-class RememberingNetworks(TorchNetworks):
-    """The worker's networks, which evaluate no architecture of a supernet twice: z is the same each time."""
+class OneSupernet(TorchNetworks):
+    """The worker's networks with one trained supernet for many searches, whatever their seeds.
 
-    def __init__(self, **places: Any) -> None:
-        super().__init__(**places)
-        self._known: dict[tuple[str, BNStatistics], dict[Architecture, float]] = {}
+    No architecture is evaluated twice: z is the same each time, and is kept in a file beside the supernet.
+
+    Attributes:
+        trained: The search that the supernet and its images are of.
+        label_minutes: What trainings of single architectures took so far.
+    """
+
+    def __init__(self, trained: Search, cache: Path, **places: Any) -> None:
+        super().__init__(artifact_url=cache.as_uri(), **places)
+        self.trained, self.label_minutes = trained, 0.0
+        self._cache = cache
+
+    def train_supernet(self, search: Search, report: Report) -> Mapping[str, Any]:
+        """Train it, or find it trained."""
+        return super().train_supernet(self.trained, report)
 
     def evaluate(self, search: Search, architectures: Sequence[Architecture], report: Report) -> list[float]:
         """Return z of each architecture."""
-        known = self._known.setdefault((search.id, search.config.bn_statistics), {})
-        new = [m for m in dict.fromkeys(architectures) if m not in known]
-        if new:
-            known.update(zip(new, super().evaluate(search, new, report), strict=True))
-        return [known[m] for m in architectures]
+        search = self._as_trained(search)
+        way = f"{search.config.bn_statistics}-{search.config.num_calibration_images}"
+        path = self._cache / search.id / f"z-{way}.json"
+        known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        codes = [search.space.code(m) for m in architectures]
+        if new := {code: m for code, m in zip(codes, architectures, strict=True) if code not in known}:
+            known.update(zip(new, super().evaluate(search, list(new.values()), report), strict=True))
+            path.write_text(json.dumps(known))
+        return [known[code] for code in codes]
+
+    def retrain(self, search: Search, job_id: str, retraining: Retraining, report: Report) -> Retrained:
+        """Train one architecture by itself, on the supernet's images."""
+        started = time.perf_counter()
+        retrained = super().retrain(self._as_trained(search), job_id, retraining, report)
+        self.label_minutes += (time.perf_counter() - started) / 60
+        return retrained
+
+    def _as_trained(self, search: Search) -> Search:
+        config = search.config.model_copy(update={"seed": self.trained.config.seed})
+        return replace(self.trained, config=config)
 
 
-class LabelledNetworks(RememberingNetworks):
+class LabelledNetworks(OneSupernet):
     """The same, with the stand-alone accuracies of the benchmark's file instead of trainings."""
 
-    def __init__(self, truth: Truth, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def __init__(self, truth: Truth, *arguments: Any, **places: Any) -> None:
+        super().__init__(*arguments, **places)
         self._truth = truth
 
     def retrain(self, search: Search, job_id: str, retraining: Retraining, report: Report) -> Retrained:

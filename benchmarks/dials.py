@@ -16,7 +16,7 @@ object.
 import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.search_space import Architecture, SearchSpace
+from app.domain.search_space import SearchSpace
 from benchmarks._labelled_spaces import macro_path
-from benchmarks._macro_truth import RememberingNetworks, Truth, index_of, read_truth, ridge_predictions
+from benchmarks._macro_truth import OneSupernet, Truth, index_of, read_truth, ridge_predictions
 from benchmarks._pipeline import Finished, run_search
 from benchmarks.nas_bench_macro import FULL, QUICK, Comparison
-from worker.pipeline.ports import Report, Search
 
 Float64Array = NDArray[np.float64]
 
@@ -58,23 +57,6 @@ TWO_SEGMENTS = [[0, 1, 2, 3], [4, 5, 6, 7]]
 SEEDS = 3
 
 
-class OneSupernet(RememberingNetworks):
-    """One trained supernet for many searches."""
-
-    def __init__(self, trained: Search, **places: Any) -> None:
-        super().__init__(**places)
-        self._trained = trained
-
-    def train_supernet(self, search: Search, report: Report) -> Mapping[str, Any]:
-        """Train it, or find it trained."""
-        return super().train_supernet(self._trained, report)
-
-    def evaluate(self, search: Search, architectures: Sequence[Architecture], report: Report) -> list[float]:
-        """Return z of each architecture: with the images of the one training, whatever the search's seed."""
-        config = self._trained.config.model_copy(update={"bn_statistics": search.config.bn_statistics})
-        return super().evaluate(replace(self._trained, config=config), architectures, report)
-
-
 class Dials:
     """Supernets of different trainings, and searches on what they say."""
 
@@ -89,16 +71,16 @@ class Dials:
     def supernet(self, name: str, dials: Mapping[str, Any]) -> OneSupernet:
         """Return the supernet of a training."""
         sizes = replace(self.sizes, epochs=2 * self.sizes.epochs) if name == "epochs doubled" else self.sizes
-        comparison = Comparison(sizes, self.root, self.truth, {**CALIBRATION, **dials}, train_labels=False)
+        comparison = Comparison(sizes, self.root, self.truth, {**CALIBRATION, **dials})
         trained = comparison.search("paper")
         if name == "squeeze-and-excitation":
             trained = replace(trained, id=f"{trained.id}-se", space=_with_squeeze_and_excitation(trained.space))
-        return OneSupernet(trained, **comparison.places)
+        return OneSupernet(trained, comparison.cache, **comparison.places)
 
     def finished(self, networks: OneSupernet, predictor: str, dials: Mapping[str, Any], seed: int = 0) -> Finished:
         """Run a search on a trained supernet."""
         sizes = replace(self.sizes, seed=seed)
-        changed = Comparison(sizes, self.root, self.truth, {**CALIBRATION, **dials}, train_labels=False)
+        changed = Comparison(sizes, self.root, self.truth, {**CALIBRATION, **dials})
         return run_search(changed.search(predictor), networks)
 
     def judged(self, name: str, networks: OneSupernet, dials: Mapping[str, Any]) -> dict[str, Any]:
