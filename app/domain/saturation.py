@@ -27,6 +27,11 @@ class Saturation:
         below_N = self.ceiling - np.asarray(accuracy_N, dtype=np.float64)
         return np.asarray(-np.log(np.maximum(below_N, 1e-9)))
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The efforts of the accuracies 0 and 1; what is above the ceiling takes any effort."""
+        return float(self.effort(0.0)), float(self.effort(1.0)) if self.ceiling > 1.0 else float("inf")
+
     def accuracy(self, effort_N: Float64Array | float) -> Float64Array:
         """Return float64 [N], the accuracy that these efforts reach."""
         return np.asarray(self.ceiling - np.exp(-np.asarray(effort_N, dtype=np.float64)))

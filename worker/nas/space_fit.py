@@ -118,7 +118,7 @@ def fit_space(
             predicted_N[left_out] = (1 - weight) * parts["additive"] + weight * parts["graph"]
     elif predictor == "auto" and not labels_follow:
         # labels would correct the additive part before its link
-        bounds = (0.0, 1.0) if saturation is None else (float(saturation.effort(0.0)), np.inf)
+        bounds = (0.0, 1.0) if saturation is None else saturation.bounds
         blended = BlendedPredictor(
             additive, link=MonotoneLink.fit(additive_N, effort_N, *bounds), saturation=saturation
         )

@@ -22,3 +22,8 @@ def test_an_accuracy_at_the_ceiling_has_a_finite_effort(accuracy):
     effort = Saturation(0.8).effort(accuracy)
     assert np.isfinite(effort)
     assert effort > Saturation(0.8).effort(0.7999)
+
+
+def test_bounds_are_the_efforts_of_nothing_and_of_everything():
+    assert Saturation(0.8).bounds == (pytest.approx(-np.log(0.8)), np.inf)
+    assert Saturation(1.1).accuracy(np.array(Saturation(1.1).bounds)) == pytest.approx([0.0, 1.0])

@@ -104,6 +104,20 @@ def test_it_says_how_sure_it_is(fitted):
     assert max(report["interval"]["upper"]) - min(report["interval"]["lower"]) < 0.08
 
 
+def test_accuracies_that_saturate_near_one_are_predicted_below_one():
+    choices_NL, accuracy_N = pairs(noise=0.0)
+    effort_N = 12 * (accuracy_N - accuracy_N.min())
+    saturated_N = 1.0 - 0.3 * np.exp(-effort_N)
+    model, report = fit_space(SPACE, choices_NL, saturated_N, CONFIG, seed=0)
+    assert report["ceiling"] == pytest.approx(1.0, abs=0.03)
+    everything = np.array([[0] * 19, [5] * 19])
+    worst, best = model.predictor.predict(everything)
+    assert 0.0 < worst < saturated_N.min() + 0.05
+    assert saturated_N.max() - 0.01 < best < 1.0
+    read = from_bytes(to_bytes(model)).predictor.predict(everything)
+    np.testing.assert_array_equal(read, [worst, best])
+
+
 def test_auto_is_additive_with_a_link_and_exact(fitted):
     predictor = fitted.model.predictor
     assert (predictor.is_additive, predictor.gcn, fitted.report["gcn_weight"]) == (True, None, 0.0)
