@@ -71,8 +71,10 @@ function request() {
     const text = document.getElementById(name).value.trim();
     if (text) body[name] = text === "null" ? null : number(text);
   }
-  const targets = document.getElementById("target_madds").value.trim();
-  if (targets) body.target_madds = targets.split(/[\s,;]+/).filter(Boolean).map(number);
+  for (const name of ["target_madds", "target_params"]) {
+    const targets = document.getElementById(name).value.trim();
+    if (targets) body[name] = targets.split(/[\s,;]+/).filter(Boolean).map(number);
+  }
   const advanced = parsed("advanced_json");
   return body.search_space === null || advanced === null ? null : { ...body, ...advanced };
 }
