@@ -113,6 +113,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", default=os.environ.get("FULL") == "1")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a field of the configuration")
     parser.add_argument("--seeds", type=int, nargs="+", help="of the sampling")
+    parser.add_argument("--labels", type=int, nargs="*", default=NUM_LABELS, help="numbers of true labels")
     parser.add_argument("--train-labels", action="store_true", help="train the true labels instead of reading them")
     arguments = parser.parse_args()
     path, root = macro_path(), os.environ.get("NASATLAS_DATA_ROOT")
@@ -125,7 +126,7 @@ def main() -> None:
     for seed in arguments.seeds or ((0, 1, 2) if arguments.full else (0,)):
         one = replace(sizes, seed=seed)
         comparison = Comparison(one, Path(root), read_truth(path), dials, train_labels=arguments.train_labels)
-        by_seed.append({"seed": seed, **comparison.figures()})
+        by_seed.append({"seed": seed, **comparison.figures(arguments.labels)})
         print(json.dumps(by_seed[-1]), flush=True)
     minutes: list[float] = [one["minutes"] for one in by_seed]
     figures = {**means(by_seed), "minutes": max(minutes), "by_seed": by_seed, "full": arguments.full, "dials": dials}
@@ -163,7 +164,7 @@ class Comparison:
         trained = replace(trained, config=trained.config.model_copy(update={"seed": SUPERNET_SEED}))
         self.networks = networks(trained, self.cache, **self.places)
 
-    def figures(self) -> dict[str, object]:
+    def figures(self, nums_labels: Sequence[int]) -> dict[str, object]:
         """Run everything and return the figures, those of ``auto`` without a prefix."""
         started = time.perf_counter()
         auto = self.finished("auto")
@@ -178,7 +179,7 @@ class Comparison:
             "paper": self.judged("paper", self.finished("paper")),
             "nsga2": self.standing(self.nsga2()),
         }
-        for num in NUM_LABELS:
+        for num in nums_labels:
             before = self.networks.label_minutes
             baselines[f"labels_{num}"] = self.judged(f"{num} labels", self.finished("auto", num_standalone=num))
             baselines[f"labels_{num}"]["label_minutes"] = round(self.networks.label_minutes - before, 1)

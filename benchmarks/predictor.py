@@ -3,7 +3,9 @@
     python -m benchmarks.predictor            quick: four cells of the grid, one seed, small and short GCNs
     python -m benchmarks.predictor --full     all 16 cells, five seeds, the paper's GCN (or FULL=1 in the environment)
     python -m benchmarks.predictor --full --seeds 0 1 --num-sampled 1000 --sigmas 0.5 --no-synthetic     a part
-    python -m benchmarks.predictor --merge first.log second.log     the figures of parts, from what they printed
+    python -m benchmarks.predictor --full --only inherited     some of the predictors, without margins
+    python -m benchmarks.predictor --merge first.log second.log     the figures of parts, from what they printed; what a
+                                                                    later one says of a cell and seed counts
 
 Truth is the mean of the three seeds of NAS-Bench-Macro, read under ``NASATLAS_DATA_ROOT`` (without it this part is
 skipped, and the last line says so), and made-up accuracies of 6^5 architectures with strong interactions between every
@@ -14,8 +16,9 @@ is judged on all other architectures: Kendall's tau, tau inside the true top 10 
 - ``auto``: the blend with interactions, for accuracies of networks trained by themselves, and what a search fits whose
   true labels are to correct it. ``worst_margin`` and ``mean_margin`` are its mean tau minus the better of ridge and the
   paper's GCN, ``coverage_90`` is the share of new noisy labels inside its intervals.
-- ``inherited``: the additive process, what a search without true labels gets. It leaves interactions out on purpose
-  (a supernet's are its artefacts), so on this truth, which has real ones and no artefacts, it may lose to the GCN.
+- ``inherited``: the nearly additive process, what a search without true labels gets. It leaves most interactions out
+  on purpose (a supernet's may be its artefacts), so on this truth, which has real ones and none of these, it may lose
+  to the GCN.
   ``inherited_worst_margin``, ``inherited_mean_margin`` and ``inherited_coverage_90`` are the same of it.
 
 The last line of the output is one JSON object.
@@ -29,12 +32,12 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.prediction_interval import PredictionInterval
 from app.domain.rank_correlation import kendall_tau
 from app.domain.seeds import derive_seed, generator
 from app.domain.whole_space.additive_ridge import fit_additive
@@ -51,6 +54,7 @@ CHOSEN = ("auto", "inherited")
 Float64Array = NDArray[np.float64]
 Measured = dict[str, list[dict[str, float]]]
 """Figures of each seed, by cell."""
+Predicted = tuple[Float64Array, PredictionInterval | None]
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ def main() -> None:
     parser.add_argument("--sigmas", type=float, nargs="+")
     parser.add_argument("--no-macro", action="store_true")
     parser.add_argument("--no-synthetic", action="store_true")
+    parser.add_argument("--only", choices=PREDICTORS, nargs="+", default=PREDICTORS)
     parser.add_argument("--merge", type=Path, nargs="+")
     arguments = parser.parse_args()
     if arguments.merge:
@@ -132,25 +137,29 @@ def main() -> None:
         macro = Truth("macro", Space("nas-bench-macro", 8), accuracy_N[np.argsort(index_N)])
         # seed by seed, so that an interrupted run has seen every cell
         cells = (Cell(macro, n, s, seed) for seed in seeds for n in nums for s in sigmas)
-        figures |= summary(measured(cells, sizes.config), coverages)
+        found = measured(cells, sizes.config, arguments.only)
+        figures |= {} if set(arguments.only) < set(PREDICTORS) else summary(found, coverages)
     if not arguments.no_synthetic:
         synthetic = {seed: Truth("synthetic", Space("fairnas", 5), strong_interactions(5, seed)) for seed in seeds}
         cells = (Cell(synthetic[seed], n, s, seed) for seed in seeds for n, s in sizes.synthetic)
-        of_synthetic = summary(measured(cells, sizes.config), coverages)
+        found = measured(cells, sizes.config, arguments.only)
+        of_synthetic = {} if set(arguments.only) < set(PREDICTORS) else summary(found, coverages)
         figures |= {f"synthetic_{name}": value for name, value in of_synthetic.items()}
     print(json.dumps(figures | covered(coverages) | {"load_average": os.getloadavg()[0]}))
 
 
 def merged(logs: Sequence[Path]) -> dict[str, object]:
     """Return the figures of several parts of a full run from the lines of their cells."""
-    found: dict[str, Measured] = {"macro": {}, "synthetic": {}}
-    seeds: set[int] = set()
+    by_seed: dict[tuple[str, str, int], dict[str, float]] = {}
     for line in (line for log in logs for line in log.read_text().splitlines()):
         if match := re.fullmatch(r"((macro|synthetic) n=\d+ sigma=[\d.]+) seed (\d+): ({.*})", line):
-            found[match[2]].setdefault(match[1], []).append(json.loads(match[4]))
-            seeds.add(int(match[3]))
+            by_seed.setdefault((match[2], match[1], int(match[3])), {}).update(json.loads(match[4]))
+    found: dict[str, Measured] = {"macro": {}, "synthetic": {}}
+    for (space, cell, _), row in sorted(by_seed.items()):
+        found[space].setdefault(cell, []).append(row)
     coverages: dict[str, list[float]] = {name: [] for name in CHOSEN}
-    figures: dict[str, object] = {"full": True, "seeds": sorted(seeds)}
+    seeds = sorted({seed for _, _, seed in by_seed})
+    figures: dict[str, object] = {"full": True, "seeds": seeds}
     if found["macro"]:
         figures |= summary(found["macro"], coverages)
     if found["synthetic"]:
@@ -166,11 +175,11 @@ def covered(coverages: dict[str, list[float]]) -> dict[str, object]:
     }
 
 
-def measured(cells: Iterator[Cell], config: GCNTrainingConfig) -> Measured:
+def measured(cells: Iterator[Cell], config: GCNTrainingConfig, names: Sequence[str]) -> Measured:
     """Measure cells, and print a line each."""
     found: Measured = {}
     for cell in cells:
-        figures = measure(cell, config)
+        figures = measure(cell, config, names)
         found.setdefault(cell.name, []).append(figures)
         print(f"{cell.name} seed {cell.seed}: {json.dumps({k: round(v, 4) for k, v in figures.items()})}", flush=True)
     return found
@@ -206,34 +215,41 @@ def summary(found: Measured, coverages: dict[str, list[float]]) -> dict[str, obj
     }
 
 
-def measure(cell: Cell, config: GCNTrainingConfig) -> dict[str, float]:
-    """Fit all predictors to a cell's pairs and judge them on all other architectures."""
+def measure(cell: Cell, config: GCNTrainingConfig, names: Sequence[str]) -> dict[str, float]:
+    """Fit predictors to a cell's pairs and judge them on all other architectures."""
     truth_N, graph, features = cell.truth.accuracy_N, cell.truth.space.graph, cell.truth.space.features
     rng = generator(cell.seed, None, f"{cell.num_sampled} {cell.sigma}")
     noisy_N = np.clip(truth_N + rng.normal(0, cell.sigma / 100, len(truth_N)), 0, 1)
     shuffled = rng.permutation(len(truth_N))
     index_N, others = np.sort(shuffled[: cell.num_sampled]), shuffled[cell.num_sampled :]
     accuracy_N, seed = noisy_N[index_N], derive_seed(cell.seed, None, "fit")
-    times = [time.perf_counter()]
-    ridge = fit_additive(graph.factor_sizes, graph.choices(index_N), accuracy_N).function.whole_space()
-    times.append(time.perf_counter())
-    paper = predict_subspace(fit_gcn(graph, features, index_N, accuracy_N, config, seed))
-    times.append(time.perf_counter())
-    auto = fit_auto(graph, features, index_N, accuracy_N, config, seed)
-    auto_N = auto.predict_subspace().astype(np.float64)
-    times.append(time.perf_counter())
-    inherited = fit_inherited(graph, features, index_N, accuracy_N, seed)
-    inherited_N = inherited.predict_subspace().astype(np.float64)
-    times.append(time.perf_counter())
-    figures = {f"seconds_{name}": b - a for name, (a, b) in zip(PREDICTORS, pairwise(times), strict=True)}
-    for name, all_N in zip(PREDICTORS, (ridge, paper.astype(np.float64), auto_N, inherited_N), strict=True):
-        figures |= {f"{kind}_{name}": value for kind, value in judged(all_N[others], truth_N[others]).items()}
-    for name, interval, predicted_N in zip(
-        CHOSEN, (auto.interval, inherited.interval), (auto_N, inherited_N), strict=True
-    ):
-        assert interval is not None, "no cell has so few pairs"
-        lower_N, upper_N = interval.bounds(predicted_N[others])
-        figures[f"coverage_{name}"] = float(((noisy_N[others] >= lower_N) & (noisy_N[others] <= upper_N)).mean())
+
+    def ridge() -> Predicted:
+        return fit_additive(graph.factor_sizes, graph.choices(index_N), accuracy_N).function.whole_space(), None
+
+    def paper() -> Predicted:
+        return predict_subspace(fit_gcn(graph, features, index_N, accuracy_N, config, seed)).astype(np.float64), None
+
+    def auto() -> Predicted:
+        fit = fit_auto(graph, features, index_N, accuracy_N, config, seed)
+        return fit.predict_subspace().astype(np.float64), fit.interval
+
+    def inherited() -> Predicted:
+        fit = fit_inherited(graph, features, index_N, accuracy_N, seed)
+        return fit.predict_subspace().astype(np.float64), fit.interval
+
+    figures = {}
+    for name, fit in zip(PREDICTORS, (ridge, paper, auto, inherited), strict=True):
+        if name not in names:
+            continue
+        started = time.perf_counter()
+        predicted_N, interval = fit()
+        figures[f"seconds_{name}"] = time.perf_counter() - started
+        figures |= {f"{kind}_{name}": value for kind, value in judged(predicted_N[others], truth_N[others]).items()}
+        if interval is not None:
+            lower_N, upper_N = interval.bounds(predicted_N[others])
+            inside_N = (noisy_N[others] >= lower_N) & (noisy_N[others] <= upper_N)
+            figures[f"coverage_{name}"] = float(inside_N.mean())
     return figures
 
 

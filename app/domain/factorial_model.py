@@ -3,7 +3,7 @@
 Legend: N nodes asked about, F factors, n_f choices of factor f.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,3 +42,15 @@ class FactorialModel:
         for interaction in self.interactions:
             score_N += interaction.table[tuple(choices_NF[:, factor] for factor in interaction.factors)]
         return score_N
+
+    def whole_space(self) -> Float64Array:
+        """Return float64 [num_nodes], the scores of all nodes of the product, in their order."""
+        sizes = self.additive.factor_sizes
+        score = self.additive.whole_space().reshape(sizes)
+        for interaction in self.interactions:
+            score += interaction.table.reshape([n if f in interaction.factors else 1 for f, n in enumerate(sizes)])
+        return score.ravel()
+
+    def with_share(self, share: float) -> "FactorialModel":
+        """Return the model with so much of its interactions."""
+        return replace(self, interactions=tuple(replace(i, table=share * i.table) for i in self.interactions))

@@ -103,7 +103,7 @@ class SearchConfig(BaseModel):
     # step 2: the predictor and its GCN
     predictor: PredictorName = Field(
         default="auto",
-        description="The paper's GCN alone, or `auto`: additive, the safest against a supernet's artefacts.",
+        description="The paper's GCN alone, or `auto`: nearly additive, the safest against a supernet's artefacts.",
     )
     similarity: Similarity = "assigned"
     hamming_threshold: Literal[1, 2] = 1

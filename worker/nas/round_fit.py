@@ -79,7 +79,7 @@ def fit_round(
         device: Where GCNs are trained.
         on_progress: Called with the share done and figures to show; it may raise to cancel.
         labels_follow: Whether true labels are to correct the predictions. Then ``auto`` gives the blend with its
-            interactions: the correction sets it against an additive prediction, and the labels say which to believe.
+            interactions: the correction sets it against the nearly additive one, and the labels say which to believe.
 
     Raises:
         ValueError: If the pairs cannot be fitted, or training failed.

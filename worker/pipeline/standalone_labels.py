@@ -1,7 +1,8 @@
 """True labels of a round: a few architectures trained by themselves, which correct the round's predictions (step 2).
 
 After the fit, ``train_standalone`` steps train one architecture each; when all are done, ``correct_predictions`` blends
-the additive and the fitted prediction as these labels, with those of earlier rounds, say, and publishes the table anew.
+the nearly additive and the fitted prediction as these labels, with those of earlier rounds, say, and publishes the
+table anew.
 """
 
 import dataclasses
@@ -45,7 +46,7 @@ from worker.pipeline.ports import (
 )
 
 SAFEST, FITTED = "additive", "predictor"
-"""The base predictions: a supernet's artefacts are mostly interactions, which the additive one cannot express."""
+"""The base predictions: a supernet's artefacts are mostly interactions, of which the (nearly) additive one has few."""
 
 _ROWS = 65_536
 _MIN_ERRORS = 8
@@ -289,7 +290,7 @@ def _base_scores(
 ) -> tuple[Float64Array, RankScale]:
     """float64 [size, 2], the normal scores of the safest and the fitted prediction, and the safest one's scale.
 
-    The safest one is what ``auto`` publishes without labels: the additive part of a process on the pairs that the
+    The safest one is what ``auto`` publishes without labels: a nearly additive process on the pairs that the
     predictor was fitted to.
     """
     subspace, fitted = table.subspace, [pair for pair in pairs if not pair.held_out]

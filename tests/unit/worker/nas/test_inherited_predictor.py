@@ -1,4 +1,4 @@
-"""The predictor of a supernet's z: additive, calibrated, the same every time."""
+"""The predictor of a supernet's z: nearly additive, calibrated, the same every time."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from app.domain.hamming_graph import HammingGraph
 from app.domain.rank_correlation import kendall_tau
 from app.domain.search_space import preset
 from app.domain.subspace import Subspace
-from worker.nas.inherited_predictor import InheritedFit, fit_inherited
+from worker.nas.inherited_predictor import INTERACTION_SHARE, InheritedFit, fit_inherited
 
 SUBSPACE = Subspace(preset("nas-bench-macro"), (0,) * 8, tuple(range(7)))
 GRAPH = HammingGraph.assigned(SUBSPACE.factor_sizes)
@@ -39,6 +39,14 @@ def test_it_ranks_the_truth_better_than_z_does() -> None:
     assert tau_z is not None
     assert tau > tau_z + 0.1
     assert fit.report["interaction_share"] > 0.05, "it has seen that z is not additive"
+
+
+def test_a_quarter_of_the_interactions_is_kept_and_less_of_noisy_labels() -> None:
+    clean, noisy = (
+        fitted(z_of_a_supernet() + np.random.default_rng(5).normal(0, sd, GRAPH.num_nodes)) for sd in (0, 0.03)
+    )
+    assert 0.15 < clean[0].report["interactions_kept"] < INTERACTION_SHARE
+    assert 0.0 < noisy[0].report["interactions_kept"] < 0.5 * INTERACTION_SHARE
 
 
 def test_its_intervals_cover_new_z() -> None:
