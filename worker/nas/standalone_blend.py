@@ -8,7 +8,7 @@ them: the rank of an architecture's z* is, in every round of its own, a line ove
 
 with normal priors around "the safest prediction alone is right". How far weights and effects may move, and how noisy
 the labels are, is not chosen but averaged over, by how well each of a few settings explains the labels (their
-evidence); one setting, with a tenth of the prior, is that nothing moves. With no label the blend is the safest prediction.
+evidence); one setting, with a tenth of the prior, is that nothing moves. Without labels the safest prediction is left.
 
 Only the order of the z* of a round counts: the k-th best label stands for the k-th highest of what the safest predictor
 says of that round's labels. So one broken network decides nothing, and the corrected prediction stays on the scale of
