@@ -100,13 +100,16 @@ class OneSupernet(TorchNetworks):
         codes = [search.space.code(m) for m in architectures]
         if new := {code: m for code, m in zip(codes, architectures, strict=True) if code not in known}:
             known.update(zip(new, super().evaluate(search, list(new.values()), report), strict=True))
-            path.write_text(json.dumps(known))
+            written = path.with_suffix(".new")
+            written.write_text(json.dumps(known))
+            written.replace(path)
         return [known[code] for code in codes]
 
     def retrain(self, search: Search, job_id: str, retraining: Retraining, report: Report) -> Retrained:
         """Train one architecture by itself, on the supernet's images."""
         started = time.perf_counter()
-        retrained = super().retrain(self._as_trained(search), job_id, retraining, report)
+        # searches of all seeds have one id here
+        retrained = super().retrain(self._as_trained(search), f"{job_id}-{retraining.seed}", retraining, report)
         self.label_minutes += (time.perf_counter() - started) / 60
         return retrained
 

@@ -117,11 +117,9 @@ def _made_strict(
     # A bound is approached from inside: a last knot on it would leave nothing to approach.
     margin = 1e-3 * min(spread, highest - lowest)
     if values_K[0] < lowest + margin or values_K[-1] > highest - margin:
-        values_K = np.interp(
-            values_K,
-            [min(values_K[0], lowest + margin), max(values_K[-1], highest - margin)],
-            [lowest + margin, highest - margin],
-        )
+        top = highest - margin if np.isfinite(highest) else max(values_K[-1], lowest + 2 * margin)
+        bottom = lowest + margin if np.isfinite(lowest) else min(values_K[0], highest - 2 * margin)
+        values_K = np.interp(values_K, [min(values_K[0], bottom), max(values_K[-1], top)], [bottom, top])
     return scores_K, values_K
 
 

@@ -4,7 +4,7 @@ The residuals of pairs that were left out of a fit are what the next left-out pa
 the predictor and however the noise is distributed. They are taken group by group of predicted accuracy, because bad
 architectures are predicted worse than good ones. Where it is known how unsure predictions are relative to each other,
 residuals are divided by that, and intervals stretched by it (normalised conformal prediction). Where accuracies
-saturate, all of this is done with efforts: an interval is then wider below than above.
+saturate, all of this can be done with efforts: an interval is then wider below than above.
 Legend: N pairs or nodes, G groups.
 """
 

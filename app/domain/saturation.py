@@ -17,15 +17,21 @@ class Saturation:
     """accuracy = ceiling - exp(-effort).
 
     Attributes:
-        ceiling: The accuracy that no effort reaches, above all accuracies that are asked for.
+        ceiling: The accuracy that no effort reaches, above all accuracies that it was chosen for.
+        nearest: How near to the ceiling predictions of another kind may come before they are taken for as near.
     """
 
     ceiling: float
+    nearest: float = 0.0
 
     def effort(self, accuracy_N: Float64Array | float) -> Float64Array:
         """Return float64 [N], increasing with accuracy; an accuracy at the ceiling or above is taken just below."""
         below_N = self.ceiling - np.asarray(accuracy_N, dtype=np.float64)
         return np.asarray(-np.log(np.maximum(below_N, 1e-9)))
+
+    def capped_effort(self, accuracy_N: Float64Array) -> Float64Array:
+        """Return float64 [N], efforts of what knows no ceiling: a hair below it would outrank everything."""
+        return self.effort(np.minimum(accuracy_N, self.ceiling - self.nearest))
 
     @property
     def bounds(self) -> tuple[float, float]:

@@ -34,16 +34,17 @@ def choose_saturation(
         rng: Chooses the pairs that are looked at where there are too many.
         on_step: Called every few milliseconds; it may raise to cancel.
     """
-    if np.ptp(accuracy_N) <= 0:
-        return None
     kept_K = np.sort(rng.permutation(len(accuracy_N))[:_MAX_PAIRS])
     factors, choices_KF, accuracy_K = Factors.of(features), choices_NF[kept_K], accuracy_N[kept_K]
+    if np.ptp(accuracy_K) <= 0:
+        return None
     with one_thread():
         start_P, plain = tune_strengths(factors, choices_KF, standardised(accuracy_K), on_step=on_step)
         best, chosen = plain - len(kept_K) * np.log(accuracy_K.std()) + _LEAST_GAIN, None
         before = -np.inf
         for above in _CEILINGS:
-            saturation = Saturation(float(accuracy_N.max() + above * np.ptp(accuracy_N)))
+            room = float(above * np.ptp(accuracy_N))
+            saturation = Saturation(float(accuracy_N.max()) + room, room / 2)
             effort_K = saturation.effort(accuracy_K)
             _, evidence = tune_strengths(factors, choices_KF, standardised(effort_K), start_P, _FURTHER_STEPS, on_step)
             # d effort / d accuracy = exp(effort)

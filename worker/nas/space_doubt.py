@@ -19,29 +19,29 @@ _MAX_PAIRS = 256
 def fit_doubt(
     features: FactorFeatures,
     choices_NL: Int64Array,
-    accuracy_N: Float64Array,
+    target_N: Float64Array,
     rng: np.random.Generator,
     on_step: OnStep | None = None,
 ) -> tuple[Doubt, Float64Array, float]:
-    """Return the doubt, float64 [N] how far it stretches each pair's own interval, and the labels' noise.
+    """Return the doubt, float64 [N] how far it stretches each pair's own interval, and the share of noise.
 
-    The noise is a standard deviation in units of the accuracies. Whatever the process cannot express counts as noise:
-    interactions of more than three cells, say.
+    The noise is the variance that the labels have around the process, in units of their own. Whatever the process
+    cannot express counts as noise: interactions of more than three cells, say.
 
     Args:
         features: The Gray bits of the cells' choices.
         choices_NL: int64 [N, L], the pairs.
-        accuracy_N: float64 [N], their accuracies.
+        target_N: float64 [N], their accuracies, or efforts.
         rng: Chooses the pairs where there are too many.
         on_step: Called every few milliseconds; it may raise to cancel.
     """
-    scale = max(float(accuracy_N.std()), 1e-12)
-    total = len(accuracy_N)
+    scale = max(float(target_N.std()), 1e-12)
+    total = len(target_N)
     kept_M = np.sort(rng.permutation(total)[:_MAX_PAIRS])
     factors = Factors.of(features)
     with one_thread():
-        target_M = (accuracy_N[kept_M] - accuracy_N.mean()) / scale
-        parameter_P, _ = tune_strengths(factors, choices_NL[kept_M], target_M, on_step=on_step)
+        scaled_M = (target_N[kept_M] - target_N.mean()) / scale
+        parameter_P, _ = tune_strengths(factors, choices_NL[kept_M], scaled_M, on_step=on_step)
         strengths = Strengths.of(parameter_P)
         covariance_MM = sum(covariances(strengths, factors, choices_NL[kept_M]), torch.zeros(()))
         inverse_MM = torch.cholesky_inverse(torch.linalg.cholesky(noisy(covariance_MM, strengths.noise))).numpy()
@@ -49,7 +49,7 @@ def fit_doubt(
     own_N = doubt.stretch(choices_NL)
     own_N[kept_M] = doubt.left_out_stretch()
     typical = float(np.median(own_N))
-    return replace(doubt, typical=typical), own_N / typical, float(strengths.noise.sqrt()) * scale
+    return replace(doubt, typical=typical), own_N / typical, strengths.noise.item()
 
 
 def _doubt(strengths: Strengths, factors: Factors, choices_ML: Int64Array, inverse_MM: Float64Array) -> Doubt:

@@ -42,7 +42,7 @@ _MAX_NODES = 2**62
 """Larger spaces get the additive part alone: their nodes have no index in int64."""
 _LEFT_OUT_SHARE = 0.1
 
-_STEPS_SHARE, _USUAL_STEPS = 0.3, 60
+_STEPS_SHARE, _USUAL_STEPS = 0.3, 100
 """The processes' share of the progress, and how many steps they take."""
 
 
@@ -59,7 +59,8 @@ def fit_space(
 ) -> tuple[WholeSpaceModel, dict[str, Any]]:
     """Fit the configured predictor to pairs of the whole space, say how sure it is, and prepare the queries.
 
-    ``auto`` is the additive part of a process with a link, as in the rounds. The rounds' pairs lie around ever better
+    ``auto`` is the additive part of a process with a link; it keeps none of the interactions, so that enumerating it
+    is exact. The rounds' pairs lie around ever better
     architectures, so where accuracies saturate it is all fitted to efforts (:mod:`app.domain.saturation`). ``paper`` is
     ridge and the GCN: a tenth of the pairs is left out of the GCN's fit, and how well both predict these decides the
     GCN's weight. Where true labels are to decide that, ``auto`` has a GCN as well, which they can leave out again.
@@ -108,7 +109,7 @@ def fit_space(
         seen = np.setdiff1d(np.arange(len(accuracy_N)), left_out)
         gcn = _fit_gcn(space, choices_NL[seen], accuracy_N[seen], config, seed, device, _on_epoch(config, on_progress))
         graph_K = gcn.predict(choices_NL[left_out]).astype(np.float64)
-        parts["graph"] = graph_K if saturation is None else saturation.effort(graph_K)
+        parts["graph"] = graph_K if saturation is None else saturation.capped_effort(graph_K)
         weight = blend_weight(parts["additive"], parts["graph"], effort_N[left_out])
         tau = kendall_tau(parts["graph"], accuracy_N[left_out])
         gcn_figures = {"gcn_tau": tau, "gcn_weight": round(weight, 4)}
@@ -137,7 +138,7 @@ def fit_space(
         "additive_tau": kendall_tau(
             fit_additive(space.num_choices, choices_NL, accuracy_N).left_out_N[left_out], accuracy_N[left_out]
         ),
-        "label_noise": round(noise_in_accuracy(noise**2, effort_N, saturation), 6),
+        "label_noise": round(noise_in_accuracy(noise, effort_N, saturation), 6),
         "ceiling": saturation and round(saturation.ceiling, 6),
         "interval": interval and interval.to_dict(),
         "held_out": _kept(

@@ -100,7 +100,7 @@ def fit_gcn(search: Search, step: Step, networks: Networks, reader: Reader, repo
     table = LookupTable.from_predictions(subspace, fit.predicted_accuracy)
     tau, figures = judge(subspace, fit, fitted, held_out)
     following = (
-        standalone_labels.label_steps(search, step.round_index, table, pairs, reader.labels(search))
+        standalone_labels.label_steps(search, step.round_index, table, pairs, reader.labels(search), report)
         if search.config.num_standalone
         else _reevaluation(search, table, step.round_index, reader, shard_size)
     )

@@ -54,7 +54,12 @@ _MIN_ERRORS = 8
 
 
 def label_steps(
-    search: Search, round_index: int, table: LookupTable, pairs: Sequence[Pair], labels: Sequence[StandaloneLabel]
+    search: Search,
+    round_index: int,
+    table: LookupTable,
+    pairs: Sequence[Pair],
+    labels: Sequence[StandaloneLabel],
+    report: Report,
 ) -> tuple[NewStep, ...]:
     """Return what comes after a round's fit: trainings, or the correction at once where none is left to do.
 
@@ -66,6 +71,7 @@ def label_steps(
         table: What the predictor says of S_t.
         pairs: The round's sampled pairs.
         labels: Of earlier rounds: no architecture is trained twice.
+        report: Called while it is worked out; it may raise to cancel.
     """
     subspace = table.subspace
     index = {subspace.index(search.space.parse_code(pair.code)) for pair in pairs}
@@ -74,7 +80,7 @@ def label_steps(
     known = {label.code for label in labels}
     unknown = [code not in known for code in subspace.codes(candidates_N)]
     candidates_N = candidates_N[np.array(unknown, dtype=bool)]
-    base_NK = _base_scores(search, round_index, table, pairs)[0][candidates_N]
+    base_NK = _base_scores(search, round_index, table, pairs, lambda: report(1.0, None))[0][candidates_N]
     chosen_N = choose_standalone(
         base_NK,
         subspace.architectures(candidates_N).astype(np.int64),

@@ -109,7 +109,7 @@ class BlendedPredictor:
             return additive_N
         graph_N = self.gcn.predict(choices).astype(np.float64)
         if self.saturation is not None:
-            graph_N = self.saturation.effort(graph_N)
+            graph_N = self.saturation.capped_effort(graph_N)
         return (1 - self.gcn_weight) * additive_N + self.gcn_weight * graph_N
 
 

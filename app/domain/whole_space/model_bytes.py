@@ -39,7 +39,7 @@ def to_bytes(model: WholeSpaceModel) -> bytes:
             "link.bounds": np.array([link.lowest, link.highest]),
         }
     if predictor.saturation is not None:
-        tensors["ceiling"] = np.array([predictor.saturation.ceiling])
+        tensors["ceiling"] = np.array([predictor.saturation.ceiling, predictor.saturation.nearest])
     if model.doubt is not None:
         tensors |= model.doubt.tensors()
     metadata = {"format": _FORMAT, "gcn_weight": repr(predictor.gcn_weight), "costs": json.dumps(list(model.costs))}
@@ -71,7 +71,7 @@ def _model(tensors: Tensors, gcn_weight: float, names: list[str]) -> WholeSpaceM
     link = None
     if "link.bounds" in tensors:
         link = MonotoneLink(tensors["link.scores"], tensors["link.values"], *tensors["link.bounds"].tolist())
-    saturation = Saturation(float(tensors["ceiling"][0])) if "ceiling" in tensors else None
+    saturation = Saturation(*tensors["ceiling"].tolist()) if "ceiling" in tensors else None
     return WholeSpaceModel(
         BlendedPredictor(additive(tensors["additive"]), gcn, gcn_weight, link, saturation),
         {name: additive(tensors[f"cost.{number}"]) for number, name in enumerate(names)},

@@ -56,3 +56,15 @@ def test_scores_that_say_nothing_keep_their_order() -> None:
     values = MonotoneLink.fit(score, 0.5 - 0.01 * score)(score)
     assert (np.diff(values) > 0).all()
     assert values == pytest.approx(np.full(24, 0.5), abs=0.001)
+
+
+def test_many_values_at_the_lower_bound_without_an_upper_one() -> None:
+    rng = np.random.default_rng(0)
+    score = np.arange(100.0)
+    value = np.where(score < 20, 0.2, 0.3 + 0.02 * score + 0.01 * rng.normal(size=100))
+    link = MonotoneLink.fit(score, value, 0.2, np.inf)
+    found = link(np.linspace(-50, 150, 50))
+    assert np.isfinite(found).all()
+    assert (np.diff(found) > 0).all()
+    assert found.min() > 0.2
+    assert link(score[30:]) == pytest.approx(value[30:], abs=0.1)

@@ -27,3 +27,8 @@ def test_an_accuracy_at_the_ceiling_has_a_finite_effort(accuracy):
 def test_bounds_are_the_efforts_of_nothing_and_of_everything():
     assert Saturation(0.8).bounds == (pytest.approx(-np.log(0.8)), np.inf)
     assert Saturation(1.1).accuracy(np.array(Saturation(1.1).bounds)) == pytest.approx([0.0, 1.0])
+
+
+def test_what_knows_no_ceiling_does_not_outrank_everything():
+    saturation = Saturation(0.8, nearest=0.1)
+    np.testing.assert_allclose(saturation.capped_effort(np.array([0.6, 0.75, 0.9])), -np.log([0.2, 0.1, 0.1]))

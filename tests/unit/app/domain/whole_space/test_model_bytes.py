@@ -41,11 +41,12 @@ def test_bytes_and_back(gcn_weight):
 def test_a_link_of_efforts_and_its_ceiling_are_kept():
     score = AdditiveFunction(0.0, (np.array([0.0, 1.0, 2.0]), np.array([0.0, 0.5])))
     link = MonotoneLink(np.array([0.0, 2.5]), np.array([0.4, 2.0]), lowest=0.1, highest=np.inf)
-    predictor = BlendedPredictor(score, link=link, saturation=Saturation(0.8))
+    predictor = BlendedPredictor(score, link=link, saturation=Saturation(0.8, 0.01))
     read = from_bytes(to_bytes(prepared_model(predictor, {}, 1))).predictor
     everything = np.array([[0, 0], [2, 1]])
     np.testing.assert_array_equal(read.predict(everything), predictor.predict(everything))
     np.testing.assert_allclose(read.predict(everything), 0.8 - np.exp([-0.4, -2.0]))
+    assert read.saturation == Saturation(0.8, 0.01)
 
 
 def test_other_bytes_are_refused():
