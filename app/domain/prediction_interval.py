@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from app.domain.hamming_graph import Float64Array
-from app.domain.saturation import Saturation
+from app.domain.saturation import NOT_SATURATED, Saturation
 
 _PAIRS_PER_GROUP = 60
 _MAX_GROUPS = 8
@@ -31,14 +31,14 @@ class PredictionInterval:
         edges_G: float64 [groups - 1], predicted accuracies (or efforts) that separate the groups.
         lower_G: float64 [groups], what to add to a prediction for the lower bound (mostly negative).
         upper_G: float64 [groups], what to add for the upper.
-        saturation: From accuracies to the efforts that the rest is about; None: it is about accuracies.
+        saturation: From accuracies to the efforts that the rest is about.
     """
 
     level: float
     edges_G: Float64Array
     lower_G: Float64Array
     upper_G: Float64Array
-    saturation: Saturation | None = None
+    saturation: Saturation = NOT_SATURATED
 
     def bounds(
         self, predicted_N: Float64Array, stretch_N: Float64Array | float = 1.0
@@ -49,22 +49,18 @@ class PredictionInterval:
             predicted_N: float64 [N].
             stretch_N: float64 [N], how unsure each is, in the unit of the calibration.
         """
-        predicted_N = np.asarray(predicted_N, dtype=np.float64)
-        if self.saturation is not None:
-            predicted_N = self.saturation.effort(predicted_N)
+        predicted_N = self.saturation.effort(predicted_N)
         group_N = np.searchsorted(self.edges_G, predicted_N, side="right")
-        lower_N = predicted_N + self.lower_G[group_N] * stretch_N
-        upper_N = predicted_N + self.upper_G[group_N] * stretch_N
-        if self.saturation is not None:
-            lower_N, upper_N = self.saturation.accuracy(lower_N), self.saturation.accuracy(upper_N)
-        return np.clip(lower_N, 0.0, 1.0), np.clip(upper_N, 0.0, 1.0)
+        return (
+            np.clip(self.saturation.accuracy(predicted_N + self.lower_G[group_N] * stretch_N), 0.0, 1.0),
+            np.clip(self.saturation.accuracy(predicted_N + self.upper_G[group_N] * stretch_N), 0.0, 1.0),
+        )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "PredictionInterval":
         """Read what :meth:`to_dict` gave."""
         edges_G, lower_G, upper_G = (np.array(data[name], dtype=np.float64) for name in ("edges", "lower", "upper"))
-        ceiling = data.get("ceiling")
-        return cls(data["level"], edges_G, lower_G, upper_G, None if ceiling is None else Saturation(ceiling))
+        return cls(data["level"], edges_G, lower_G, upper_G, Saturation(data.get("ceiling")))
 
     def to_dict(self) -> dict[str, float | list[float] | None]:
         """Return the interval as JSON data."""
@@ -73,7 +69,7 @@ class PredictionInterval:
             "edges": [round(value, 6) for value in self.edges_G.tolist()],
             "lower": [round(value, 6) for value in self.lower_G.tolist()],
             "upper": [round(value, 6) for value in self.upper_G.tolist()],
-            "ceiling": None if self.saturation is None else self.saturation.ceiling,
+            "ceiling": self.saturation.ceiling,
         }
 
 
@@ -82,7 +78,7 @@ def calibrate_interval(
     accuracy_N: Float64Array,
     level: float = 0.9,
     stretch_N: Float64Array | None = None,
-    saturation: Saturation | None = None,
+    saturation: Saturation = NOT_SATURATED,
 ) -> PredictionInterval | None:
     """Return the interval that left-out predictions of known pairs call for; None if there are too few of them.
 
@@ -95,7 +91,7 @@ def calibrate_interval(
         accuracy_N: float64 [N], their z.
         level: Nominal coverage.
         stretch_N: float64 [N], how unsure each left-out prediction is relative to others; None: all alike.
-        saturation: That of the accuracies; None: they do not saturate.
+        saturation: That of the accuracies.
 
     Raises:
         ValueError: If there are no pairs, lengths differ, or the level is not between 0 and 1.
@@ -109,8 +105,7 @@ def calibrate_interval(
         raise ValueError(f"level is the share of pairs inside, between 0 and 1, got {level}")
     if _rank(len(predicted_N), level) > len(predicted_N):
         return None
-    if saturation is not None:
-        predicted_N, accuracy_N = saturation.effort(predicted_N), saturation.effort(accuracy_N)
+    predicted_N, accuracy_N = saturation.effort(predicted_N), saturation.effort(accuracy_N)
     num_groups = int(np.clip(len(predicted_N) // _PAIRS_PER_GROUP, 1, _MAX_GROUPS))
     edges_G = np.unique(np.quantile(predicted_N, np.arange(1, num_groups) / num_groups))
     group_N = np.searchsorted(edges_G, predicted_N, side="right")

@@ -28,6 +28,7 @@ from app.domain.whole_space.additive_ridge import fit_additive
 from worker.nas.gcn_ensemble import GCNEnsemble, fit_gcn_ensemble
 from worker.nas.gcn_prediction import predict_subspace
 from worker.nas.gcn_training import GCNTrainingConfig
+from worker.nas.product_kernel import standardised
 from worker.nas.product_process import ProcessFit, averaged_pairs, check_pairs, fit_process
 
 OnAutoProgress = Callable[[float, Mapping[str, Any] | None], None]
@@ -171,11 +172,10 @@ def fit_auto(
     report = on_progress or (lambda _fraction, _details: None)
     choices_NF = graph.choices(index_N)
     target_N = normal_scores(accuracy_N)
-    scale = max(float(accuracy_N.std()), 1e-12)
     accuracy_process = fit_process(
         features,
         choices_NF,
-        (accuracy_N - accuracy_N.mean()) / scale,
+        standardised(accuracy_N),
         generator(seed, None, "accuracy process"),
         lambda: report(0.0, None),
     )

@@ -20,9 +20,9 @@ from app.domain.hamming_graph import FactorFeatures, Float32Array, Float64Array,
 from app.domain.monotone_link import MonotoneLink, cross_fitted
 from app.domain.prediction_interval import PredictionInterval, calibrate_interval
 from app.domain.seeds import generator
-from worker.nas.product_kernel import OnStep
+from worker.nas.product_kernel import OnStep, standardised
 from worker.nas.product_process import averaged_pairs, check_pairs, fit_process
-from worker.nas.saturation_choice import choose_saturation, noise_in_accuracy, standardised
+from worker.nas.saturation_choice import choose_saturation
 
 INTERACTION_SHARE = 0.25
 """Of clean labels. A tenth to a half were all better than none on one supernet, and a little worse on a bad one."""
@@ -84,7 +84,7 @@ def fit_inherited(
     check_pairs(index_N, accuracy_N)
     choices_NF = graph.choices(index_N)
     saturation = choose_saturation(features, choices_NF, accuracy_N, generator(seed, None, "saturation"), on_step)
-    effort_N = accuracy_N if saturation is None else saturation.effort(accuracy_N)
+    effort_N = saturation.effort(accuracy_N)
     target_N = standardised(effort_N)
     process = fit_process(features, choices_NF, target_N, generator(seed, None, "process"), on_step)
     share = INTERACTION_SHARE * max(0.0, 1.0 - process.noise_variance)
@@ -95,8 +95,10 @@ def fit_inherited(
     report = {
         "num_pairs": len(index_N),
         "num_conditioned": process.num_pairs,
-        "label_noise": round(noise_in_accuracy(process.noise_variance, effort_N, saturation), 6),
-        "ceiling": saturation and round(saturation.ceiling, 6),
+        "label_noise": round(
+            saturation.deviation(float(np.sqrt(process.noise_variance) * effort_N.std()), effort_N), 6
+        ),
+        "ceiling": saturation.ceiling,
         "interaction_share": round(process.interaction_share, 4),
         "interactions_kept": round(share, 4),
     }

@@ -47,6 +47,11 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def standardised(value_N: Float64Array) -> Float64Array:
+    """Return float64 [N] of mean zero and unit variance, the targets of a process; equal values are all zero."""
+    return np.asarray((value_N - value_N.mean()) / max(float(value_N.std()), 1e-12))
+
+
 def bit_distances(table_CB: np.ndarray) -> Tensor:
     """Return float64 [C, C], the number of Gray bits in which choices of a factor differ."""
     table = torch.as_tensor(table_CB, dtype=torch.float64)

@@ -16,7 +16,16 @@ from torch import Tensor
 from app.domain.factorial_model import FactorialModel, Interaction
 from app.domain.hamming_graph import FactorFeatures, Float64Array, Int64Array
 from app.domain.whole_space.additive_function import AdditiveFunction
-from worker.nas.product_kernel import Factors, OnStep, Strengths, covariances, noisy, one_thread, tune_strengths
+from worker.nas.product_kernel import (
+    Factors,
+    OnStep,
+    Strengths,
+    covariances,
+    noisy,
+    one_thread,
+    standardised,
+    tune_strengths,
+)
 
 MIN_PAIRS = 10
 
@@ -149,12 +158,10 @@ def label_noise(
 
     Whatever the process cannot express counts as noise: interactions of more than three factors, say.
     """
-    scale = max(float(accuracy_N.std()), 1e-12)
     tuning = _subset(len(accuracy_N), _NOISE_PAIRS, rng)
-    target_N = (accuracy_N[tuning] - accuracy_N.mean()) / scale
     with one_thread():
-        parameter_P, _ = tune_strengths(Factors.of(features), choices_NF[tuning], target_N)
-    return round(float(Strengths.of(parameter_P).noise.sqrt()) * scale, 6)
+        parameter_P, _ = tune_strengths(Factors.of(features), choices_NF[tuning], standardised(accuracy_N)[tuning])
+    return round(float(Strengths.of(parameter_P).noise.sqrt() * accuracy_N.std()), 6)
 
 
 def _subset(total: int, wanted: int, rng: np.random.Generator) -> Int64Array:

@@ -7,8 +7,8 @@ Jacobian of the map from accuracies, is that of the accuracies. Legend: N pairs,
 import numpy as np
 
 from app.domain.hamming_graph import FactorFeatures, Float64Array, Int64Array
-from app.domain.saturation import Saturation
-from worker.nas.product_kernel import Factors, OnStep, one_thread, tune_strengths
+from app.domain.saturation import NOT_SATURATED, Saturation
+from worker.nas.product_kernel import Factors, OnStep, one_thread, standardised, tune_strengths
 
 _CEILINGS = (1.0, 0.3, 0.1, 0.03)
 """Above the best accuracy, in units of the accuracies' range."""
@@ -24,8 +24,8 @@ def choose_saturation(
     accuracy_N: Float64Array,
     rng: np.random.Generator,
     on_step: OnStep | None = None,
-) -> Saturation | None:
-    """Return the saturation that the pairs ask for, or None: they are as well explained without.
+) -> Saturation:
+    """Return the saturation that the pairs ask for, none where they are as well explained without.
 
     Args:
         features: The Gray bits of the factors' choices.
@@ -37,10 +37,10 @@ def choose_saturation(
     kept_K = np.sort(rng.permutation(len(accuracy_N))[:_MAX_PAIRS])
     factors, choices_KF, accuracy_K = Factors.of(features), choices_NF[kept_K], accuracy_N[kept_K]
     if np.ptp(accuracy_K) <= 0:
-        return None
+        return NOT_SATURATED
     with one_thread():
         start_P, plain = tune_strengths(factors, choices_KF, standardised(accuracy_K), on_step=on_step)
-        best, chosen = plain - len(kept_K) * np.log(accuracy_K.std()) + _LEAST_GAIN, None
+        best, chosen = plain - len(kept_K) * np.log(accuracy_K.std()) + _LEAST_GAIN, NOT_SATURATED
         before = -np.inf
         for above in _CEILINGS:
             room = float(above * np.ptp(accuracy_N))
@@ -55,20 +55,3 @@ def choose_saturation(
                 break
             before = evidence
     return chosen
-
-
-def standardised(value_N: Float64Array) -> Float64Array:
-    """Return float64 [N] of mean zero and unit variance."""
-    return np.asarray((value_N - value_N.mean()) / max(float(value_N.std()), 1e-12))
-
-
-def noise_in_accuracy(variance: float, effort_N: Float64Array, saturation: Saturation | None) -> float:
-    """Return the standard deviation of noisy accuracies.
-
-    Args:
-        variance: Of the noise of standardised targets.
-        effort_N: float64 [N], the targets before they were standardised.
-        saturation: What made them of accuracies; None: they are accuracies.
-    """
-    deviation = float(np.sqrt(variance) * effort_N.std())
-    return deviation if saturation is None else deviation * float(np.sqrt(np.exp(-2 * effort_N).mean()))

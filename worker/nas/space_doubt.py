@@ -10,7 +10,17 @@ import torch
 
 from app.domain.hamming_graph import FactorFeatures, Float64Array, Int64Array
 from app.domain.whole_space.doubt import Doubt
-from worker.nas.product_kernel import JITTER, Factors, OnStep, Strengths, covariances, noisy, one_thread, tune_strengths
+from worker.nas.product_kernel import (
+    JITTER,
+    Factors,
+    OnStep,
+    Strengths,
+    covariances,
+    noisy,
+    one_thread,
+    standardised,
+    tune_strengths,
+)
 
 _MAX_PAIRS = 256
 """What the API keeps of a model and multiplies with for a question grows with their square."""
@@ -35,12 +45,10 @@ def fit_doubt(
         rng: Chooses the pairs where there are too many.
         on_step: Called every few milliseconds; it may raise to cancel.
     """
-    scale = max(float(target_N.std()), 1e-12)
-    total = len(target_N)
-    kept_M = np.sort(rng.permutation(total)[:_MAX_PAIRS])
+    kept_M = np.sort(rng.permutation(len(target_N))[:_MAX_PAIRS])
     factors = Factors.of(features)
     with one_thread():
-        scaled_M = (target_N[kept_M] - target_N.mean()) / scale
+        scaled_M = standardised(target_N)[kept_M]
         parameter_P, _ = tune_strengths(factors, choices_NL[kept_M], scaled_M, on_step=on_step)
         strengths = Strengths.of(parameter_P)
         covariance_MM = sum(covariances(strengths, factors, choices_NL[kept_M]), torch.zeros(()))

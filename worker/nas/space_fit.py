@@ -20,6 +20,7 @@ from app.domain.monotone_link import MonotoneLink, cross_fitted
 from app.domain.multi_adds import cost_functions
 from app.domain.prediction_interval import calibrate_interval
 from app.domain.rank_correlation import kendall_tau
+from app.domain.saturation import NOT_SATURATED
 from app.domain.search_space import SearchSpace
 from app.domain.seeds import derive_seed, generator
 from app.domain.whole_space.additive_function import AdditiveFunction
@@ -30,7 +31,7 @@ from app.domain.whole_space.model import BlendedPredictor, WholeSpaceModel
 from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn
 from worker.nas.product_kernel import OnStep
 from worker.nas.product_process import check_pairs, fit_process
-from worker.nas.saturation_choice import choose_saturation, noise_in_accuracy
+from worker.nas.saturation_choice import choose_saturation
 from worker.nas.space_doubt import fit_doubt
 
 OnSpaceProgress = Callable[[float, Mapping[str, Any] | None], None]
@@ -90,12 +91,12 @@ def fit_space(
         # how many there will be is not known: ever closer to the end of this part
         on_progress(_STEPS_SHARE * -math.expm1(-next(steps) / _USUAL_STEPS), None)
 
-    saturation = None
+    saturation = NOT_SATURATED
     if predictor == "auto":
         check_pairs(choices_NL[:, 0], accuracy_N)
         rng = generator(seed, None, "space saturation")
         saturation = choose_saturation(features, choices_NL, accuracy_N, rng, on_step)
-    effort_N = accuracy_N if saturation is None else saturation.effort(accuracy_N)
+    effort_N = saturation.effort(accuracy_N)
     doubt, stretch_N, noise = fit_doubt(features, choices_NL, effort_N, generator(seed, None, "space noise"), on_step)
     additive, additive_N = _additive_part(space, choices_NL, effort_N, predictor, seed, on_step)
     left_out = _left_out(len(accuracy_N), seed)
@@ -108,8 +109,7 @@ def fit_space(
         judged = left_out
         seen = np.setdiff1d(np.arange(len(accuracy_N)), left_out)
         gcn = _fit_gcn(space, choices_NL[seen], accuracy_N[seen], config, seed, device, _on_epoch(config, on_progress))
-        graph_K = gcn.predict(choices_NL[left_out]).astype(np.float64)
-        parts["graph"] = graph_K if saturation is None else saturation.capped_effort(graph_K)
+        parts["graph"] = saturation.capped_effort(gcn.predict(choices_NL[left_out]).astype(np.float64))
         weight = blend_weight(parts["additive"], parts["graph"], effort_N[left_out])
         tau = kendall_tau(parts["graph"], accuracy_N[left_out])
         gcn_figures = {"gcn_tau": tau, "gcn_weight": round(weight, 4)}
@@ -119,13 +119,12 @@ def fit_space(
             predicted_N[left_out] = (1 - weight) * parts["additive"] + weight * parts["graph"]
     elif predictor == "auto" and not labels_follow:
         # labels would correct the additive part before its link
-        bounds = (0.0, 1.0) if saturation is None else saturation.bounds
+        bounds = saturation.bounds
         blended = BlendedPredictor(
             additive, link=MonotoneLink.fit(additive_N, effort_N, *bounds), saturation=saturation
         )
         predicted_N = cross_fitted(additive_N, effort_N, generator(seed, None, "space link folds"), *bounds)
-    if saturation is not None:
-        predicted_N = saturation.accuracy(predicted_N)
+    predicted_N = saturation.accuracy(predicted_N)
     interval = calibrate_interval(
         predicted_N[judged], accuracy_N[judged], stretch_N=stretch_N[judged], saturation=saturation
     )
@@ -138,8 +137,8 @@ def fit_space(
         "additive_tau": kendall_tau(
             fit_additive(space.num_choices, choices_NL, accuracy_N).left_out_N[left_out], accuracy_N[left_out]
         ),
-        "label_noise": round(noise_in_accuracy(noise, effort_N, saturation), 6),
-        "ceiling": saturation and round(saturation.ceiling, 6),
+        "label_noise": round(saturation.deviation(float(np.sqrt(noise) * effort_N.std()), effort_N), 6),
+        "ceiling": saturation.ceiling,
         "interval": interval and interval.to_dict(),
         "held_out": _kept(
             choices_NL[left_out],

@@ -192,15 +192,14 @@ def corrected_space(search: Search, fitted: FittedSpace, labels: Sequence[Standa
 
 
 def _corrected_held_out(
-    held_out: Mapping[str, Sequence[Any]], blend: StandaloneBlend, gcn_weight: float, saturation: Saturation | None
+    held_out: Mapping[str, Sequence[Any]], blend: StandaloneBlend, gcn_weight: float, saturation: Saturation
 ) -> dict[str, Any]:
     """The figures of left-out pairs as the labels say: both parts never saw them, nor did the labels."""
     accuracy_K, additive_K = np.array(held_out["accuracy"]), np.array(held_out["additive"])
     graph_K = np.array(held_out.get("graph", additive_K))
     safest_NK = np.stack([(1.0 - gcn_weight) * additive_K + gcn_weight * graph_K] * len(blend.weights_K), axis=1)
     predicted_K = blend.corrected(safest_NK, np.array(held_out["choices"], dtype=np.int64))
-    if saturation is not None:
-        predicted_K = saturation.accuracy(predicted_K)
+    predicted_K = saturation.accuracy(predicted_K)
     interval = calibrate_interval(
         predicted_K, accuracy_K, stretch_N=np.array(held_out["stretch"]), saturation=saturation
     )

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from app.domain.monotone_link import MonotoneLink
-from app.domain.saturation import Saturation
+from app.domain.saturation import NOT_SATURATED, Saturation
 from app.domain.whole_space.additive_function import AdditiveFunction, Float64Array
 from app.domain.whole_space.constrained_enumeration import ConstrainedEnumeration
 from app.domain.whole_space.doubt import Doubt
@@ -55,7 +55,7 @@ class BlendedPredictor:
         gcn: The graph part, which predicts accuracies; None: there is none.
         gcn_weight: w, from 0 to 1.
         link: From the additive score to accuracy or effort; None: it is one.
-        saturation: From accuracies to efforts and back; None: they do not saturate.
+        saturation: From accuracies to efforts and back.
 
     Raises:
         ValueError: If w is out of range, is above 0 without a GCN, or the parts are of different spaces.
@@ -65,7 +65,7 @@ class BlendedPredictor:
     gcn: HammingGCN | None = None
     gcn_weight: float = 0.0
     link: MonotoneLink | None = None
-    saturation: Saturation | None = None
+    saturation: Saturation = NOT_SATURATED
 
     def __post_init__(self) -> None:
         if not 0 <= self.gcn_weight <= 1:
@@ -93,8 +93,7 @@ class BlendedPredictor:
         Raises:
             ValueError: If a choice does not exist.
         """
-        effort_N = self.efforts(choices_NL)
-        return effort_N if self.saturation is None else self.saturation.accuracy(effort_N)
+        return self.saturation.accuracy(self.efforts(choices_NL))
 
     def efforts(self, choices_NL: ArrayLike) -> Float64Array:
         """Return float64 [N], the predictions on the scale on which the parts are blended.
@@ -107,9 +106,7 @@ class BlendedPredictor:
         additive_N = score_N if self.link is None else self.link(score_N)
         if self.gcn is None or self.gcn_weight == 0:
             return additive_N
-        graph_N = self.gcn.predict(choices).astype(np.float64)
-        if self.saturation is not None:
-            graph_N = self.saturation.capped_effort(graph_N)
+        graph_N = self.saturation.capped_effort(self.gcn.predict(choices).astype(np.float64))
         return (1 - self.gcn_weight) * additive_N + self.gcn_weight * graph_N
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.monotone_link import MonotoneLink
-from app.domain.saturation import Saturation
+from app.domain.saturation import NOT_SATURATED, Saturation
 from app.domain.tensor_bytes import Tensors, pack, unpack
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.domain.whole_space.doubt import Doubt
@@ -38,8 +38,8 @@ def to_bytes(model: WholeSpaceModel) -> bytes:
             "link.values": link.values_K,
             "link.bounds": np.array([link.lowest, link.highest]),
         }
-    if predictor.saturation is not None:
-        tensors["ceiling"] = np.array([predictor.saturation.ceiling, predictor.saturation.nearest])
+    if (ceiling := predictor.saturation.ceiling) is not None:
+        tensors["ceiling"] = np.array([ceiling, predictor.saturation.nearest])
     if model.doubt is not None:
         tensors |= model.doubt.tensors()
     metadata = {"format": _FORMAT, "gcn_weight": repr(predictor.gcn_weight), "costs": json.dumps(list(model.costs))}
@@ -71,7 +71,7 @@ def _model(tensors: Tensors, gcn_weight: float, names: list[str]) -> WholeSpaceM
     link = None
     if "link.bounds" in tensors:
         link = MonotoneLink(tensors["link.scores"], tensors["link.values"], *tensors["link.bounds"].tolist())
-    saturation = Saturation(*tensors["ceiling"].tolist()) if "ceiling" in tensors else None
+    saturation = Saturation(*tensors["ceiling"].tolist()) if "ceiling" in tensors else NOT_SATURATED
     return WholeSpaceModel(
         BlendedPredictor(additive(tensors["additive"]), gcn, gcn_weight, link, saturation),
         {name: additive(tensors[f"cost.{number}"]) for number, name in enumerate(names)},

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from app.domain.saturation import Saturation
+from app.domain.saturation import NOT_SATURATED, Saturation
 
 
 def test_accuracy_undoes_effort():
@@ -32,3 +32,20 @@ def test_bounds_are_the_efforts_of_nothing_and_of_everything():
 def test_what_knows_no_ceiling_does_not_outrank_everything():
     saturation = Saturation(0.8, nearest=0.1)
     np.testing.assert_allclose(saturation.capped_effort(np.array([0.6, 0.75, 0.9])), -np.log([0.2, 0.1, 0.1]))
+
+
+def test_accuracies_that_do_not_saturate_are_their_efforts():
+    accuracy_N = np.array([0.0, 0.4, 1.2])
+    for effort_N in (NOT_SATURATED.effort(accuracy_N), NOT_SATURATED.capped_effort(accuracy_N)):
+        np.testing.assert_array_equal(effort_N, accuracy_N)
+    np.testing.assert_array_equal(NOT_SATURATED.accuracy(accuracy_N), accuracy_N)
+    assert NOT_SATURATED.bounds == (0.0, 1.0)
+    assert NOT_SATURATED.deviation(0.01, accuracy_N) == 0.01
+
+
+def test_noise_is_told_in_accuracies():
+    rng, saturation = np.random.default_rng(0), Saturation(0.8)
+    effort_N = rng.uniform(0.5, 2.0, 20_000)
+    noisy_N = saturation.accuracy(effort_N + 0.05 * rng.normal(size=len(effort_N)))
+    expected = float(np.std(noisy_N - saturation.accuracy(effort_N)))
+    assert saturation.deviation(0.05, effort_N) == pytest.approx(expected, rel=0.05)
