@@ -11,7 +11,7 @@ from app.domain.multi_adds import count
 from app.domain.search_space import Architecture, SearchSpace
 from app.domain.subspace import Subspace
 from app.schemas.search import ArchitectureView, PredictionView
-from app.services import devices, standalone_view
+from app.services import device_latencies, standalone_view
 from app.services.callers import Caller
 from app.services.fit_figures import interval_in, intervals_of
 from app.services.lifecycle import require_search
@@ -61,8 +61,8 @@ def read_latencies(engine: Engine, search_id: uuid.UUID, code: str, caller: Call
         search = require_search(session, search_id, caller)
         searched = searched_space(search.id, search.search_space, search.config)
         architecture = check_code(searched, code)
-        names = devices.names_for(session, caller, searched.space)
-        known = devices.latencies_on(connection, caller, names, searched.space)
+        names = device_latencies.names_for(session, caller, searched.space)
+        known = device_latencies.latencies_on(connection, caller, names, searched.space)
     return {device.name: float(device.function.of([architecture])[0]) for device in known}
 
 

@@ -15,7 +15,7 @@ from app.db.lookup import TableHeader
 from app.domain.ranked_table import RankedTable
 from app.errors import UnknownPathError
 from app.schemas.atlas import Density, Within
-from app.services import devices, lookup
+from app.services import device_latencies, lookup
 from app.services.callers import Caller
 from app.services.lifecycle import require
 from app.services.limits import AskedLimits, in_units
@@ -100,7 +100,9 @@ def devices_of(session: Session, caller: Caller, search_id: uuid.UUID) -> list[s
         SearchNotFoundError: If there is no search of that id.
     """
     search = require(session, search_id, caller)
-    return devices.names_for(session, caller, searched_space(search.id, search.search_space, search.config).space)
+    return device_latencies.names_for(
+        session, caller, searched_space(search.id, search.search_space, search.config).space
+    )
 
 
 def within(engine: Engine, caller: Caller, search_id: uuid.UUID, round_index: int, asked: AskedLimits) -> Within:

@@ -1,9 +1,5 @@
 """Devices: registered by whoever submits, used by their owner, or by everybody if an administrator registered them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-
-from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from app.db import devices as devices_db
@@ -12,30 +8,15 @@ from app.domain.device_measurement import DeviceMeasurement
 from app.domain.latency import LatencyTable, layout_digests
 from app.domain.search_config import from_preset
 from app.domain.search_space import SearchSpace, preset
-from app.domain.whole_space.additive_function import AdditiveFunction
-from app.errors import DeviceNotFoundError, InvalidRequestError
+from app.errors import InvalidRequestError
 from app.schemas.device import DeviceRequest, DeviceView, MeasurementRequest
 from app.services import submission
 from app.services.callers import Caller
+from app.services.device_latencies import no_device
 from app.services.field_errors import field_errors
 from app.services.quotas import Quotas
 from app.services.submission import Submitted
 from app.services.webhooks import WebhookPolicy
-
-
-@dataclass(frozen=True)
-class DeviceLatency:
-    """A device's latency as a function of an architecture of one search space.
-
-    Attributes:
-        row_id: Its key; latencies that are given anew have another.
-        name: The device.
-        function: Milliseconds.
-    """
-
-    row_id: int
-    name: str
-    function: AdditiveFunction = field(compare=False)
 
 
 def register(session: Session, caller: Caller, name: str, request: DeviceRequest) -> tuple[DeviceView, bool]:
@@ -145,7 +126,7 @@ def read(session: Session, caller: Caller, name: str) -> list[DeviceView]:
     """
     rows = devices_db.visible(session, caller.owner, name)
     if not rows:
-        raise _no_device(session, caller, name)
+        raise no_device(session, caller, name)
     return [_view(row) for row in rows]
 
 
@@ -156,50 +137,7 @@ def delete(session: Session, caller: Caller, name: str) -> None:
         DeviceNotFoundError: If the caller has none of that name.
     """
     if not devices_db.remove(session, _owner_of_new(caller), name):
-        raise _no_device(session, caller, name)
-
-
-def names_for(session: Session, caller: Caller, space: SearchSpace) -> list[str]:
-    """Return the names of the caller's and everybody's devices that are known for the networks of a space, sorted."""
-    digests = layout_digests(space)
-    return sorted({row.name for row in devices_db.visible(session, caller.owner) if row.layout_digest in digests})
-
-
-def latencies_on(
-    connection: Connection, caller: Caller, names: Sequence[str], space: SearchSpace
-) -> tuple[DeviceLatency, ...]:
-    """Return devices' latencies for the networks of a space; the caller's own device before everybody's.
-
-    Raises:
-        DeviceNotFoundError: If there is no such device, or it is not known for these networks.
-    """
-    if not names:
-        return ()
-    digests = layout_digests(space)
-    with Session(connection) as session:
-        return tuple(_latency_on(session, caller, name, space.name, digests) for name in names)
-
-
-def _latency_on(session: Session, caller: Caller, name: str, space_name: str, digests: Sequence[str]) -> DeviceLatency:
-    rows = devices_db.visible(session, caller.owner, name)
-    if not rows:
-        raise _no_device(session, caller, name)
-    row = next((row for row in rows if row.layout_digest in digests), None)
-    if row is None:
-        known = ", ".join(sorted({row.search_space for row in rows}))
-        raise DeviceNotFoundError(
-            detail=f"device {name} is known for the search space {known}, not for the networks of this search "
-            f"({space_name}); register its latencies for them with PUT /devices/{name}"
-        )
-    return DeviceLatency(row.id, name, LatencyTable.from_dict(row.latencies).function)
-
-
-def _no_device(session: Session, caller: Caller, name: str) -> DeviceNotFoundError:
-    names: Sequence[str] = sorted({row.name for row in devices_db.visible(session, caller.owner)})
-    there_are = f"there are {', '.join(names)}" if names else "none is registered yet"
-    return DeviceNotFoundError(
-        detail=f"there is no device {name!r} of yours; {there_are}. Register its latencies with PUT /devices/NAME"
-    )
+        raise no_device(session, caller, name)
 
 
 def _view(row: DeviceRow) -> DeviceView:

@@ -18,9 +18,9 @@ from app.domain.whole_space.additive_function import AdditiveFunction
 from app.errors import RoundNotFoundError
 from app.schemas.lookup import LookupAnswer, LookupItem, ParetoAnswer
 from app.schemas.retraining import RoundAgreement
-from app.services import devices, standalone_view
+from app.services import device_latencies, standalone_view
 from app.services.callers import Caller
-from app.services.devices import DeviceLatency
+from app.services.device_latencies import DeviceLatency
 from app.services.fit_figures import TableFigures, intervals_of, read_table_figures
 from app.services.limits import AskedLimits, in_units, infeasible
 from app.services.lookup_errors import not_ready, nothing_to_ask, only_a_job
@@ -138,7 +138,7 @@ def look_up(
         if asked.latencies:
             header = _table(engine, connection, caller, search_id, round_index)
             table = _tables(engine).table(header)
-            latency = devices.latencies_on(
+            latency = device_latencies.latencies_on(
                 connection, caller, [name for name, _ in asked.latencies], table.subspace.space
             )
             rows, ranges = _rows_with_latency(table, latency, asked, limit)
@@ -215,7 +215,7 @@ def open_ranked(
     """
     with lookup_db.reading(engine) as connection:
         table = _tables(engine).table(_table(engine, connection, caller, search_id, round_index))
-        return table, devices.latencies_on(connection, caller, names, table.subspace.space)
+        return table, device_latencies.latencies_on(connection, caller, names, table.subspace.space)
 
 
 def pareto(

@@ -11,7 +11,7 @@ from app.domain.subspace import codes_of
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.schemas.lookup import CostRanges, LookupItem, MillisecondRange
 from app.schemas.search import Interval, Range
-from app.services.devices import DeviceLatency
+from app.services.device_latencies import DeviceLatency
 from app.services.limits import AskedLimits
 
 

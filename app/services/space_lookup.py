@@ -21,9 +21,9 @@ from app.errors import NoTableError, SearchNotFoundError
 from app.schemas.lookup import LookupAnswer, LookupItem
 from app.schemas.retraining import RoundAgreement
 from app.schemas.search import SpacePredictionView
-from app.services import devices, standalone_view
+from app.services import device_latencies, standalone_view
 from app.services.callers import Caller
-from app.services.devices import DeviceLatency
+from app.services.device_latencies import DeviceLatency
 from app.services.fit_figures import TableFigures, interval_in, intervals_of, quality_of
 from app.services.limits import AskedLimits, in_units, infeasible
 from app.services.lookup_errors import not_ready, nothing_to_ask, only_a_job
@@ -156,7 +156,9 @@ def look_up_space(
             missing = "a predictor of the whole space, which its last round fits"
             raise not_ready(engine, caller, found.search_id, missing)
         searched = searched_space(found.search_id, found.space, found.config)
-        latency = devices.latencies_on(connection, caller, [name for name, _ in asked.latencies], searched.space)
+        latency = device_latencies.latencies_on(
+            connection, caller, [name for name, _ in asked.latencies], searched.space
+        )
         fitted = _models(engine).with_latency(found.model_id, latency)
         best = fitted.model.best(_bounds(asked), limit)
         items = _items(connection, found.search_id, searched, best, fitted, latency)

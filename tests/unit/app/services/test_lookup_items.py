@@ -7,7 +7,7 @@ from app.domain.multi_adds import Cost, count
 from app.domain.search_space import preset
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.schemas.search import Interval
-from app.services.devices import DeviceLatency
+from app.services.device_latencies import DeviceLatency
 from app.services.lookup_items import cost_ranges, latency_of_space, lookup_items
 
 SPACE = preset("nas-bench-macro")
