@@ -12,7 +12,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from app.domain.multi_adds import Cost
 from app.domain.subspace import Subspace
 
 BAND_DEPTH = 100
@@ -38,13 +37,6 @@ class Limits:
         for name, value in vars(self).items():
             if value is not None and value < 0:
                 raise ValueError(f"{name} must not be negative, {value} is")
-
-    def allows(self, cost: Cost) -> bool:
-        """Whether an architecture of this cost meets them."""
-        return not (
-            (self.max_multi_adds is not None and cost.multi_adds > self.max_multi_adds)
-            or (self.max_params is not None and cost.params > self.max_params)
-        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,17 +1,23 @@
 """The rounds of Algorithm 1: which segment is searched when, what is preserved, and the subspace that follows."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.domain.lookup_table import Limits, LookupTable
-from app.domain.multi_adds import cell_costs, count, fixed_cost
+import numpy as np
+
+from app.domain.lookup_table import LookupTable
+from app.domain.ranked_table import RankedTable
 from app.domain.search_space import Architecture, SearchSpace
 from app.domain.subspace import Subspace
+from app.domain.whole_space.additive_function import AdditiveFunction
 
 if TYPE_CHECKING:
     from app.domain.search_config import SearchConfig
+
+Budget = tuple[AdditiveFunction, float]
+"""A cost, and what it may be at most."""
 
 
 @dataclass(frozen=True)
@@ -73,57 +79,43 @@ def first_subspace(space: SearchSpace, config: "SearchConfig") -> Subspace:
     return Subspace(space, space.parse_code(config.initial_architecture), round_segments(config)[0])
 
 
-def round_budgets(space: SearchSpace, config: "SearchConfig", round_index: int) -> tuple[Limits, ...]:
-    """Return, for each of ``target_madds`` and ``target_params``, what an architecture of round t may cost.
+def round_budgets(space: SearchSpace, config: "SearchConfig", round_index: int) -> tuple[Budget, ...]:
+    """Return, for each limit of the configuration, what an architecture of round t may cost.
 
     The cells searched so far may take the same share of their range as the limit leaves to the whole network; cells
     that no round has searched yet count as in M_0. After all cells have been searched this is the limit itself.
     """
-    of_multi_adds, of_params = (
-        _budgets_of(cost, space, config, round_index, [limit * 1e6 for limit in limits])
-        for cost, limits in (("multi_adds", config.target_madds), ("params", config.target_params))
-    )
-    return (
-        *(Limits(max_multi_adds=budget) for budget in of_multi_adds),
-        *(Limits(max_params=budget) for budget in of_params),
-    )
-
-
-def _budgets_of(
-    cost: str, space: SearchSpace, config: "SearchConfig", round_index: int, limits: Sequence[float]
-) -> list[int]:
-    """The budgets of limits on one cost."""
-    if not limits:
-        return []
     assert config.initial_architecture is not None, "the configuration must be resolved"
     searched = {cell_index for segment in round_segments(config)[: round_index + 1] for cell_index in segment}
     initial = space.parse_code(config.initial_architecture)
-    costs = [[getattr(choice, cost) for choice in choices] for choices in cell_costs(space)]
-    lowest = [min(choices) for choices in costs]
-    ranges = [max(choices) - low for choices, low in zip(costs, lowest, strict=True)]
-    fixed = getattr(fixed_cost(space), cost)
-    unsearched = sum(costs[i][initial[i]] for i in range(space.num_cells) if i not in searched)
-    budgets = []
-    for limit in limits:
-        share = min(1.0, (limit - fixed - sum(lowest)) / max(1, sum(ranges)))
-        budgets.append(int(fixed + unsearched + sum(lowest[i] + share * ranges[i] for i in searched)))
-    return budgets
+    return tuple((cost, _budget(cost, limit, initial, searched)) for cost, limit in config.limits(space))
+
+
+def _budget(cost: AdditiveFunction, limit: float, initial: Architecture, searched: Collection[int]) -> float:
+    """The budget of one limit while some cells have been searched."""
+    if len(searched) == len(initial):
+        return limit
+    share = min(1.0, (limit - cost.minimum) / max(cost.maximum - cost.minimum, cost.grid))
+    ranges = {i: float(np.ptp(cost.tables[i])) for i in searched}
+    unsearched = sum(float(cost.tables[i][initial[i]]) for i in range(len(initial)) if i not in searched)
+    lowest = sum(float(cost.tables[i].min()) for i in searched)
+    # sums are multiples of the grid: half a step keeps rounding from taking the smallest architecture away
+    return cost.constant + unsearched + lowest + share * sum(ranges.values()) + cost.grid / 2
 
 
 def reevaluation_candidates(table: LookupTable, config: "SearchConfig", round_index: int) -> list[int]:
     """Return the rows to evaluate again: the top ``num_reevaluated``, and the top tenth of that within each budget."""
-    rows = dict.fromkeys(table.top(config.num_reevaluated).tolist())
+    ranked = RankedTable(table.subspace, table.predicted_accuracy, table.order.astype(np.int32))
+    rows = dict.fromkeys(ranked.top(config.num_reevaluated, ()))
     for budget in round_budgets(table.subspace.space, config, round_index):
-        within = table.top(max(1, config.num_reevaluated // 10), budget)
-        rows |= dict.fromkeys(within.tolist())
+        rows |= dict.fromkeys(ranked.top(max(1, config.num_reevaluated // 10), [budget]))
     return list(rows)
 
 
 def select_preserved(
     reevaluated: Sequence[Reevaluated],
     num_preserved: int,
-    budgets: Sequence[Limits] = (),
-    space: SearchSpace | None = None,
+    budgets: Sequence[Budget] = (),
     reevaluation_weight: float = 1.0,
 ) -> tuple[Reevaluated, ...]:
     """Return the best re-evaluated ones, best first; equal ones by prediction, then by their row.
@@ -135,7 +127,6 @@ def select_preserved(
         reevaluated: All of a round.
         num_preserved: How many to keep.
         budgets: Of :func:`round_budgets`.
-        space: Whose costs the budgets are about; needed with budgets.
         reevaluation_weight: Of the re-evaluated accuracy beside the predicted one, from 0 to 1; 1 is the paper's.
     """
     weight = reevaluation_weight
@@ -145,9 +136,8 @@ def select_preserved(
 
     ranked = sorted(reevaluated, key=lambda r: (-score(r), -r.predicted_accuracy, r.index))
     kept: dict[int, Reevaluated] = {}
-    for budget in budgets:
-        assert space is not None, "budgets are about the costs of a space"
-        within = next((r for r in ranked if budget.allows(count(space, r.architecture))), None)
+    for cost, maximum in budgets:
+        within = next((r for r in ranked if cost.of([r.architecture])[0] <= maximum), None)
         if within is not None:
             kept[within.index] = within
     for candidate in ranked:

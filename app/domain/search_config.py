@@ -5,13 +5,17 @@ The ``paper`` preset holds the paper's values, ``quick`` fits a laptop. A reques
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from app.domain.multi_adds import feasible_range
+from app.domain.latency import MAX_LATENCY_MS, LatencyTable
+from app.domain.multi_adds import cost_functions
+from app.domain.names import DEVICE_NAME_PATTERN
 from app.domain.rounds import default_architecture, round_segments
 from app.domain.search_space import SearchSpace, check_segments
+from app.domain.strict_numbers import check_no_boolean
 from app.domain.subspace import MAX_SUBSPACE_SIZE
 from app.domain.supernet_size import check_supernet_size
+from app.domain.whole_space.additive_function import AdditiveFunction
 
 PresetName = Literal["paper", "quick"]
 BNStatistics = Literal["recalibrated", "running", "batch"]
@@ -29,6 +33,17 @@ MAX_UNIT_RESIDUAL_CELLS = 12
 
 Rate = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Milliseconds = Annotated[float, Field(gt=0, le=MAX_LATENCY_MS, allow_inf_nan=False, strict=True)]
+DeviceName = Annotated[str, Field(pattern=DEVICE_NAME_PATTERN)]
+
+
+def _without_booleans(table: Any) -> Any:
+    for value in table.values() if isinstance(table, dict) else ():
+        check_no_boolean(value)
+    return table
+
+
+Latencies = Annotated[LatencyTable, BeforeValidator(_without_booleans)]
 
 
 class SearchConfig(BaseModel):
@@ -147,6 +162,19 @@ class SearchConfig(BaseModel):
     target_params: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
         default=(), max_length=16, description="The same on parameters, in millions."
     )
+    target_latency_ms: dict[DeviceName, Annotated[tuple[Milliseconds, ...], Field(min_length=1, max_length=16)]] = (
+        Field(
+            default={},
+            max_length=16,
+            description='The same on latencies, in milliseconds by device: `{"pixel": [30, 20]}`.',
+        )
+    )
+    device_latencies: dict[DeviceName, Latencies] = Field(
+        default={},
+        max_length=16,
+        description="Latencies of the devices of `target_latency_ms`, for which later changes make no difference. "
+        "Those left out are the registered ones of the moment of submission.",
+    )
 
     @property
     def held_out(self) -> int:
@@ -230,23 +258,51 @@ class SearchConfig(BaseModel):
                     "labels: set predictor to 'paper', or num_standalone, or leave it out"
                 )
 
+    def limits(self, space: SearchSpace) -> list[tuple[AdditiveFunction, float]]:
+        """Return every limit that will be asked for, with the cost that it is on."""
+        costs = cost_functions(space)
+        return [
+            *((costs["multi_adds"], limit * 1e6) for limit in self.target_madds),
+            *((costs["params"], limit * 1e6) for limit in self.target_params),
+            *(
+                (self.device_latencies[name].function, limit)
+                for name, limits in self.target_latency_ms.items()
+                for limit in limits
+            ),
+        ]
+
     def _check_targets(self, space: SearchSpace) -> None:
         """Check that every limit can be met, and that there is a preserved architecture for each of them."""
-        smallest = feasible_range(space)[0]
+        self._check_devices(space)
+        costs = cost_functions(space)
         for name, limits, least, cost in (
-            ("target_madds", self.target_madds, smallest.multi_adds, "multi-adds"),
-            ("target_params", self.target_params, smallest.params, "parameters"),
+            ("target_madds", self.target_madds, costs["multi_adds"].minimum / 1e6, "M multi-adds"),
+            ("target_params", self.target_params, costs["params"].minimum / 1e6, "M parameters"),
+            *(
+                (f"target_latency_ms of {name}", limits, self.device_latencies[name].function.minimum, " ms there")
+                for name, limits in self.target_latency_ms.items()
+            ),
         ):
-            if unmet := [limit for limit in limits if limit * 1e6 < least]:
-                raise ValueError(
-                    f"{name} {unmet} cannot be met: the smallest architecture has {least / 1e6:.2f}M {cost}"
-                )
-        num_targets = len(self.target_madds) + len(self.target_params)
+            if unmet := [limit for limit in limits if limit < least]:
+                raise ValueError(f"{name} {unmet} cannot be met: the smallest architecture has {least:.5g}{cost}")
+        num_targets = len(self.limits(space))
         if num_targets and num_targets >= self.num_preserved:
             raise ValueError(
-                f"{num_targets} limits of target_madds and target_params and the best architecture need places among "
-                f"the preserved; raise num_preserved from {self.num_preserved} to {num_targets + 1}"
+                f"{num_targets} limits of target_madds, target_params and target_latency_ms and the best architecture "
+                f"need places among the preserved; raise num_preserved from {self.num_preserved} to {num_targets + 1}"
             )
+
+    def _check_devices(self, space: SearchSpace) -> None:
+        """Check that there are latencies of this space's cells for the devices that have limits, and for no others."""
+        if unknown := sorted(self.target_latency_ms.keys() - self.device_latencies.keys()):
+            raise ValueError(f"target_latency_ms names {', '.join(unknown)}, of which device_latencies has nothing")
+        if unused := sorted(self.device_latencies.keys() - self.target_latency_ms.keys()):
+            raise ValueError(f"device_latencies has {', '.join(unused)}, for which target_latency_ms sets no limit")
+        for name, table in self.device_latencies.items():
+            try:
+                table.check_fits(space)
+            except ValueError as error:
+                raise ValueError(f"device_latencies of {name}: {error}") from None
 
     def _check_subspaces(self, space: SearchSpace) -> None:
         """Check the smallest and the largest size that each round's subspace can have, before any memory is taken."""

@@ -17,8 +17,9 @@ from app.domain.rounds import max_table_rows
 from app.domain.search_config import SearchConfig, from_preset
 from app.domain.search_space import SearchSpace, preset
 from app.domain.stratified_sampling import chosen_classes
-from app.errors import FieldError, IdempotencyConflictError, InvalidRequestError
+from app.errors import DeviceNotFoundError, FieldError, IdempotencyConflictError, InvalidRequestError
 from app.schemas.search_request import SearchRequest
+from app.services import device_latencies
 from app.services.callers import Caller
 from app.services.field_errors import field_errors
 from app.services.quotas import Quotas
@@ -117,7 +118,7 @@ def submit(
     if data is None or data.upload_id != upload_id:
         # uploaded or deleted in between
         data = _inspected(request.dataset, upload_id, data_root, upload_root)
-    space, config = _checked(request, data, webhooks)
+    space, config = _checked(session, caller, request, data, webhooks)
     values = {
         "owner": caller.owner,
         "dataset": request.dataset,
@@ -197,23 +198,21 @@ def _same_again(earlier: SearchRow, request: dict[str, Any]) -> Submitted:
     return Submitted(earlier.id, is_new=False)
 
 
-def _checked(request: SearchRequest, data: InspectedData, webhooks: WebhookPolicy) -> tuple[SearchSpace, SearchConfig]:
+def _checked(
+    session: Session, caller: Caller, request: SearchRequest, data: InspectedData, webhooks: WebhookPolicy
+) -> tuple[SearchSpace, SearchConfig]:
     """The search space and the whole configuration of a request, checked against each other and the data.
 
     All that is wrong is reported at once where it can be.
     """
     errors = webhooks.errors(request.webhook_url)
-    space, config, info = None, None, data.info
+    space, info = None, data.info
     try:
         space = preset(request.search_space) if isinstance(request.search_space, str) else request.search_space
     except ValueError as error:
         errors += field_errors(error, "body", "search_space")
-    try:
-        config = from_preset(request.preset, request.overrides)
-        if space is not None:
-            config = config.resolved(space)
-    except ValueError as error:
-        errors += field_errors(error, "body")
+    config, wrong = _configured(session, caller, request, space)
+    errors += wrong
     if data.error is not None:
         errors += field_errors(data.error, "body", "dataset")
     if config is not None and info is not None:
@@ -225,6 +224,28 @@ def _checked(request: SearchRequest, data: InspectedData, webhooks: WebhookPolic
     if info is not None and config.num_classes is None:
         config = config.model_copy(update={"num_classes": info.num_classes})
     return space, config
+
+
+def _configured(
+    session: Session, caller: Caller, request: SearchRequest, space: SearchSpace | None
+) -> tuple[SearchConfig | None, list[FieldError]]:
+    """The configuration as far as it is known, and what is wrong with it.
+
+    Latencies of devices are part of it as they are now: the search's results depend on them.
+    """
+    config = None
+    try:
+        config = from_preset(request.preset, request.overrides)
+        if space is not None:
+            unknown = config.target_latency_ms.keys() - config.device_latencies.keys()
+            registered = {name: device_latencies.table_on(session, caller, name, space) for name in sorted(unknown)}
+            config = config.model_copy(update={"device_latencies": {**config.device_latencies, **registered}})
+            config = config.resolved(space)
+    except ValueError as error:
+        return config, field_errors(error, "body")
+    except DeviceNotFoundError as error:
+        return config, [FieldError(loc=["body", "target_latency_ms"], msg=error.detail)]
+    return config, []
 
 
 def num_train_images(config: SearchConfig, info: DataSetInfo) -> int:

@@ -262,3 +262,64 @@ def test_a_device_stored_by_an_earlier_version_is_found_and_replaced(client: Tes
     assert client.get("/lookup", params=query).json()["items"][0]["latency_ms"].keys() == {"pixel"}
     assert register(client, "pixel", latencies(1, search.space), space="fairnas").status_code == 200
     assert len(client.get("/devices/pixel").json()["items"]) == 1
+
+
+def submitted(client: TestClient, **changes: Any) -> Any:
+    return client.post("/search", json={"dataset": "digits", "search_space": "nas-bench-macro", **changes})
+
+
+def test_a_search_keeps_the_latencies_that_its_limits_are_about(client: TestClient) -> None:
+    table = latencies(0)
+    register(client, "pixel", table)
+    limit = table.function.minimum + 1.0
+    search = submitted(client, target_latency_ms={"pixel": [limit]}).json()
+    # new latencies, or none, make no difference to it
+    register(client, "pixel", latencies(1))
+    client.delete("/devices/pixel")
+    config = client.get(f"/search/{search['id']}").json()["config"]
+    assert config["target_latency_ms"] == {"pixel": [limit]}
+    assert LatencyTable.from_dict(config["device_latencies"]["pixel"]) == table
+    # what the search says of itself is a request that needs no registered device
+    again = submitted(client, **{name: config[name] for name in ("target_latency_ms", "device_latencies")})
+    assert again.status_code == 202, again.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "loc", "message"),
+    [
+        ({"target_latency_ms": {"board": [5]}}, "target_latency_ms", "there is no device 'board'"),
+        ({"target_latency_ms": {"cloud": [5]}}, "target_latency_ms", "known for the search space fairnas, not for"),
+        ({"target_latency_ms": {"pixel": [0.01]}}, None, "cannot be met: the smallest architecture has"),
+        ({"target_latency_ms": {"pixel": 5}}, "target_latency_ms", "must be a list in square brackets"),
+        ({"target_latency_ms": {"pixel": [True]}}, "target_latency_ms", "valid number"),
+        ({"target_latency_ms": {"pixel": ["fast"]}}, "target_latency_ms", "valid number"),
+        ({"target_latency_ms": {"pixel": []}}, "target_latency_ms", "at least 1"),
+        ({"target_latency_ms": {"p x": [5]}}, "target_latency_ms", "a device's name is 1 to 64 characters long"),
+        ({"device_latencies": {"pixel": {"base_ms": 1, "cells_ms": [[1]]}}}, None, "sets no limit"),
+        (
+            {
+                "target_latency_ms": {"mine": [5]},
+                "device_latencies": {"mine": {"base_ms": True, "cells_ms": [[1, 2, 3]] * 8}},
+            },
+            "device_latencies",
+            "must not be true",
+        ),
+    ],
+)
+def test_latency_limits_that_a_search_cannot_keep(client: TestClient, changes: Any, loc: str, message: str) -> None:
+    register(client, "pixel", latencies(0))
+    register(client, "cloud", latencies(0, preset("fairnas")), space="fairnas")
+    response = submitted(client, **changes)
+    assert response.status_code == 422, response.text
+    error = response.json()["errors"][0]
+    assert error["loc"][1:2] == ([] if loc is None else [loc])
+    assert message in error["msg"]
+
+
+def test_another_owners_device_is_not_there_for_a_search(keyed_client: TestClient, keys: Any) -> None:
+    mine, other = keys.of("alice"), keys.of("bob")
+    register(keyed_client, "pixel", latencies(0), headers=mine)
+    body = {"dataset": "digits", "search_space": "nas-bench-macro", "target_latency_ms": {"pixel": [50]}}
+    assert keyed_client.post("/search", json=body, headers=mine).status_code == 202
+    problem = keyed_client.post("/search", json=body, headers=other).json()
+    assert "there is no device 'pixel' of yours; none is registered yet" in problem["detail"]

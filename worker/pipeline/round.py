@@ -173,7 +173,7 @@ def advance(search: Search, step: Step, reader: Reader, shard_size: int) -> Outc
     if search.config.weighs_errors:
         accuracies = {pair.code: pair.accuracy for pair in pairs.values()}
         weight = standalone_labels.reevaluation_weight(search, step.round_index, reader, accuracies)
-    preserved = rounds.select_preserved(reevaluated, search.config.num_preserved, budgets, search.space, weight)
+    preserved = rounds.select_preserved(reevaluated, search.config.num_preserved, budgets, weight)
     codes = tuple(search.space.code(r.architecture) for r in preserved)
     closed = ClosedRound(codes[0], preserved[0].sampled_accuracy, codes)
     following = rounds.next_subspace(search.space, search.config, step.round_index, [r.architecture for r in preserved])

@@ -51,6 +51,16 @@ function number(text) {
   return text === "" || !Number.isFinite(value) ? text : value;
 }
 
+/** "pixel 30, board 4, pixel 20" as limits by device; what is no pair is left to the service to refuse. */
+function byDevice(text) {
+  const limits = {};
+  for (const pair of text.split(/[,;]/).map((part) => part.trim()).filter(Boolean)) {
+    const [device, ...rest] = pair.split(/[\s:=]+/);
+    (Object.hasOwn(limits, device) ? limits[device] : (limits[device] = [])).push(number(rest.join(" ")));
+  }
+  return limits;
+}
+
 function parsed(name) {
   const text = document.getElementById(name).value.trim();
   if (!text) return {};
@@ -75,6 +85,8 @@ function request() {
     const targets = document.getElementById(name).value.trim();
     if (targets) body[name] = targets.split(/[\s,;]+/).filter(Boolean).map(number);
   }
+  const latencies = document.getElementById("target_latency_ms").value.trim();
+  if (latencies) body.target_latency_ms = byDevice(latencies);
   const advanced = parsed("advanced_json");
   return body.search_space === null || advanced === null ? null : { ...body, ...advanced };
 }

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.lookup_table import Limits, LookupTable
-from app.domain.multi_adds import count
+from app.domain.latency import LatencyTable
+from app.domain.lookup_table import LookupTable
+from app.domain.multi_adds import cost_functions, count
 from app.domain.rounds import (
     Reevaluated,
     default_architecture,
@@ -27,6 +28,10 @@ from app.domain.search_space import preset
 from app.domain.subspace import Subspace
 
 FAIRNAS, MACRO = preset("fairnas"), preset("nas-bench-macro")
+# a phone that is slower at wide kernels than at many channels
+_PHONE = LatencyTable(2.5, tuple((0.1, 0.3 + 0.01 * cell, 0.7, 0.2, 0.4, 0.8) for cell in range(19)))
+PHONE: dict[str, Any] = {"device_latencies": {"phone": _PHONE}}
+PHONE_RANGE_MS = (_PHONE.function.minimum, _PHONE.function.maximum)
 
 
 def resolved(**changes: Any) -> SearchConfig:
@@ -152,32 +157,34 @@ def test_without_limits_there_are_no_budgets() -> None:
 
 
 def test_after_all_cells_are_searched_the_budget_is_the_limit() -> None:
-    config = resolved(target_madds=[400, 300.5], target_params=[4])
-    *of_multi_adds, of_params = round_budgets(FAIRNAS, config, 2)
-    assert [limits.max_multi_adds for limits in of_multi_adds] == pytest.approx([400e6, 300.5e6], abs=1)
-    assert of_params.max_params == pytest.approx(4e6, abs=1)
+    config = resolved(target_madds=[400, 300.5], target_params=[4], target_latency_ms={"phone": [7.1]}, **PHONE)
+    assert [maximum for _, maximum in round_budgets(FAIRNAS, config, 2)] == [400e6, 300.5e6, 4e6, 7.1]
 
 
 def test_a_budget_leaves_unsearched_cells_as_in_the_initial_architecture() -> None:
-    (smallest,) = round_budgets(FAIRNAS, resolved(target_madds=[247.129856]), 0)
-    assert smallest == Limits(count(FAIRNAS, (0,) * 7 + (3,) * 12).multi_adds)
-    (largest,) = round_budgets(FAIRNAS, resolved(target_madds=[1000]), 0)
-    assert largest == Limits(count(FAIRNAS, (5,) * 7 + (3,) * 12).multi_adds)
-    (of_params,) = round_budgets(FAIRNAS, resolved(target_params=[100]), 0)
-    assert of_params == Limits(max_params=count(FAIRNAS, (5,) * 7 + (3,) * 12).params)
+    ((of_multi_adds, smallest),) = round_budgets(FAIRNAS, resolved(target_madds=[247.129856]), 0)
+    cheapest, next_to_it = (0,) * 7 + (3,) * 12, (1,) + (0,) * 6 + (3,) * 12
+    assert of_multi_adds.of([cheapest])[0] == count(FAIRNAS, cheapest).multi_adds <= smallest
+    assert count(FAIRNAS, next_to_it).multi_adds > smallest
+    ((_, largest),) = round_budgets(FAIRNAS, resolved(target_madds=[1000]), 0)
+    assert largest == pytest.approx(count(FAIRNAS, (5,) * 7 + (3,) * 12).multi_adds, abs=1)
+    ((_, of_params),) = round_budgets(FAIRNAS, resolved(target_params=[100]), 0)
+    assert of_params == pytest.approx(count(FAIRNAS, (5,) * 7 + (3,) * 12).params, abs=1)
 
 
 @settings(max_examples=20)
 @given(
     st.lists(st.floats(247.2, 557.0), min_size=1, max_size=3, unique=True),
-    st.lists(st.floats(3.2, 6.0), max_size=2, unique=True),
+    st.lists(st.floats(3.2, 6.0), max_size=1, unique=True),
+    st.lists(st.floats(PHONE_RANGE_MS[0], PHONE_RANGE_MS[1]), max_size=1, unique=True),
     st.integers(0, 2**32 - 1),
 )
 def test_every_round_keeps_an_architecture_for_each_limit(
-    limits: list[float], params_limits: list[float], seed: int
+    limits: list[float], params_limits: list[float], latency_limits: list[float], seed: int
 ) -> None:
     """Whatever the accuracies, the last table holds an architecture within each limit."""
-    config = resolved(target_madds=limits, target_params=params_limits, num_reevaluated=20, num_sampled=100)
+    of_phone = {"target_latency_ms": {"phone": latency_limits}, **PHONE} if latency_limits else {}
+    config = resolved(target_madds=limits, target_params=params_limits, num_reevaluated=20, num_sampled=100, **of_phone)
     generator = np.random.default_rng(seed)
     subspace: Subspace | None = first_subspace(FAIRNAS, config)
     for round_index in range(3):
@@ -185,25 +192,27 @@ def test_every_round_keeps_an_architecture_for_each_limit(
         table = LookupTable.from_predictions(subspace, generator.random(subspace.size, dtype=np.float32))
         rows = reevaluation_candidates(table, config, round_index)
         assert len(rows) == len(set(rows)) >= 20
+        assert rows[:20] == table.top(20).tolist()
         found = [Reevaluated(row, subspace.architecture(row), 0.5, generator.random()) for row in rows]
         budgets = round_budgets(FAIRNAS, config, round_index)
-        preserved = select_preserved(found, config.num_preserved, budgets, FAIRNAS)
+        preserved = select_preserved(found, config.num_preserved, budgets)
         assert preserved[0] == max(found, key=lambda r: r.sampled_accuracy)
         assert len(preserved) == config.num_preserved
-        for budget in budgets:
-            assert any(budget.allows(count(FAIRNAS, r.architecture)) for r in preserved)
+        for cost, maximum in budgets:
+            assert any(cost.of([r.architecture])[0] <= maximum for r in preserved)
         subspace = next_subspace(FAIRNAS, config, round_index, [r.architecture for r in preserved])
     for limit in limits:
         assert table.multi_adds.min() <= limit * 1e6
     for limit in params_limits:
         assert table.params.min() <= limit * 1e6
+    for limit in latency_limits:
+        assert table.subspace.sums(config.device_latencies["phone"].function).min() <= limit
 
 
 def test_the_best_stays_first_when_budgets_take_places() -> None:
     big, small = (5,) * 19, (0,) * 19
-    kept = select_preserved(
-        ranked([big, (4,) * 19, (3,) * 19, small], [0.9, 0.8, 0.7, 0.1]), 2, [Limits(250_000_000)], FAIRNAS
-    )
+    budget = cost_functions(FAIRNAS)["multi_adds"], 250e6
+    kept = select_preserved(ranked([big, (4,) * 19, (3,) * 19, small], [0.9, 0.8, 0.7, 0.1]), 2, [budget])
     assert [r.architecture for r in kept] == [big, small]
 
 
@@ -216,7 +225,21 @@ def test_limits_that_cannot_be_kept_are_refused(limits: list[float], message: st
 
 
 def test_limits_on_parameters_that_cannot_be_kept_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"target_params \[0.5\] cannot be met: the smallest architecture has 3.19M"):
+    with pytest.raises(ValueError, match=r"target_params \[0.5\] cannot be met: the smallest architecture has 3.1891M"):
         resolved(target_params=[0.5])
     with pytest.raises(ValueError, match="from 2 to 3"):
         resolved(target_madds=[400], target_params=[4], num_preserved=2)
+
+
+def test_limits_on_latencies_that_cannot_be_kept_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"of phone \[4.0\] cannot be met: the smallest architecture has 4.4 ms there"):
+        resolved(target_latency_ms={"phone": [4]}, **PHONE)
+    with pytest.raises(ValueError, match="from 2 to 3"):
+        resolved(target_madds=[400], target_latency_ms={"phone": [7]}, num_preserved=2, **PHONE)
+    with pytest.raises(ValueError, match="target_latency_ms names board, of which"):
+        resolved(target_latency_ms={"phone": [7], "board": [7]}, **PHONE)
+    with pytest.raises(ValueError, match="device_latencies has phone, for which"):
+        resolved(**PHONE)
+    shorter = LatencyTable(1.0, ((1.0, 2.0, 3.0),) * 8)
+    with pytest.raises(ValueError, match="device_latencies of phone: fairnas has 19 cells, there are latencies of 8"):
+        resolved(target_latency_ms={"phone": [7]}, device_latencies={"phone": shorter})
