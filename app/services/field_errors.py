@@ -38,6 +38,8 @@ def from_details(
         if detail["type"] == "tuple_type":
             # what JSON calls a list; pydantic names Python's type
             msg = "must be a list in square brackets, e.g. [512, 512]; segments are a list of such lists"
+        if detail["type"] == "dict_type":
+            msg = 'must be a JSON object in curly braces, e.g. {"pixel": [30, 20]} for target_latency_ms'
         if detail["type"] == "string_pattern_mismatch":
             msg = in_words(detail.get("ctx", {}).get("pattern", "")) or msg
         if detail["type"] == "extra_forbidden" and model is not None:

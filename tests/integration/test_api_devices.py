@@ -291,6 +291,7 @@ def test_a_search_keeps_the_latencies_that_its_limits_are_about(client: TestClie
         ({"target_latency_ms": {"cloud": [5]}}, "target_latency_ms", "known for the search space fairnas, not for"),
         ({"target_latency_ms": {"pixel": [0.01]}}, None, "cannot be met: the smallest architecture has"),
         ({"target_latency_ms": {"pixel": 5}}, "target_latency_ms", "must be a list in square brackets"),
+        ({"target_latency_ms": [5]}, "target_latency_ms", "must be a JSON object in curly braces"),
         ({"target_latency_ms": {"pixel": [True]}}, "target_latency_ms", "valid number"),
         ({"target_latency_ms": {"pixel": ["fast"]}}, "target_latency_ms", "valid number"),
         ({"target_latency_ms": {"pixel": []}}, "target_latency_ms", "at least 1"),
