@@ -4,13 +4,22 @@ Multi-adds count the convolutions and the fully connected layer; no BN, activati
 BN's scale and shift and the biases. A cell's costs depend on its own choice only, so an architecture's are a sum.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 
 from app.domain.search_space import Choice, SearchSpace
 from app.domain.whole_space.additive_function import AdditiveFunction
+
+MILLION = 1_000_000
+
+
+def in_units(millions: float) -> int:
+    """Return a number in millions as a whole number of units, exact in the decimals that were given."""
+    return math.floor(Decimal(repr(millions)) * MILLION)
 
 
 @dataclass(frozen=True)

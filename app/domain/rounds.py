@@ -11,13 +11,11 @@ from app.domain.lookup_table import LookupTable
 from app.domain.ranked_table import RankedTable
 from app.domain.search_space import Architecture, SearchSpace
 from app.domain.subspace import Subspace
+from app.domain.target_limits import Budget, target_limits
 from app.domain.whole_space.additive_function import AdditiveFunction
 
 if TYPE_CHECKING:
     from app.domain.search_config import SearchConfig
-
-Budget = tuple[AdditiveFunction, float]
-"""A cost, and what it may be at most."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def round_budgets(space: SearchSpace, config: "SearchConfig", round_index: int) 
     assert config.initial_architecture is not None, "the configuration must be resolved"
     searched = {cell_index for segment in round_segments(config)[: round_index + 1] for cell_index in segment}
     initial = space.parse_code(config.initial_architecture)
-    return tuple((cost, _budget(cost, limit, initial, searched)) for cost, limit in config.limits(space))
+    return tuple((cost, _budget(cost, limit, initial, searched)) for cost, limit in target_limits(config, space))
 
 
 def _budget(cost: AdditiveFunction, limit: float, initial: Architecture, searched: Collection[int]) -> float:

@@ -8,14 +8,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from app.domain.latency import MAX_LATENCY_MS, LatencyTable
-from app.domain.multi_adds import cost_functions
 from app.domain.names import DEVICE_NAME_PATTERN
 from app.domain.rounds import default_architecture, round_segments
 from app.domain.search_space import SearchSpace, check_segments
 from app.domain.strict_numbers import check_no_boolean
 from app.domain.subspace import MAX_SUBSPACE_SIZE
 from app.domain.supernet_size import check_supernet_size
-from app.domain.whole_space.additive_function import AdditiveFunction
+from app.domain.target_limits import check_targets
 
 PresetName = Literal["paper", "quick"]
 BNStatistics = Literal["recalibrated", "running", "batch"]
@@ -227,7 +226,7 @@ class SearchConfig(BaseModel):
             }
         )
         config._check_subspaces(space)
-        config._check_targets(space)
+        check_targets(config, space)
         config._check_used()
         check_supernet_size(
             space.proxy(resolution=config.proxy_resolution, width=config.proxy_width, num_classes=config.num_classes)
@@ -257,52 +256,6 @@ class SearchConfig(BaseModel):
                     f"{' and '.join(ignored)} shapes the graph of the GCN, which predictor 'auto' uses only with true "
                     "labels: set predictor to 'paper', or num_standalone, or leave it out"
                 )
-
-    def limits(self, space: SearchSpace) -> list[tuple[AdditiveFunction, float]]:
-        """Return every limit that will be asked for, with the cost that it is on."""
-        costs = cost_functions(space)
-        return [
-            *((costs["multi_adds"], limit * 1e6) for limit in self.target_madds),
-            *((costs["params"], limit * 1e6) for limit in self.target_params),
-            *(
-                (self.device_latencies[name].function, limit)
-                for name, limits in self.target_latency_ms.items()
-                for limit in limits
-            ),
-        ]
-
-    def _check_targets(self, space: SearchSpace) -> None:
-        """Check that every limit can be met, and that there is a preserved architecture for each of them."""
-        self._check_devices(space)
-        costs = cost_functions(space)
-        for name, limits, least, cost in (
-            ("target_madds", self.target_madds, costs["multi_adds"].minimum / 1e6, "M multi-adds"),
-            ("target_params", self.target_params, costs["params"].minimum / 1e6, "M parameters"),
-            *(
-                (f"target_latency_ms of {name}", limits, self.device_latencies[name].function.minimum, " ms there")
-                for name, limits in self.target_latency_ms.items()
-            ),
-        ):
-            if unmet := [limit for limit in limits if limit < least]:
-                raise ValueError(f"{name} {unmet} cannot be met: the smallest architecture has {least:.5g}{cost}")
-        num_targets = len(self.limits(space))
-        if num_targets and num_targets >= self.num_preserved:
-            raise ValueError(
-                f"{num_targets} limits of target_madds, target_params and target_latency_ms and the best architecture "
-                f"need places among the preserved; raise num_preserved from {self.num_preserved} to {num_targets + 1}"
-            )
-
-    def _check_devices(self, space: SearchSpace) -> None:
-        """Check that there are latencies of this space's cells for the devices that have limits, and for no others."""
-        if unknown := sorted(self.target_latency_ms.keys() - self.device_latencies.keys()):
-            raise ValueError(f"target_latency_ms names {', '.join(unknown)}, of which device_latencies has nothing")
-        if unused := sorted(self.device_latencies.keys() - self.target_latency_ms.keys()):
-            raise ValueError(f"device_latencies has {', '.join(unused)}, for which target_latency_ms sets no limit")
-        for name, table in self.device_latencies.items():
-            try:
-                table.check_fits(space)
-            except ValueError as error:
-                raise ValueError(f"device_latencies of {name}: {error}") from None
 
     def _check_subspaces(self, space: SearchSpace) -> None:
         """Check the smallest and the largest size that each round's subspace can have, before any memory is taken."""

@@ -1,18 +1,16 @@
 """Limits as people give them, in millions and milliseconds, and why nothing meets some."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 
+from app.domain.multi_adds import MILLION
+from app.domain.multi_adds import in_units as exactly_in_units
 from app.schemas.lookup import CostRanges
-
-MILLION = 1_000_000
 
 
 def in_units(millions: float | None) -> int | None:
-    """Return a limit in millions as a whole number of units, exact in the decimals that were given."""
-    return None if millions is None else math.floor(Decimal(repr(millions)) * MILLION)
+    """Return a limit in millions in units; None where there is no limit."""
+    return None if millions is None else exactly_in_units(millions)
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,13 @@ def test_after_all_cells_are_searched_the_budget_is_the_limit() -> None:
     assert [maximum for _, maximum in round_budgets(FAIRNAS, config, 2)] == [400e6, 300.5e6, 4e6, 7.1]
 
 
+def test_a_limit_at_exactly_an_architectures_cost_allows_it() -> None:
+    # 266.604361 * 1e6 is a little below 266604361
+    assert 266.604361 * 1e6 < 266_604_361
+    ((_, maximum),) = round_budgets(FAIRNAS, resolved(target_madds=[266.604361]), 2)
+    assert maximum == 266_604_361
+
+
 def test_a_budget_leaves_unsearched_cells_as_in_the_initial_architecture() -> None:
     ((of_multi_adds, smallest),) = round_budgets(FAIRNAS, resolved(target_madds=[247.129856]), 0)
     cheapest, next_to_it = (0,) * 7 + (3,) * 12, (1,) + (0,) * 6 + (3,) * 12

@@ -1,0 +1,66 @@
+"""Limits that a search is told beforehand: on multi-adds, parameters, and latencies of devices."""
+
+from typing import TYPE_CHECKING
+
+from app.domain.multi_adds import MILLION, cost_functions, in_units
+from app.domain.search_space import SearchSpace
+from app.domain.whole_space.additive_function import AdditiveFunction
+
+if TYPE_CHECKING:
+    from app.domain.search_config import SearchConfig
+
+Budget = tuple[AdditiveFunction, float]
+"""A cost, and what it may be at most."""
+
+
+def target_limits(config: "SearchConfig", space: SearchSpace) -> list[Budget]:
+    """Return every limit that will be asked for, with the cost that it is on."""
+    costs = cost_functions(space)
+    return [
+        *((costs["multi_adds"], in_units(limit)) for limit in config.target_madds),
+        *((costs["params"], in_units(limit)) for limit in config.target_params),
+        *(
+            (config.device_latencies[name].function, limit)
+            for name, limits in config.target_latency_ms.items()
+            for limit in limits
+        ),
+    ]
+
+
+def check_targets(config: "SearchConfig", space: SearchSpace) -> None:
+    """Check that every limit can be met, and that there is a preserved architecture for each of them.
+
+    Raises:
+        ValueError: If not, or if the latencies of a device are missing, of other cells, or of no use.
+    """
+    _check_devices(config, space)
+    costs = cost_functions(space)
+    for name, limits, least, cost in (
+        ("target_madds", config.target_madds, costs["multi_adds"].minimum / MILLION, "M multi-adds"),
+        ("target_params", config.target_params, costs["params"].minimum / MILLION, "M parameters"),
+        *(
+            (f"target_latency_ms of {name}", limits, config.device_latencies[name].function.minimum, " ms there")
+            for name, limits in config.target_latency_ms.items()
+        ),
+    ):
+        if unmet := [limit for limit in limits if limit < least]:
+            raise ValueError(f"{name} {unmet} cannot be met: the smallest architecture has {least:.5g}{cost}")
+    num_targets = len(target_limits(config, space))
+    if num_targets and num_targets >= config.num_preserved:
+        raise ValueError(
+            f"{num_targets} limits of target_madds, target_params and target_latency_ms and the best architecture "
+            f"need places among the preserved; raise num_preserved from {config.num_preserved} to {num_targets + 1}"
+        )
+
+
+def _check_devices(config: "SearchConfig", space: SearchSpace) -> None:
+    """Check that there are latencies of this space's cells for the devices that have limits, and for no others."""
+    if unknown := sorted(config.target_latency_ms.keys() - config.device_latencies.keys()):
+        raise ValueError(f"target_latency_ms names {', '.join(unknown)}, of which device_latencies has nothing")
+    if unused := sorted(config.device_latencies.keys() - config.target_latency_ms.keys()):
+        raise ValueError(f"device_latencies has {', '.join(unused)}, for which target_latency_ms sets no limit")
+    for name, table in config.device_latencies.items():
+        try:
+            table.check_fits(space)
+        except ValueError as error:
+            raise ValueError(f"device_latencies of {name}: {error}") from None
