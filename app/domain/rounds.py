@@ -1,7 +1,7 @@
 """The rounds of Algorithm 1: which segment is searched when, what is preserved, and the subspace that follows."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,7 @@ from app.domain.lookup_table import LookupTable
 from app.domain.ranked_table import RankedTable
 from app.domain.search_space import Architecture, SearchSpace
 from app.domain.subspace import Subspace
-from app.domain.target_limits import Budget, target_limits
-from app.domain.whole_space.additive_function import AdditiveFunction
+from app.domain.target_limits import Budget, reachable_range, target_limits
 
 if TYPE_CHECKING:
     from app.domain.search_config import SearchConfig
@@ -77,28 +76,31 @@ def first_subspace(space: SearchSpace, config: "SearchConfig") -> Subspace:
     return Subspace(space, space.parse_code(config.initial_architecture), round_segments(config)[0])
 
 
+def searched_cells(config: "SearchConfig", num_rounds: int | None = None) -> frozenset[int]:
+    """Return the cells that the first rounds search, or all rounds."""
+    return frozenset(cell_index for segment in round_segments(config)[:num_rounds] for cell_index in segment)
+
+
 def round_budgets(space: SearchSpace, config: "SearchConfig", round_index: int) -> tuple[Budget, ...]:
     """Return, for each limit of the configuration, what an architecture of round t may cost.
 
-    The cells searched so far may take the same share of their range as the limit leaves to the whole network; cells
-    that no round has searched yet count as in M_0. After all cells have been searched this is the limit itself.
+    The cells searched so far may take the same share of their range as the limit leaves to all cells that any round
+    searches; others count as in M_0. From the round on that searches the last of them this is the limit itself.
     """
     assert config.initial_architecture is not None, "the configuration must be resolved"
-    searched = {cell_index for segment in round_segments(config)[: round_index + 1] for cell_index in segment}
     initial = space.parse_code(config.initial_architecture)
-    return tuple((cost, _budget(cost, limit, initial, searched)) for cost, limit in target_limits(config, space))
-
-
-def _budget(cost: AdditiveFunction, limit: float, initial: Architecture, searched: Collection[int]) -> float:
-    """The budget of one limit while some cells have been searched."""
-    if len(searched) == len(initial):
-        return limit
-    share = min(1.0, (limit - cost.minimum) / max(cost.maximum - cost.minimum, cost.grid))
-    ranges = {i: float(np.ptp(cost.tables[i])) for i in searched}
-    unsearched = sum(float(cost.tables[i][initial[i]]) for i in range(len(initial)) if i not in searched)
-    lowest = sum(float(cost.tables[i].min()) for i in searched)
-    # sums are multiples of the grid: half a step keeps rounding from taking the smallest architecture away
-    return cost.constant + unsearched + lowest + share * sum(ranges.values()) + cost.grid / 2
+    so_far, in_all = searched_cells(config, round_index + 1), searched_cells(config)
+    limits = target_limits(config, space)
+    if so_far == in_all:
+        return tuple(limits)
+    budgets = []
+    for cost, limit in limits:
+        least, most = reachable_range(cost, initial, in_all)
+        share = min(1.0, (limit - least) / max(most - least, cost.grid))
+        least, most = reachable_range(cost, initial, so_far)
+        # sums are multiples of the grid: half a step keeps rounding from taking the smallest architecture away
+        budgets.append((cost, least + share * (most - least) + cost.grid / 2))
+    return tuple(budgets)
 
 
 def reevaluation_candidates(table: LookupTable, config: "SearchConfig", round_index: int) -> list[int]:

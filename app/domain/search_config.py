@@ -5,11 +5,11 @@ The ``paper`` preset holds the paper's values, ``quick`` fits a laptop. A reques
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from app.domain.latency import MAX_LATENCY_MS, LatencyTable
 from app.domain.names import DEVICE_NAME_PATTERN
-from app.domain.rounds import default_architecture, round_segments
+from app.domain.rounds import default_architecture, round_segments, searched_cells
 from app.domain.search_space import SearchSpace, check_segments
 from app.domain.strict_numbers import check_no_boolean
 from app.domain.subspace import MAX_SUBSPACE_SIZE
@@ -42,7 +42,17 @@ def _without_booleans(table: Any) -> Any:
     return table
 
 
-Latencies = Annotated[LatencyTable, BeforeValidator(_without_booleans)]
+_MILLISECONDS = {"type": "number", "minimum": 0, "maximum": MAX_LATENCY_MS}
+_LATENCIES_SCHEMA = {
+    "type": "object",
+    "description": "Milliseconds of stem and head, and of every choice of every cell.",
+    "properties": {
+        "base_ms": _MILLISECONDS,
+        "cells_ms": {"type": "array", "items": {"type": "array", "items": _MILLISECONDS}},
+    },
+    "required": ["base_ms", "cells_ms"],
+}
+Latencies = Annotated[LatencyTable, BeforeValidator(_without_booleans), WithJsonSchema(_LATENCIES_SCHEMA)]
 
 
 class SearchConfig(BaseModel):
@@ -226,7 +236,7 @@ class SearchConfig(BaseModel):
             }
         )
         config._check_subspaces(space)
-        check_targets(config, space)
+        check_targets(config, space, searched_cells(config))
         config._check_used()
         check_supernet_size(
             space.proxy(resolution=config.proxy_resolution, width=config.proxy_width, num_classes=config.num_classes)

@@ -9,6 +9,16 @@ from pydantic import BaseModel, ValidationError
 from app.domain.names import in_words
 from app.errors import FieldError
 
+_SHAPES = {
+    "tuple_type": "must be a list in square brackets",
+    "dict_type": "must be a JSON object in curly braces",
+    "dataclass_type": "must be a JSON object in curly braces",
+}
+_EXAMPLES = {
+    "cells_ms": "[[0.1, 0.6], [0.2, 0.9]]: a list per cell, with a number per choice",
+    "device_latencies": '{"pixel": {"base_ms": 1.5, "cells_ms": [[0.1, 0.6], [0.2, 0.9]]}}',
+    "target_latency_ms": '{"pixel": [30, 20]}',
+}
 _UNION_TAGS = frozenset({"name", "space"})
 
 
@@ -35,13 +45,13 @@ def from_details(
     for detail in _true_ones(list(details)):
         path = _without_tag(detail["loc"])
         msg = detail["msg"].removeprefix("Value error, ")
-        if detail["type"] == "tuple_type":
-            # what JSON calls a list; pydantic names Python's type
-            msg = "must be a list in square brackets, e.g. [512, 512]; segments are a list of such lists"
-        if detail["type"] == "dict_type":
-            msg = 'must be a JSON object in curly braces, e.g. {"pixel": [30, 20]} for target_latency_ms'
+        if detail["type"] in ("too_short", "too_long"):
+            msg = msg.replace("Tuple", "List").replace("Dictionary", "Object").replace(" after validation", "")
+        if detail["type"] in _SHAPES:
+            msg = _shape(detail["type"], path)
         if detail["type"] == "string_pattern_mismatch":
             msg = in_words(detail.get("ctx", {}).get("pattern", "")) or msg
+            path = path[:-1] if path[-1:] == ("[key]",) else path
         if detail["type"] == "extra_forbidden" and model is not None:
             msg = _unknown_field(str(path[-1]), model, path)
         if detail["type"] == "json_invalid" and "error" in detail.get("ctx", {}):
@@ -53,6 +63,14 @@ def from_details(
         if error not in found:
             found.append(error)
     return found
+
+
+def _shape(kind: str, path: Sequence[str | int]) -> str:
+    """What a value should look like in JSON; pydantic names Python's types."""
+    example = next((text for name, text in _EXAMPLES.items() if name in path), None)
+    if example is None and kind == "tuple_type":
+        example = "[512, 512]; segments are a list of such lists"
+    return _SHAPES[kind] + (f", e.g. {example}" if example else "")
 
 
 def _true_ones(details: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -233,19 +233,30 @@ def _configured(
 
     Latencies of devices are part of it as they are now: the search's results depend on them.
     """
-    config = None
+    config: SearchConfig | None = None
+    errors: list[FieldError] = []
     try:
         config = from_preset(request.preset, request.overrides)
         if space is not None:
-            unknown = config.target_latency_ms.keys() - config.device_latencies.keys()
-            registered = {name: device_latencies.table_on(session, caller, name, space) for name in sorted(unknown)}
-            config = config.model_copy(update={"device_latencies": {**config.device_latencies, **registered}})
+            config, errors = _with_latencies(session, caller, config, space)
             config = config.resolved(space)
     except ValueError as error:
-        return config, field_errors(error, "body")
-    except DeviceNotFoundError as error:
-        return config, [FieldError(loc=["body", "target_latency_ms"], msg=error.detail)]
-    return config, []
+        errors += field_errors(error, "body")
+    return config, errors
+
+
+def _with_latencies(
+    session: Session, caller: Caller, config: SearchConfig, space: SearchSpace
+) -> tuple[SearchConfig, list[FieldError]]:
+    """The configuration with the latencies of registered devices, and without devices that are unknown."""
+    limits, tables, errors = dict(config.target_latency_ms), dict(config.device_latencies), []
+    for name in sorted(limits.keys() - tables.keys()):
+        try:
+            tables[name] = device_latencies.table_on(session, caller, name, space)
+        except DeviceNotFoundError as error:
+            del limits[name]
+            errors.append(FieldError(loc=["body", "target_latency_ms", name], msg=error.detail))
+    return config.model_copy(update={"target_latency_ms": limits, "device_latencies": tables}), errors
 
 
 def num_train_images(config: SearchConfig, info: DataSetInfo) -> int:

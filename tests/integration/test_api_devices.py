@@ -264,8 +264,9 @@ def test_a_device_stored_by_an_earlier_version_is_found_and_replaced(client: Tes
     assert len(client.get("/devices/pixel").json()["items"]) == 1
 
 
-def submitted(client: TestClient, **changes: Any) -> Any:
-    return client.post("/search", json={"dataset": "digits", "search_space": "nas-bench-macro", **changes})
+def submitted(client: TestClient, headers: Any = None, **changes: Any) -> Any:
+    body = {"dataset": "digits", "search_space": "nas-bench-macro", **changes}
+    return client.post("/search", json=body, headers=headers)
 
 
 def test_a_search_keeps_the_latencies_that_its_limits_are_about(client: TestClient) -> None:
@@ -290,7 +291,9 @@ def test_a_search_keeps_the_latencies_that_its_limits_are_about(client: TestClie
         ({"target_latency_ms": {"board": [5]}}, "target_latency_ms", "there is no device 'board'"),
         ({"target_latency_ms": {"cloud": [5]}}, "target_latency_ms", "known for the search space fairnas, not for"),
         ({"target_latency_ms": {"pixel": [0.01]}}, None, "cannot be met: the smallest architecture has"),
-        ({"target_latency_ms": {"pixel": 5}}, "target_latency_ms", "must be a list in square brackets"),
+        ({"target_latency_ms": {"pixel": 5}}, "target_latency_ms", 'square brackets, e.g. {"pixel": [30, 20]}'),
+        ({"device_latencies": {"pixel": [1]}}, "device_latencies", "JSON object in curly braces, e.g. {"),
+        ({"device_latencies": {"pixel": {"base_ms": 1, "cells_ms": 5}}}, "device_latencies", "a list per cell"),
         ({"target_latency_ms": [5]}, "target_latency_ms", "must be a JSON object in curly braces"),
         ({"target_latency_ms": {"pixel": [True]}}, "target_latency_ms", "valid number"),
         ({"target_latency_ms": {"pixel": ["fast"]}}, "target_latency_ms", "valid number"),
@@ -317,10 +320,40 @@ def test_latency_limits_that_a_search_cannot_keep(client: TestClient, changes: A
     assert message in error["msg"]
 
 
+def test_all_devices_that_are_not_there_are_told_with_what_else_is_wrong(client: TestClient) -> None:
+    problem = submitted(client, target_latency_ms={"a": [5], "b": [5]}, target_madds=[1]).json()
+    assert [error["loc"] for error in problem["errors"]] == [
+        ["body", "target_latency_ms", "a"],
+        ["body", "target_latency_ms", "b"],
+        ["body"],
+    ]
+    assert "target_madds [1.0] cannot be met" in problem["errors"][2]["msg"]
+
+
+def test_the_same_request_is_the_same_search_after_its_device_has_changed(client: TestClient) -> None:
+    key = {"Idempotency-Key": "k"}
+    body = {"dataset": "digits", "search_space": "nas-bench-macro", "target_latency_ms": {"pixel": [50]}}
+    register(client, "pixel", latencies(0))
+    first = client.post("/search", json=body, headers=key)
+    register(client, "pixel", latencies(1))
+    client.delete("/devices/pixel")
+    again = client.post("/search", json=body, headers=key)
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert first.json()["id"] == again.json()["id"]
+
+
+def test_an_owners_device_goes_before_everybodys_of_the_same_name(keyed_client: TestClient, keys: Any) -> None:
+    alice = keys.of("alice")
+    register(keyed_client, "pixel", latencies(0), headers=alice)
+    register(keyed_client, "pixel", latencies(1), headers=keys.of("root", "admin"))
+    search = submitted(keyed_client, headers=alice, target_latency_ms={"pixel": [50]}).json()
+    assert search["config"]["device_latencies"]["pixel"] == latencies(0).to_dict()
+
+
 def test_another_owners_device_is_not_there_for_a_search(keyed_client: TestClient, keys: Any) -> None:
     mine, other = keys.of("alice"), keys.of("bob")
     register(keyed_client, "pixel", latencies(0), headers=mine)
-    body = {"dataset": "digits", "search_space": "nas-bench-macro", "target_latency_ms": {"pixel": [50]}}
-    assert keyed_client.post("/search", json=body, headers=mine).status_code == 202
-    problem = keyed_client.post("/search", json=body, headers=other).json()
+    limits = {"pixel": [50]}
+    assert submitted(keyed_client, headers=mine, target_latency_ms=limits).status_code == 202
+    problem = submitted(keyed_client, headers=other, target_latency_ms=limits).json()
     assert "there is no device 'pixel' of yours; none is registered yet" in problem["detail"]

@@ -51,12 +51,13 @@ function number(text) {
   return text === "" || !Number.isFinite(value) ? text : value;
 }
 
-/** "pixel 30, board 4, pixel 20" as limits by device; what is no pair is left to the service to refuse. */
+/** "pixel 30, 20; board 4" as limits by device; what is no such list is left to the service to refuse. */
 function byDevice(text) {
-  const limits = {};
-  for (const pair of text.split(/[,;]/).map((part) => part.trim()).filter(Boolean)) {
-    const [device, ...rest] = pair.split(/[\s:=]+/);
-    (Object.hasOwn(limits, device) ? limits[device] : (limits[device] = [])).push(number(rest.join(" ")));
+  const limits = Object.create(null);
+  let device = "";
+  for (const word of text.split(/[\s,;:=]+/).filter(Boolean)) {
+    if (device && Number.isFinite(Number(word))) limits[device].push(Number(word));
+    else limits[device = word] ??= [];
   }
   return limits;
 }

@@ -168,6 +168,27 @@ def test_a_limit_at_exactly_an_architectures_cost_allows_it() -> None:
     assert maximum == 266_604_361
 
 
+def test_no_limit_is_too_large() -> None:
+    for round_index in range(3):
+        budgets = round_budgets(FAIRNAS, resolved(target_madds=[1e303, 600], target_params=[1e303]), round_index)
+        assert [cost.of([(5,) * 7 + (3,) * 12])[0] <= maximum for cost, maximum in budgets] == [True] * 3
+
+
+def test_with_fewer_rounds_than_segments_a_limit_is_about_the_searched_cells() -> None:
+    # 370.0M with the cheapest first seven cells, the others as in M_0
+    with pytest.raises(ValueError, match=r"differs from M_0 only in the searched cells has 369.956M multi-adds"):
+        resolved(target_madds=[360], num_rounds=1)
+    ((_, maximum),) = round_budgets(FAIRNAS, resolved(target_madds=[400], num_rounds=1), 0)
+    assert maximum == 400_000_000
+
+
+def test_what_is_named_as_the_smallest_can_be_asked_for() -> None:
+    with pytest.raises(ValueError, match="has") as refused:
+        resolved(target_latency_ms={"phone": [PHONE_RANGE_MS[0] - 1e-9]}, **PHONE)
+    named = float(str(refused.value).split(" has ")[1].split()[0])
+    resolved(target_latency_ms={"phone": [named]}, **PHONE)
+
+
 def test_a_budget_leaves_unsearched_cells_as_in_the_initial_architecture() -> None:
     ((of_multi_adds, smallest),) = round_budgets(FAIRNAS, resolved(target_madds=[247.129856]), 0)
     cheapest, next_to_it = (0,) * 7 + (3,) * 12, (1,) + (0,) * 6 + (3,) * 12
@@ -224,7 +245,7 @@ def test_the_best_stays_first_when_budgets_take_places() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "message"), [([200], "smallest architecture has 247.13M"), ([300, 310, 320, 330, 340, 350], "to 7")]
+    ("limits", "message"), [([200], "smallest architecture has 247.129856M"), ([300, 310, 320, 330, 340, 350], "to 7")]
 )
 def test_limits_that_cannot_be_kept_are_refused(limits: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -232,14 +253,14 @@ def test_limits_that_cannot_be_kept_are_refused(limits: list[float], message: st
 
 
 def test_limits_on_parameters_that_cannot_be_kept_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"target_params \[0.5\] cannot be met: the smallest architecture has 3.1891M"):
+    with pytest.raises(ValueError, match=r"target_params \[0.5\] cannot be met: the smallest .* has 3.18908M"):
         resolved(target_params=[0.5])
     with pytest.raises(ValueError, match="from 2 to 3"):
         resolved(target_madds=[400], target_params=[4], num_preserved=2)
 
 
 def test_limits_on_latencies_that_cannot_be_kept_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"of phone \[4.0\] cannot be met: the smallest architecture has 4.4 ms there"):
+    with pytest.raises(ValueError, match=r"of phone \[4.0\] cannot be met: the smallest .* has 4.400001 ms there"):
         resolved(target_latency_ms={"phone": [4]}, **PHONE)
     with pytest.raises(ValueError, match="from 2 to 3"):
         resolved(target_madds=[400], target_latency_ms={"phone": [7]}, num_preserved=2, **PHONE)
