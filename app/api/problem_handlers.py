@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
 from fastapi_rfc9457 import MethodNotAllowed, Problem
 from fastapi_rfc9457.server import add_problem_handlers
+from pydantic import BaseModel
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
@@ -21,6 +22,7 @@ from starlette.routing import compile_path
 
 from app.api.body_limit import MAX_BODY_BYTES, BodyTooLargeError
 from app.errors import ContentTooLargeError, InternalError, InvalidRequestError, UnavailableError, UnknownPathError
+from app.schemas.device import DeviceRequest, MeasurementRequest
 from app.schemas.retraining import RetrainingRequest
 from app.schemas.search_request import SearchRequest
 from app.services.field_errors import from_details
@@ -55,12 +57,18 @@ async def _respond(request: Request, problem: Problem) -> Response:
 
 async def _invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    model = RetrainingRequest if request.url.path.endswith("/retraining") else SearchRequest
-    found = from_details(error.errors(), model=model)
+    found = from_details(error.errors(), model=_model_of(request.url.path))
     return await _respond(
         request,
         InvalidRequestError(detail="; ".join(f"{'.'.join(map(str, e.loc))}: {e.msg}" for e in found[:5]), errors=found),
     )
+
+
+def _model_of(path: str) -> type[BaseModel]:
+    """What the body of a request should have been, to name its fields where one is misspelt."""
+    if path.startswith("/devices/"):
+        return MeasurementRequest if path.endswith("/measurement") else DeviceRequest
+    return RetrainingRequest if path.endswith("/retraining") else SearchRequest
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -52,4 +52,6 @@ def read_settings_of(assignments: list[str]) -> dict[str, Any]:
             values[key] = json.loads(value)
         except json.JSONDecodeError:
             values[key] = value
+        except (ValueError, RecursionError) as error:  # thousands of digits or of brackets
+            raise CommandError(USAGE, f"--set {key}: {error}") from error
     return values

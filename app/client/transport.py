@@ -1,6 +1,7 @@
 """Requests and answers: JSON in, JSON out, files and event streams, and problems as exceptions."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -62,11 +63,11 @@ class Transport:
     def post(self, path: str, body: Any = None, *, idempotency_key: str | None = None) -> Any:
         """Return the answer to a POST."""
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        return self._request("POST", path, json=body, headers=headers)
+        return self._request("POST", path, **_json(body, headers))
 
     def put(self, path: str, body: Any) -> Any:
         """Return the answer to a PUT."""
-        return self._request("PUT", path, json=body)
+        return self._request("PUT", path, **_json(body, {}))
 
     def upload(self, path: str, content: BinaryIO) -> Any:
         """Return the answer to a PUT of a file, which is sent piece by piece."""
@@ -148,6 +149,16 @@ class Transport:
         if response.is_success:
             return answer
         raise problem_error(response.status_code, answer if isinstance(answer, dict) else {})
+
+
+def _json(body: Any, headers: dict[str, str]) -> dict[str, Any]:
+    """A body with its headers; what is no JSON, such as NaN, is left to the service, which says where it stands."""
+    if body is None:
+        return {"headers": headers}
+    return {
+        "content": json.dumps(body, separators=(",", ":")).encode(),
+        "headers": {**headers, "Content-Type": "application/json"},
+    }
 
 
 def _given(query: dict[str, Any]) -> dict[str, Any]:

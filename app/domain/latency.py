@@ -156,6 +156,8 @@ def _parsed(row: Sequence[str], space: SearchSpace) -> tuple[tuple[int, int] | s
         raise ValueError(f"three fields are needed ({','.join(_HEADER)}), not {len(row)}")
     cell, choice, given = (field.strip() for field in row)
     try:
+        if "_" in given or not given.isascii():  # Python's digits, not those of a CSV file
+            raise ValueError
         ms = float(given)
     except ValueError:
         raise ValueError(f"{given[:40]!r} is no number of milliseconds") from None
@@ -178,6 +180,6 @@ def _complete(found: Mapping[tuple[int, int] | str, float], space: SearchSpace) 
     wanted += [(cell_index, choice) for cell_index, n in enumerate(space.num_choices) for choice in range(n)]
     if missing := [part for part in wanted if part not in found]:
         first = missing[0] if isinstance(missing[0], str) else "cell {}, choice {}".format(*missing[0])
-        raise ValueError(f"{len(missing)} latencies are missing, the first is that of {first}")
+        raise ValueError(f"{len(missing)} latencies of {space.name} are missing, the first is that of {first}")
     cells_ms = tuple(tuple(found[cell, choice] for choice in range(n)) for cell, n in enumerate(space.num_choices))
     return LatencyTable(found[_BASE], cells_ms)

@@ -1,6 +1,7 @@
 """Limits that a search is told beforehand: on multi-adds, parameters, and latencies of devices."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING
 
@@ -15,19 +16,44 @@ Budget = tuple[AdditiveFunction, float]
 """A cost, and what it may be at most."""
 
 
+@dataclass(frozen=True)
+class TargetLimit:
+    """A limit that will be asked for.
+
+    Attributes:
+        name: Where the configuration has it, with its value as it stands there.
+        cost: What it is on.
+        maximum: What the cost may be at most, in its own unit.
+        unit: That of the configuration, in the cost's.
+        of_unit: How a number in that unit goes on for people.
+    """
+
+    name: str
+    cost: AdditiveFunction
+    maximum: float
+    unit: int
+    of_unit: str
+
+
+def _target_limits(config: "SearchConfig", space: SearchSpace) -> list[TargetLimit]:
+    costs = cost_functions(space)
+    found = [
+        TargetLimit(f"{name} {limit:g}", costs[cost], in_units(limit), MILLION, f"M {people}")
+        for name, cost, people in (
+            ("target_madds", "multi_adds", "multi-adds"),
+            ("target_params", "params", "parameters"),
+        )
+        for limit in getattr(config, name)
+    ]
+    for device, limits in config.target_latency_ms.items():
+        latency, name = config.device_latencies[device].function, f"target_latency_ms of {device}"
+        found += [TargetLimit(f"{name}, {ms:g},", latency, latency.with_room(ms), 1, " ms there") for ms in limits]
+    return found
+
+
 def target_limits(config: "SearchConfig", space: SearchSpace) -> list[Budget]:
     """Return every limit that will be asked for, with the cost that it is on; none is above what the space has."""
-    costs = cost_functions(space)
-    limits = [
-        *((costs["multi_adds"], in_units(limit)) for limit in config.target_madds),
-        *((costs["params"], in_units(limit)) for limit in config.target_params),
-        *(
-            (config.device_latencies[name].function, limit)
-            for name, limits in config.target_latency_ms.items()
-            for limit in limits
-        ),
-    ]
-    return [(cost, min(limit, cost.maximum)) for cost, limit in limits]
+    return [(limit.cost, min(limit.maximum, limit.cost.maximum)) for limit in _target_limits(config, space)]
 
 
 def reachable_range(cost: AdditiveFunction, initial: Architecture, searched: Collection[int]) -> tuple[float, float]:
@@ -49,22 +75,18 @@ def check_targets(config: "SearchConfig", space: SearchSpace, searched: Collecti
         ValueError: If not, or if the latencies of a device are missing, of other cells, or of no use.
     """
     _check_devices(config, space)
-    costs = cost_functions(space)
-    for name, limits, cost, unit, of_unit in (
-        ("target_madds", config.target_madds, costs["multi_adds"], MILLION, "M multi-adds"),
-        ("target_params", config.target_params, costs["params"], MILLION, "M parameters"),
-        *(
-            (f"target_latency_ms of {name}", limits, config.device_latencies[name].function, 1, " ms there")
-            for name, limits in config.target_latency_ms.items()
-        ),
-    ):
-        assert config.initial_architecture is not None, "the configuration must be resolved"
-        least = reachable_range(cost, space.parse_code(config.initial_architecture), searched)[0]
-        if unmet := [limit for limit in limits if limit < least / unit]:
-            which = "" if len(searched) == space.num_cells else " that differs from M_0 only in the searched cells"
-            smallest = f"the smallest architecture{which} has {_at_least(least / unit)}{of_unit}"
-            raise ValueError(f"{name} {unmet} cannot be met: {smallest}")
-    num_targets = len(target_limits(config, space))
+    assert config.initial_architecture is not None, "the configuration must be resolved"
+    initial, limits = space.parse_code(config.initial_architecture), _target_limits(config, space)
+    which = "" if len(searched) == space.num_cells else " that differs from M_0 only in the searched cells"
+    problems = []
+    for limit in limits:
+        least, _ = reachable_range(limit.cost, initial, searched)
+        if limit.maximum < least:
+            smallest = _at_least(limit.cost.shortest(least) / limit.unit) + limit.of_unit
+            problems.append(f"{limit.name} cannot be met: the smallest architecture{which} has {smallest}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    num_targets = len(limits)
     if num_targets and num_targets >= config.num_preserved:
         raise ValueError(
             f"{num_targets} limits of target_madds, target_params and target_latency_ms and the best architecture "

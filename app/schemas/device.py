@@ -4,12 +4,13 @@ import datetime as dt
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from app.domain.device_measurement import Runtime
 from app.domain.latency import MAX_LATENCY_MS, LatencyTable
 from app.schemas import examples
 from app.schemas.search_request import SpaceReference
+from app.schemas.strict_numbers import refuse_boolean
 from app.schemas.webhook import WebhookRequest
 
 MAX_REPORT_LENGTH = 20_000
@@ -52,6 +53,8 @@ class DeviceRequest(BaseModel):
     report: dict[str, JsonValue] | None = Field(
         default=None, description="How it was measured, as the script that measures on a target writes it."
     )
+
+    _numbers_are_numbers = field_validator("base_ms", "cells_ms", mode="before")(refuse_boolean)
 
     @model_validator(mode="after")
     def _short_report(self) -> Self:

@@ -61,9 +61,9 @@ def read_latencies(engine: Engine, search_id: uuid.UUID, code: str, caller: Call
         search = require_search(session, search_id, caller)
         searched = searched_space(search.id, search.search_space, search.config)
         architecture = check_code(searched, code)
-        names = device_latencies.names_for(session, caller, searched.space)
-        known = device_latencies.latencies_on(connection, caller, names, searched.space)
-    return {device.name: float(device.function.of([architecture])[0]) for device in known}
+        names = device_latencies.names_for(session, caller, search, searched.space)
+        known = device_latencies.latencies_on(connection, caller, names, searched.space, search.id)
+    return {device.name: device.function.shortest(float(device.function.of([architecture])[0])) for device in known}
 
 
 def _predictions(

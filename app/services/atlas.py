@@ -100,9 +100,8 @@ def devices_of(session: Session, caller: Caller, search_id: uuid.UUID) -> list[s
         SearchNotFoundError: If there is no search of that id.
     """
     search = require(session, search_id, caller)
-    return device_latencies.names_for(
-        session, caller, searched_space(search.id, search.search_space, search.config).space
-    )
+    space = searched_space(search.id, search.search_space, search.config).space
+    return device_latencies.names_for(session, caller, search, space)
 
 
 def within(engine: Engine, caller: Caller, search_id: uuid.UUID, round_index: int, asked: AskedLimits) -> Within:

@@ -1,18 +1,22 @@
 """Latencies of the devices that a caller may use, for the networks of one search space."""
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from app.db import devices as devices_db
-from app.db.models import DeviceRow
+from app.db.models import DeviceRow, SearchRow
 from app.domain.latency import LatencyTable, layout_digests
 from app.domain.search_space import SearchSpace
 from app.domain.whole_space.additive_function import AdditiveFunction
 from app.errors import DeviceNotFoundError
 from app.services.callers import Caller
+
+_KEPT = 0
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class DeviceLatency:
     """A device's latency as a function of an architecture of one search space.
 
     Attributes:
-        row_id: Its key; latencies that are given anew have another.
+        row_id: Its key; latencies that are given anew have another, those that a search has kept have none (0).
         name: The device.
         function: Milliseconds.
     """
@@ -29,17 +33,26 @@ class DeviceLatency:
     name: str
     function: AdditiveFunction = field(compare=False)
 
+    @property
+    def range_ms(self) -> tuple[float, float]:
+        """Milliseconds of the fastest and the slowest network."""
+        return self.function.shortest(self.function.minimum), self.function.shortest(self.function.maximum)
 
-def names_for(session: Session, caller: Caller, space: SearchSpace) -> list[str]:
-    """Return the names of the caller's and everybody's devices that are known for the networks of a space, sorted."""
+
+def names_for(session: Session, caller: Caller, search: SearchRow, space: SearchSpace) -> list[str]:
+    """Return the names of the caller's, everybody's and the search's own devices that are known for its networks."""
     digests = layout_digests(space)
-    return sorted({row.name for row in devices_db.visible(session, caller.owner) if row.layout_digest in digests})
+    registered = {row.name for row in devices_db.visible(session, caller.owner) if row.layout_digest in digests}
+    return sorted(registered | _own(search).keys())
 
 
 def latencies_on(
-    connection: Connection, caller: Caller, names: Sequence[str], space: SearchSpace
+    connection: Connection, caller: Caller, names: Sequence[str], space: SearchSpace, search_id: uuid.UUID
 ) -> tuple[DeviceLatency, ...]:
-    """Return devices' latencies for the networks of a space; the caller's own device before everybody's.
+    """Return devices' latencies for the networks of a search.
+
+    The caller's own device goes before everybody's, and both before the latencies that the search itself has kept, of
+    a device that was deleted since or was never registered.
 
     Raises:
         DeviceNotFoundError: If there is no such device, or it is not known for these networks.
@@ -47,11 +60,24 @@ def latencies_on(
     if not names:
         return ()
     with Session(connection) as session:
-        rows = [_row_of(session, caller, name, space) for name in names]
-        return tuple(
-            DeviceLatency(row.id, name, LatencyTable.from_dict(row.latencies).function)
-            for name, row in zip(names, rows, strict=True)
-        )
+        return tuple(_latency_on(session, caller, name, space, search_id) for name in names)
+
+
+def _latency_on(session: Session, caller: Caller, name: str, space: SearchSpace, search_id: uuid.UUID) -> DeviceLatency:
+    try:
+        row = _row_of(session, caller, name, space)
+    except DeviceNotFoundError:
+        search = session.get(SearchRow, search_id)
+        if search is None or name not in _own(search):
+            raise
+        return DeviceLatency(_KEPT, name, LatencyTable.from_dict(_own(search)[name]).function)
+    return DeviceLatency(row.id, name, LatencyTable.from_dict(row.latencies).function)
+
+
+def _own(search: SearchRow) -> dict[str, Any]:
+    """The latencies that a search has kept, by device; searches of earlier versions have none."""
+    kept: dict[str, Any] = search.config.get("device_latencies", {})
+    return kept
 
 
 def table_on(session: Session, caller: Caller, name: str, space: SearchSpace) -> LatencyTable:

@@ -151,7 +151,7 @@ def _view(row: DeviceRow) -> DeviceView:
         created_at=row.created_at,
         base_ms=table.base_ms,
         cells_ms=[list(cell) for cell in table.cells_ms],
-        min_ms=function.minimum,
-        max_ms=function.maximum,
+        min_ms=function.shortest(function.minimum),
+        max_ms=function.shortest(function.maximum),
         report=row.report,
     )

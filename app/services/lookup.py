@@ -139,14 +139,14 @@ def look_up(
             header = _table(engine, connection, caller, search_id, round_index)
             table = _tables(engine).table(header)
             latency = device_latencies.latencies_on(
-                connection, caller, [name for name, _ in asked.latencies], table.subspace.space
+                connection, caller, [name for name, _ in asked.latencies], table.subspace.space, header.search_id
             )
             rows, ranges = _rows_with_latency(table, latency, asked, limit)
         else:
             header, rows = _banded_rows(engine, connection, caller, search_id, round_index, asked, limit)
             latency, ranges = (), {}
         subspace, space_costs = _tables(engine).subspace(header)
-        items = _items(engine, connection, header, subspace, rows, latency)
+        items = _items(engine, connection, header, subspace, rows, latency, asked)
         agreement = _tables(engine).agreement(header)
     fields = _header_fields(header, ranges)
     message = None
@@ -189,7 +189,11 @@ def _rows_with_latency(
     multi_adds, params = (own[name].of(choices_NL).astype(int).tolist() for name in ("multi_adds", "params"))
     accuracies = table.predicted_accuracy[best].tolist()
     rows = [TableRow(*row) for row in zip(best, accuracies, multi_adds, params, strict=True)]
-    return rows, {device.name: table.range(device.function) for device in latency}
+    ranges = {}
+    for device in latency:
+        least, most = table.range(device.function)
+        ranges[device.name] = device.function.shortest(least), device.function.shortest(most)
+    return rows, ranges
 
 
 def limits_of(
@@ -214,8 +218,9 @@ def open_ranked(
         DeviceNotFoundError: If there is no such device, or it is not known for these networks.
     """
     with lookup_db.reading(engine) as connection:
-        table = _tables(engine).table(_table(engine, connection, caller, search_id, round_index))
-        return table, device_latencies.latencies_on(connection, caller, names, table.subspace.space)
+        header = _table(engine, connection, caller, search_id, round_index)
+        table = _tables(engine).table(header)
+        return table, device_latencies.latencies_on(connection, caller, names, table.subspace.space, header.search_id)
 
 
 def pareto(
@@ -289,6 +294,7 @@ def _items(
     subspace: Subspace,
     rows: Sequence[TableRow],
     latency: Sequence[DeviceLatency] = (),
+    asked: AskedLimits | None = None,
 ) -> list[LookupItem]:
     if not rows:
         return []
@@ -298,7 +304,7 @@ def _items(
     predicted = [row.predicted_accuracy for row in rows]
     interval = _tables(engine).figures(header).interval
     intervals = intervals_of(interval, predicted)
-    return lookup_items(subspace.space, choices_NL, predicted, costs, known, intervals, latency)
+    return lookup_items(subspace.space, choices_NL, predicted, costs, known, intervals, latency, asked)
 
 
 def _header_fields(header: TableHeader, latency: Mapping[str, tuple[float, float]] | None = None) -> dict[str, Any]:

@@ -23,6 +23,7 @@ def lookup_items(
     known: Mapping[tuple[str, str], float],
     intervals: Sequence[Interval | None],
     latency: Sequence[DeviceLatency] = (),
+    asked: AskedLimits | None = None,
 ) -> list[LookupItem]:
     """Return the items of an answer, best first.
 
@@ -34,8 +35,13 @@ def lookup_items(
         known: Accuracies of evaluated architectures by (source, code).
         intervals: Of z around each prediction, where there is one.
         latency: Of the devices that were asked for.
+        asked: The limits that they meet.
     """
-    milliseconds = {device.name: device.function.of(choices_NL).tolist() for device in latency}
+    limits = dict(asked.latencies if asked else ())
+    milliseconds = {
+        device.name: [_shown(device, ms, limits.get(device.name)) for ms in device.function.of(choices_NL).tolist()]
+        for device in latency
+    }
     rows = zip(codes_of(choices_NL), choices_NL.tolist(), predicted, intervals, costs, strict=True)
     return [
         LookupItem(
@@ -55,10 +61,16 @@ def lookup_items(
     ]
 
 
+def _shown(device: DeviceLatency, ms: float, max_ms: float | None) -> float:
+    """Milliseconds without what rounding has added, which may be as much as they seem to be above the limit."""
+    shown = device.function.shortest(ms)
+    return shown if max_ms is None else min(shown, max_ms)
+
+
 def limited_latencies(latency: Sequence[DeviceLatency], asked: AskedLimits) -> list[tuple[AdditiveFunction, float]]:
     """Return the latencies that are limited, and not only asked for, each with its limit in milliseconds."""
     return [
-        (device.function, max_ms)
+        (device.function, device.function.with_room(max_ms))
         for device, (_, max_ms) in zip(latency, asked.latencies, strict=True)
         if max_ms is not None
     ]
@@ -76,4 +88,4 @@ def cost_ranges(costs: tuple[Cost, Cost], latency: Mapping[str, tuple[float, flo
 
 def latency_of_space(latency: Sequence[DeviceLatency]) -> dict[str, tuple[float, float]]:
     """Return the fastest and the slowest network of a whole space, by device."""
-    return {device.name: (device.function.minimum, device.function.maximum) for device in latency}
+    return {device.name: device.range_ms for device in latency}

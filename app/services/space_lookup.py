@@ -157,11 +157,11 @@ def look_up_space(
             raise not_ready(engine, caller, found.search_id, missing)
         searched = searched_space(found.search_id, found.space, found.config)
         latency = device_latencies.latencies_on(
-            connection, caller, [name for name, _ in asked.latencies], searched.space
+            connection, caller, [name for name, _ in asked.latencies], searched.space, found.search_id
         )
         fitted = _models(engine).with_latency(found.model_id, latency)
-        best = fitted.model.best(_bounds(asked), limit)
-        items = _items(connection, found.search_id, searched, best, fitted, latency)
+        best = fitted.model.best(_bounds(asked, latency), limit)
+        items = _items(connection, found.search_id, searched, best, fitted, latency, asked)
         agreement = _models(engine).agreement(found.search_id, found.model_id)
     own = Limits(in_units(asked.max_madds), in_units(asked.max_params))
     feasible = cost_ranges(searched.target_costs, latency_of_space(latency))
@@ -179,12 +179,15 @@ def look_up_space(
     )
 
 
-def _bounds(asked: AskedLimits) -> dict[str, float]:
+def _bounds(asked: AskedLimits, latency: Sequence[DeviceLatency]) -> dict[str, float]:
     """The limits by the names of the model's costs."""
     bounds: dict[str, float | None] = {
         "multi_adds": in_units(asked.max_madds),
         "params": in_units(asked.max_params),
-        **{_cost_name(device): max_ms for device, max_ms in asked.latencies},
+        **{
+            _cost_name(device.name): None if max_ms is None else device.function.with_room(max_ms)
+            for device, (_, max_ms) in zip(latency, asked.latencies, strict=True)
+        },
     }
     return {name: float(value) for name, value in bounds.items() if value is not None}
 
@@ -196,6 +199,7 @@ def _items(
     best: SpaceAnswer,
     fitted: FittedModel,
     latency: Sequence[DeviceLatency],
+    asked: AskedLimits,
 ) -> list[LookupItem]:
     if not len(best.predicted_N):
         return []
@@ -203,4 +207,4 @@ def _items(
     costs = [(int(m), int(p)) for m, p in zip(best.costs["multi_adds"], best.costs["params"], strict=True)]
     predicted = best.predicted_N.tolist()
     intervals = intervals_of(fitted.figures.interval, predicted, fitted.model.stretch_of(best.choices_NL))
-    return lookup_items(searched.space, best.choices_NL, predicted, costs, known, intervals, latency)
+    return lookup_items(searched.space, best.choices_NL, predicted, costs, known, intervals, latency, asked)

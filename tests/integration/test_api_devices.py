@@ -125,7 +125,9 @@ def test_lookups_under_latency_are_what_a_scan_gives(client: TestClient, factory
         assert codes(answer) == expected
         for item in answer.json()["items"]:
             index = table.subspace.index(search.space.parse_code(item["code"]))
-            assert item["latency_ms"] == {"pixel": ms_N[index], "jetson": other_N[index]}
+            exact = pytest.approx({"pixel": ms_N[index], "jetson": other_N[index]}, rel=1e-12)
+            assert item["latency_ms"] == exact
+            assert item["latency_ms"]["pixel"] <= ms_N[row]
     # new latencies of the same device hold at once
     register(client, "pixel", jetson)
     limit = float(np.median(other_N))
@@ -139,7 +141,8 @@ def test_a_device_alone_shows_its_latency(client: TestClient, factory: Any) -> N
     answer = client.get("/lookup", params={"device": "pixel"})
     assert codes(answer) == brute_force(table, 10, Limits())
     ms_N = table.subspace.sums(pixel.function)
-    assert answer.json()["feasible"]["latency_ms"] == {"pixel": {"min": ms_N.min(), "max": ms_N.max()}}
+    expected = pytest.approx({"min": ms_N.min(), "max": ms_N.max()}, rel=1e-12)
+    assert answer.json()["feasible"]["latency_ms"]["pixel"] == expected
 
 
 def test_an_answer_under_latency_says_how_well_the_pairs_within_it_are_ranked(client: TestClient, factory: Any) -> None:
@@ -264,6 +267,25 @@ def test_a_device_stored_by_an_earlier_version_is_found_and_replaced(client: Tes
     assert len(client.get("/devices/pixel").json()["items"]) == 1
 
 
+def test_a_limit_in_decimals_is_met_by_what_costs_exactly_that(client: TestClient, factory: Any) -> None:
+    """1.5 and eight times 0.1 are 2.3, though no binary fraction is any of these."""
+    search = factory.search()
+    table, cells = search.tables[0], ((0.1, 0.6, 1.4),) * 8
+    register(client, "pixel", LatencyTable(1.5, cells))
+    choices_NL = table.subspace.architectures(np.arange(table.num_rows)).tolist()
+    tenths_N = np.array([15 + sum((1, 6, 14)[choice] for choice in row) for row in choices_NL])
+    for tenths in np.unique(tenths_N)[:12].tolist():
+        query = {"device": "pixel", "max_latency_ms": tenths / 10, "search_id": str(search.id), "limit": 100}
+        answer = client.get("/lookup", params=query).json()
+        expected = [row for row in table.top(table.num_rows).tolist() if tenths_N[row] <= tenths][:100]
+        assert [item["code"] for item in answer["items"]] == table.subspace.codes(expected)
+        assert {item["latency_ms"]["pixel"] for item in answer["items"]} == set((tenths_N[expected] / 10).tolist())
+        assert answer["feasible"]["latency_ms"]["pixel"]["min"] == tenths_N.min() / 10
+    view = client.get("/devices/pixel").json()["items"][0]
+    assert (view["min_ms"], view["max_ms"]) == (2.3, 12.7)
+    assert submitted(client, target_latency_ms={"pixel": [2.3]}).status_code == 202
+
+
 def submitted(client: TestClient, headers: Any = None, **changes: Any) -> Any:
     body = {"dataset": "digits", "search_space": "nas-bench-macro", **changes}
     return client.post("/search", json=body, headers=headers)
@@ -283,6 +305,18 @@ def test_a_search_keeps_the_latencies_that_its_limits_are_about(client: TestClie
     # what the search says of itself is a request that needs no registered device
     again = submitted(client, **{name: config[name] for name in ("target_latency_ms", "device_latencies")})
     assert again.status_code == 202, again.text
+
+
+def test_lookups_know_the_latencies_that_a_search_has_kept(client: TestClient, factory: Any) -> None:
+    kept, today = latencies(0), latencies(1)
+    config = {"target_latency_ms": {"mine": [50]}, "device_latencies": {"mine": kept.to_dict()}}
+    search = factory.search(**config)
+    table = search.tables[0]
+    query = {"search_id": str(search.id), "device": "mine", "max_latency_ms": 4.0}
+    assert codes(client.get("/lookup", params=query)) == brute_force(table, 10, Limits(), (kept, 4.0))
+    # a registered device of that name is what a device is today
+    register(client, "mine", today)
+    assert codes(client.get("/lookup", params=query)) == brute_force(table, 10, Limits(), (today, 4.0))
 
 
 @pytest.mark.parametrize(
@@ -327,7 +361,7 @@ def test_all_devices_that_are_not_there_are_told_with_what_else_is_wrong(client:
         ["body", "target_latency_ms", "b"],
         ["body"],
     ]
-    assert "target_madds [1.0] cannot be met" in problem["errors"][2]["msg"]
+    assert "target_madds 1 cannot be met" in problem["errors"][2]["msg"]
 
 
 def test_the_same_request_is_the_same_search_after_its_device_has_changed(client: TestClient) -> None:

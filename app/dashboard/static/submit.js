@@ -56,7 +56,7 @@ function byDevice(text) {
   const limits = Object.create(null);
   let device = "";
   for (const word of text.split(/[\s,;:=]+/).filter(Boolean)) {
-    if (device && Number.isFinite(Number(word))) limits[device].push(Number(word));
+    if (device && /^[-+]?[\d.]+(e[-+]?\d+)?$/i.test(word)) limits[device].push(Number(word));
     else limits[device = word] ??= [];
   }
   return limits;

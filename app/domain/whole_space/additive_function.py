@@ -85,6 +85,23 @@ class AdditiveFunction:
         """The largest value over the whole space."""
         return self.constant + sum(float(table.max()) for table in self.tables)
 
+    @property
+    def _slack(self) -> float:
+        """How far rounding to the grid may have moved a sum: half a step per entry."""
+        return self.grid * (len(self.tables) + 1) / 2
+
+    def with_room(self, limit: float) -> float:
+        """Return the limit that a sum meets exactly if it met the given one before entries were rounded.
+
+        Decimal entries are no binary fractions: 1.5 and eight times 0.1 make 2.3000000000000114 here.
+        """
+        return limit + self._slack
+
+    def shortest(self, value: float) -> float:
+        """Return the number of fewest decimals that a sum may have been before entries were rounded."""
+        candidates = (float(f"{value:.{digits}g}") for digits in (6, 9, 12, 15))
+        return next((short for short in candidates if abs(short - value) <= self._slack), value)
+
     def of(self, choices_NL: ArrayLike) -> Float64Array:
         """Return float64 [N], the values of architectures given as choice indices."""
         choices = np.asarray(choices_NL)

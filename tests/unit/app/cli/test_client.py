@@ -24,6 +24,8 @@ def test_answers_are_json_and_empty_parameters_are_left_out() -> None:
 def test_a_body_is_sent_as_json() -> None:
     with answering(lambda request: httpx2.Response(202, json=[request.method, request.content.decode()])) as api:
         assert api.post("/search", {"a": 1}) == ["POST", '{"a":1}']
+        # what is no JSON is the service's to refuse
+        assert api.post("/search", {"a": float("nan")}) == ["POST", '{"a":NaN}']
 
 
 @pytest.mark.parametrize(

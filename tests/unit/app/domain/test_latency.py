@@ -57,7 +57,7 @@ def test_what_is_no_csv(text: str) -> None:
     ("change", "message"),
     [
         (lambda lines: lines[1:], "first line must be cell,choice,latency_ms"),
-        (lambda lines: lines[:-1], "1 latencies are missing, the first is that of cell 7, choice 2"),
+        (lambda lines: lines[:-1], "1 latencies of nas-bench-macro are missing, the first is that of cell 7, choice 2"),
         (lambda lines: [lines[0], *lines[2:]], "that of base"),
         (lambda lines: [*lines, lines[3]], "line 27: 0, 1 is given twice"),
         (lambda lines: [*lines[:-1], "7,2,fast"], "line 26: 'fast' is no number of milliseconds"),

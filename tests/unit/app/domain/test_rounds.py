@@ -158,7 +158,7 @@ def test_without_limits_there_are_no_budgets() -> None:
 
 def test_after_all_cells_are_searched_the_budget_is_the_limit() -> None:
     config = resolved(target_madds=[400, 300.5], target_params=[4], target_latency_ms={"phone": [7.1]}, **PHONE)
-    assert [maximum for _, maximum in round_budgets(FAIRNAS, config, 2)] == [400e6, 300.5e6, 4e6, 7.1]
+    assert [maximum for _, maximum in round_budgets(FAIRNAS, config, 2)] == [400e6, 300.5e6, 4e6, pytest.approx(7.1)]
 
 
 def test_a_limit_at_exactly_an_architectures_cost_allows_it() -> None:
@@ -184,7 +184,7 @@ def test_with_fewer_rounds_than_segments_a_limit_is_about_the_searched_cells() -
 
 def test_what_is_named_as_the_smallest_can_be_asked_for() -> None:
     with pytest.raises(ValueError, match="has") as refused:
-        resolved(target_latency_ms={"phone": [PHONE_RANGE_MS[0] - 1e-9]}, **PHONE)
+        resolved(target_latency_ms={"phone": [4.3999999]}, **PHONE)
     named = float(str(refused.value).split(" has ")[1].split()[0])
     resolved(target_latency_ms={"phone": [named]}, **PHONE)
 
@@ -253,14 +253,14 @@ def test_limits_that_cannot_be_kept_are_refused(limits: list[float], message: st
 
 
 def test_limits_on_parameters_that_cannot_be_kept_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"target_params \[0.5\] cannot be met: the smallest .* has 3.18908M"):
+    with pytest.raises(ValueError, match=r"target_params 0.5 cannot be met: the smallest .* has 3.18908M"):
         resolved(target_params=[0.5])
     with pytest.raises(ValueError, match="from 2 to 3"):
         resolved(target_madds=[400], target_params=[4], num_preserved=2)
 
 
 def test_limits_on_latencies_that_cannot_be_kept_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"of phone \[4.0\] cannot be met: the smallest .* has 4.400001 ms there"):
+    with pytest.raises(ValueError, match=r"of phone, 4, cannot be met: the smallest .* has 4.4 ms there"):
         resolved(target_latency_ms={"phone": [4]}, **PHONE)
     with pytest.raises(ValueError, match="from 2 to 3"):
         resolved(target_madds=[400], target_latency_ms={"phone": [7]}, num_preserved=2, **PHONE)
