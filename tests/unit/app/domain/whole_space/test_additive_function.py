@@ -64,3 +64,18 @@ def test_unusable_tables_are_refused(constant, given_tables):
 def test_a_wrong_number_of_entries_is_refused():
     with pytest.raises(ValueError, match="4 entries"):
         AdditiveFunction.from_entries(np.zeros(3), (1, 2))
+
+
+entries = st.lists(st.lists(st.integers(0, 10**7), min_size=1, max_size=4), min_size=1, max_size=20)
+
+
+@given(entries, st.integers(1, 10**7), st.data())
+def test_a_decimal_limit_is_met_by_what_costs_exactly_that(lists, base, data):
+    """Entries are multiples of 0.0001; whole numbers of these say what is exact."""
+    function = AdditiveFunction(base / 1e4, tuple(np.array(t) / 1e4 for t in lists))
+    choices = [data.draw(st.integers(0, len(t) - 1)) for t in lists]
+    exact = base + sum(t[c] for t, c in zip(lists, choices, strict=True))
+    value = function.of([choices])[0]
+    assert value <= function.with_room(exact / 1e4)
+    assert value > function.with_room((exact - 1) / 1e4)
+    assert function.shortest(value) == exact / 1e4

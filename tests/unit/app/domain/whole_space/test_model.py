@@ -124,3 +124,20 @@ def test_unusable_models_and_queries_are_refused():
         BlendedPredictor(asked.predictor.additive, random_gcn((2, 2), 0), 0.5)
     with pytest.raises(ValueError, match="proposal is of choices"):
         dataclasses.replace(asked, proposal=AdditiveFunction(0.0, (np.zeros(2),)))
+
+
+@pytest.mark.parametrize(("num_units", "num_steps"), [(128, 4), (256, 4), (512, 1), (2048, 1)])
+def test_a_query_by_a_wider_gcn_takes_fewer_steps(num_units, num_steps):
+    sizes, rng = (6,) * 19, np.random.default_rng(0)
+    gcn = HammingGCN(
+        tuple(np.eye(6, 3, dtype=np.float32) for _ in sizes),
+        rng.normal(size=(num_units, 57)),
+        np.zeros(num_units),
+        np.zeros((num_units, num_units)),
+        np.zeros(num_units),
+        np.zeros(num_units),
+        np.array(0.5),
+    )
+    score = AdditiveFunction(0.5, (np.zeros(6),) * 19)
+    empty = Candidates(np.zeros((0, 19), dtype=np.uint8), np.zeros(0))
+    assert WholeSpaceModel(BlendedPredictor(score, gcn, 0.5), {}, score, empty).num_steps == num_steps
