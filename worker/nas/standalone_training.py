@@ -22,6 +22,7 @@ from worker.nas.training_loop import Iteration, SingleReplica, TrainingLoop, che
 from worker.nas.training_memory import images_at_once
 from worker.nas.training_state import TrainingState, digest_of, load_saved_training
 
+_RUNNING_STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")
 STANDALONE = "standalone"
 """Name of the finished network's checkpoint."""
 
@@ -206,7 +207,7 @@ def _digest(
     seed: int,
     inherited: dict[str, Tensor] | None,
 ) -> str:
-    """Return a digest of everything that decides the trained weights."""
+    """Return a digest of what decides the trained weights; of an inherited network all but its BN statistics."""
     shape = tuple(data.train_images_NCHW.shape)
     parts = (
         space.model_dump_json(),
@@ -216,7 +217,9 @@ def _digest(
         shape,
         sorted(inherited or ()),
     )
-    start = [] if inherited is None else [inherited[name] for name in sorted(inherited)]
+    # sums of another number of threads are rounded otherwise: a worker that takes over has its own last digits of them
+    weights = [name for name in sorted(inherited or ()) if not name.endswith(_RUNNING_STATISTICS)]
+    start = [] if inherited is None else [inherited[name] for name in weights]
     return digest_of(parts, (data.train_labels_N, data.mean_C, data.std_C, *start))
 
 

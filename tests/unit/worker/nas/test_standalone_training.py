@@ -125,6 +125,16 @@ def test_inherited_weights_are_where_it_begins(tmp_path, data):
         assert torch.allclose(parameter, trained[name], atol=1e-6), name
 
 
+def test_a_worker_whose_sums_are_rounded_otherwise_takes_over(tmp_path, data, monkeypatch):
+    """BN statistics of inherited sub-networks differ in their last digits by the number of threads."""
+    inherited = train(store(tmp_path, "first"), data).network.state_dict()
+    elsewhere = {k: v * (1 + 1e-7) if k.endswith(("_mean", "_var")) else v for k, v in inherited.items()}
+    checkpoints = store(tmp_path, "second")
+    with pytest.raises(StoppedError):
+        train(checkpoints, data, inherited=inherited, on_progress=stop_at(6, monkeypatch))
+    assert len(train(checkpoints, data, inherited=elsewhere).report.results) == SMALL.epochs
+
+
 def test_the_average_lags_behind_the_weights(tmp_path, data):
     averaged = train(store(tmp_path, "averaged"), data).network.state_dict()
     plain = train(store(tmp_path, "plain"), data, SMALL.model_copy(update={"ema_decay": 0.0})).network.state_dict()
