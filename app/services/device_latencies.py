@@ -33,11 +33,6 @@ class DeviceLatency:
     name: str
     function: AdditiveFunction = field(compare=False)
 
-    @property
-    def range_ms(self) -> tuple[float, float]:
-        """Milliseconds of the fastest and the slowest network."""
-        return self.function.shortest(self.function.minimum), self.function.shortest(self.function.maximum)
-
 
 def names_for(session: Session, caller: Caller, search: SearchRow, space: SearchSpace) -> list[str]:
     """Return the names of the caller's, everybody's and the search's own devices that are known for its networks."""

@@ -142,7 +142,7 @@ def delete(session: Session, caller: Caller, name: str) -> None:
 
 def _view(row: DeviceRow) -> DeviceView:
     table = LatencyTable.from_dict(row.latencies)
-    function = table.function
+    min_ms, max_ms = table.function.shortest_range
     return DeviceView(
         name=row.name,
         search_space=row.search_space,
@@ -151,7 +151,7 @@ def _view(row: DeviceRow) -> DeviceView:
         created_at=row.created_at,
         base_ms=table.base_ms,
         cells_ms=[list(cell) for cell in table.cells_ms],
-        min_ms=function.shortest(function.minimum),
-        max_ms=function.shortest(function.maximum),
+        min_ms=min_ms,
+        max_ms=max_ms,
         report=row.report,
     )

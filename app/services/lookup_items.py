@@ -88,4 +88,4 @@ def cost_ranges(costs: tuple[Cost, Cost], latency: Mapping[str, tuple[float, flo
 
 def latency_of_space(latency: Sequence[DeviceLatency]) -> dict[str, tuple[float, float]]:
     """Return the fastest and the slowest network of a whole space, by device."""
-    return {device.name: device.range_ms for device in latency}
+    return {device.name: device.function.shortest_range for device in latency}

@@ -34,6 +34,8 @@ from app.embedded.valkey import redis_py_url
 if TYPE_CHECKING:
     from tests.conftest import MarkedProcesses
 
+_MAX_STOP_S = 60.0
+
 _API = textwrap.dedent("""
     import http.server, json, os, sys  # stand-in api
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -92,6 +94,8 @@ def _stack(state_dir: Path, **options: object) -> Stack:
 
 def own_a_stack(state_dir: Path) -> None:
     """Run a stack until a signal comes; run in a process of its own by :func:`_owner`."""
+    # a suite that is run by nohup hands its ignored SIGHUP down, and then it stays ignored
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
         with signals_as_interrupt(), _stack(state_dir) as stack:
             print("url", stack.url, flush=True)  # noqa: T201
@@ -187,7 +191,7 @@ def test_a_signal_stops_everything_in_order(
         # As the terminal does it: to the whole process group, and more than once.
         os.killpg(owner.pid, number)
         os.killpg(owner.pid, number)
-        _, complaints = owner.communicate()
+        _, complaints = owner.communicate(timeout=_MAX_STOP_S)
     assert (owner.returncode, complaints) == (128 + number, "")
     assert marked_processes.pids() == {}
     assert list(temp_dir.iterdir()) == []

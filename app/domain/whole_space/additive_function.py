@@ -102,6 +102,11 @@ class AdditiveFunction:
         candidates = (float(f"{value:.{digits}g}") for digits in (6, 9, 12, 15))
         return next((short for short in candidates if abs(short - value) <= self._slack), value)
 
+    @property
+    def shortest_range(self) -> tuple[float, float]:
+        """The smallest and the largest value over the whole space, as :meth:`shortest` shows them."""
+        return self.shortest(self.minimum), self.shortest(self.maximum)
+
     def of(self, choices_NL: ArrayLike) -> Float64Array:
         """Return float64 [N], the values of architectures given as choice indices."""
         choices = np.asarray(choices_NL)

@@ -1,10 +1,19 @@
 import os
 import signal
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from app.embedded.interruption import Interrupted, signals_as_interrupt
+
+
+@pytest.fixture(autouse=True)
+def not_under_nohup() -> Iterator[None]:
+    """A suite that is run by nohup ignores SIGHUP, and these tests would wait for it for ever."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def _signal_and_wait(number: signal.Signals) -> None:
