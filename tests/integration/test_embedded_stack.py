@@ -94,8 +94,9 @@ def _stack(state_dir: Path, **options: object) -> Stack:
 
 def own_a_stack(state_dir: Path) -> None:
     """Run a stack until a signal comes; run in a process of its own by :func:`_owner`."""
-    # a suite that is run by nohup hands its ignored SIGHUP down, and then it stays ignored
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # a suite in the background of a script, or run by nohup, hands ignored signals down, and then they stay ignored
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     try:
         with signals_as_interrupt(), _stack(state_dir) as stack:
             print("url", stack.url, flush=True)  # noqa: T201

@@ -154,7 +154,7 @@ def covariances(
 def _one_hots(kernels: Sequence[Tensor], choices_NF: Int64Array) -> list[Tensor]:
     """float64 [N, C] per factor."""
     return [
-        torch.eye(len(kernel_CC), dtype=torch.float64)[torch.as_tensor(choices_NF[:, factor])]
+        torch.eye(len(kernel_CC), dtype=torch.float64)[torch.as_tensor(np.ascontiguousarray(choices_NF[:, factor]))]
         for factor, kernel_CC in enumerate(kernels)
     ]
 

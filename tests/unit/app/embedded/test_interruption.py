@@ -9,11 +9,12 @@ from app.embedded.interruption import Interrupted, signals_as_interrupt
 
 
 @pytest.fixture(autouse=True)
-def not_under_nohup() -> Iterator[None]:
-    """A suite that is run by nohup ignores SIGHUP, and these tests would wait for it for ever."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def nothing_ignored() -> Iterator[None]:
+    """A suite in the background of a script, or run by nohup, ignores signals these tests would wait for."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)}
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def _signal_and_wait(number: signal.Signals) -> None:

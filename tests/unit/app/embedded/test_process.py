@@ -161,9 +161,12 @@ def _owner(tmp_path: Path, family: str) -> Iterator[subprocess.Popen[bytes]]:
     """Start a process that owns a child (from a thread that has ended meanwhile), and wait until that is up."""
     (tmp_path / "family.py").write_text(family)
     code = f"""if True:
-        import sys, threading, time
+        import signal, sys, threading, time
         from pathlib import Path
         from app.embedded.process import ChildProcess, ProcessSpec, StopSignal
+        # a suite in the background of a script, or run by nohup, hands ignored signals down
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
         here = Path({str(tmp_path)!r})
         command = (sys.executable, str(here / "family.py"))
         spec = ProcessSpec("program", command, here / "program.log", stop_signals=(StopSignal(15, 0.2),),
