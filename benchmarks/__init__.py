@@ -2,5 +2,6 @@
 
 import os
 
-# as the service's own processes have it: threads that spin while they wait make every figure of a busy machine useless
+# as the service's own processes have it: threads that spin for long make every figure of a busy machine useless
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "600")

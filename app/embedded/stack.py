@@ -300,8 +300,10 @@ class Stack(Startable):
             "NASATLAS_ARTIFACT_URL": self._artifact_url,
             "PYTHONPATH": os.pathsep.join(import_path),
             "PYTHONUNBUFFERED": "1",
-            # Threads that spin while they wait slow each other down on a machine that does more than this.
+            # Threads that wait spin for microseconds: for longer, they slow each other down on a machine that does
+            # more than this; not at all, they are woken too late (docs/performance.md).
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+            "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "600"),
             # One API process is one core; what they count is added up.
             "WEB_CONCURRENCY": os.environ.get("WEB_CONCURRENCY") or "2",
             "PROMETHEUS_MULTIPROC_DIR": str(self._metrics_dir),

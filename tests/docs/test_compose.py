@@ -80,6 +80,14 @@ def test_a_setting_reaches_the_services_that_read_it(services: dict[str, Any], n
             assert re.fullmatch(rf"\$\{{NASATLAS_{name}:-\w*\}}", value), (service, value)
 
 
+def test_threads_wait_as_in_the_embedded_stack(services: dict[str, Any]) -> None:
+    embedded = (ROOT / "app" / "embedded" / "stack.py").read_text(encoding="utf-8")
+    for service in WORKERS:
+        for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+            value = services[service]["environment"][name]
+            assert f'"{name}": os.environ.get("{name}", "{value}")' in embedded
+
+
 def test_what_can_be_set_is_listed() -> None:
     listed = (ROOT / ".env.example").read_text(encoding="utf-8")
     compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
