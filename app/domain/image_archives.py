@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from app.domain.image_sources import ArraySource, Fingerprint, Int64Array, OnProgress, dense_labels, file_fingerprint
 from app.domain.images import MAX_ENCODED_BYTES, DataSetError, Encoded, UInt8Array, decode_images
+from app.domain.parquet_footer import read_row_groups
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
@@ -77,9 +78,8 @@ class ParquetSource:
 
 def _label_values(file: pq.ParquetFile, path: Path, label: str) -> npt.NDArray[Any]:
     """The label of every row. Texts are read as a dictionary, so that one long text is not copied into all rows."""
-    for group in map(file.metadata.row_group, range(file.num_row_groups)):
-        columns = [group.column(index) for index in range(group.num_columns)]
-        num_bytes = sum(one.total_uncompressed_size for one in columns if one.path_in_schema == label)
+    for group in read_row_groups(path):
+        num_bytes = sum(one.num_unpacked_bytes for one in group.columns if one.name == label)
         if num_bytes > _MAX_LABEL_BYTES + MAX_LABEL_LENGTH * group.num_rows:
             raise DataSetError(
                 f"the labels of {group.num_rows:,} rows of {path.name} take {num_bytes:,} bytes; labels are numbers or "

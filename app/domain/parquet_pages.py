@@ -4,7 +4,7 @@ A file's footer states sizes too, but nothing holds a hostile one to them: reade
 A page of zeros takes a kilobyte; a cell that a dictionary holds once is copied for every row that names it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.domain.images import DataSetError
+from app.domain.parquet_footer import ColumnChunk, RowGroup, ThriftStruct, read_row_groups
 
 MAX_PAGE_BYTES = 256 * 2**20
 """Writers aim at 1 MiB, but put many large images into one page."""
@@ -27,7 +28,6 @@ _DELTA_BYTE_ARRAY = 7
 """Front coding: every cell may repeat the one before, so that pages say nothing about the cells' sizes."""
 
 _DICTIONARY_PAGE = 2
-_MAX_NESTING = 8
 
 
 @dataclass(frozen=True)
@@ -47,21 +47,24 @@ def check_pages(path: Path) -> int:
         DataSetError: If one does, or the file is damaged.
     """
     try:
-        metadata = pq.read_metadata(path)
+        num_rows = int(pq.read_metadata(path).num_rows)
+        row_groups = read_row_groups(path)
+        if num_rows != sum(group.num_rows for group in row_groups):
+            raise ValueError("a number of rows that is not that of its row groups")
         with path.open("rb") as file:
-            _check_columns(metadata, file, path.name)
+            _check_columns(row_groups, file, path.name)
     except (pa.ArrowException, OSError, IndexError, ValueError) as error:
         if isinstance(error, DataSetError):
             raise
         raise DataSetError(f"{path.name} is a truncated, damaged or no parquet file ({error})") from error
-    return int(metadata.num_rows)
+    return num_rows
 
 
-def _check_columns(metadata: pq.FileMetaData, file: BinaryIO, name: str) -> None:
+def _check_columns(row_groups: Sequence[RowGroup], file: BinaryIO, name: str) -> None:
     num_pages = 0
-    for group in range(metadata.num_row_groups):
-        for position in range(metadata.num_columns):
-            column, num_bytes = metadata.row_group(group).column(position), 0
+    for group in row_groups:
+        for column in group.columns:
+            num_bytes = 0
             for page in _pages(file, column):
                 num_pages += 1
                 num_bytes += page.num_bytes
@@ -69,10 +72,8 @@ def _check_columns(metadata: pq.FileMetaData, file: BinaryIO, name: str) -> None
                 if num_pages > MAX_PAGES:
                     raise DataSetError(f"{name} has more than {MAX_PAGES:,} pages; write pages of about 1 MiB")
             # the footer's size bounds what is read of the labels
-            if num_bytes > column.total_uncompressed_size:
-                raise ValueError(
-                    f"a column unpacks to {num_bytes:,} bytes and claims {column.total_uncompressed_size:,}"
-                )
+            if num_bytes > column.num_unpacked_bytes:
+                raise ValueError(f"a column unpacks to {num_bytes:,} bytes and claims {column.num_unpacked_bytes:,}")
 
 
 def _check_page(page: _Page, name: str) -> None:
@@ -87,16 +88,12 @@ def _check_page(page: _Page, name: str) -> None:
         raise DataSetError(f"{name} is encoded as DELTA_BYTE_ARRAY, which is not read; write it as PLAIN")
 
 
-def _pages(file: BinaryIO, column: pq.ColumnChunkMetaData) -> Iterator[_Page]:
+def _pages(file: BinaryIO, column: ColumnChunk) -> Iterator[_Page]:
     """The headers of a column chunk's pages, one after the other, as readers walk along them."""
-    offset: int = column.data_page_offset
-    # as Arrow's reader: an offset of 0 stands for none
-    if column.has_dictionary_page and 0 < column.dictionary_page_offset < offset:
-        offset = column.dictionary_page_offset
-    end = offset + column.total_compressed_size
+    offset, end = column.offset, column.offset + column.num_bytes
     while offset < end:
         file.seek(offset)
-        header, num_header_bytes = _Struct(file.read(_HEADER_BYTES)).read()
+        header, num_header_bytes = ThriftStruct(file.read(_HEADER_BYTES)).read()
         num_unpacked, num_packed = header.get(2), header.get(3)
         if not isinstance(num_unpacked, int) or not isinstance(num_packed, int) or min(num_unpacked, num_packed) < 0:
             raise ValueError("a page without a size")
@@ -108,71 +105,3 @@ def _pages(file: BinaryIO, column: pq.ColumnChunkMetaData) -> Iterator[_Page]:
 def _inner(header: Mapping[int, Any], field: int) -> Mapping[int, Any]:
     value = header.get(field)
     return value if isinstance(value, dict) else {}
-
-
-class _Struct:
-    """A struct in Thrift's compact protocol: integers and structs by field number, everything else skipped."""
-
-    def __init__(self, payload: bytes) -> None:
-        self._payload = payload
-        self._at = 0
-
-    def read(self, depth: int = 0) -> tuple[dict[int, Any], int]:
-        """Return the fields, and how many bytes have been read.
-
-        Raises:
-            IndexError: If the bytes end before the struct does.
-            ValueError: If they are no struct.
-        """
-        if depth > _MAX_NESTING:
-            raise ValueError("a page header that is nested too deeply")
-        fields: dict[int, Any] = {}
-        number = 0
-        while head := self._byte():
-            number = number + (head >> 4) if head >> 4 else self._integer()
-            fields[number] = self._value(head & 15, depth)
-        return fields, self._at
-
-    def _value(self, kind: int, depth: int) -> Any:
-        match kind:
-            case 1 | 2:
-                return None  # a boolean, in the kind itself
-            case 3:
-                return self._byte()
-            case 4 | 5 | 6:
-                return self._integer()
-            case 7:
-                self._skip(8)
-            case 8:
-                self._skip(self._varint())
-            case 12:
-                return self.read(depth + 1)[0]
-            case _:
-                # page headers have no lists or maps
-                raise ValueError(f"a page header with a field of kind {kind}")
-        return None
-
-    def _byte(self) -> int:
-        value = self._payload[self._at]
-        self._at += 1
-        return value
-
-    def _skip(self, num_bytes: int) -> None:
-        self._at += num_bytes
-        if self._at > len(self._payload):
-            raise IndexError("a page header that does not end")
-
-    def _varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self._byte()
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-            shift += 7
-            if shift > 63:
-                raise ValueError("a number that does not end")
-
-    def _integer(self) -> int:
-        value = self._varint()
-        return (value >> 1) ^ -(value & 1)
