@@ -99,7 +99,7 @@ def _of(kind: type[T], struct: Mapping[int, Any], field: int) -> T:
 
 
 class ThriftStruct:
-    """A struct in Thrift's compact protocol: integers, texts, lists and structs by field number; all else is skipped."""
+    """A struct in Thrift's compact protocol: integers, texts, lists and structs by field number."""
 
     def __init__(self, payload: bytes) -> None:
         self._payload = payload
