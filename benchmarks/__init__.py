@@ -2,6 +2,8 @@
 
 import os
 
+from app.thread_waiting import THREAD_WAITING
+
 # as the service's own processes have it: threads that spin for long make every figure of a busy machine useless
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("GOMP_SPINCOUNT", "600")
+for _name, _value in THREAD_WAITING.items():
+    os.environ.setdefault(_name, _value)

@@ -21,6 +21,7 @@ from app.embedded.services import ServiceList, ServicePlan, ServiceSpec, default
 from app.embedded.supervision import ServiceFailure, Supervised
 from app.embedded.valkey import EmbeddedValkey
 from app.settings import Settings
+from app.thread_waiting import THREAD_WAITING
 
 _IMPORT_ROOT = Path(__file__).resolve().parents[2]
 _PREDECESSOR_TIMEOUT_S = 45.0
@@ -291,7 +292,7 @@ class Stack(Startable):
     def _service_environment(self, running: RunningStack, endpoint: ApiEndpoint) -> dict[str, str]:
         # The services import the same code as we do, also from a checkout that is not installed.
         import_path = [str(_IMPORT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        return os.environ | {
+        return {**THREAD_WAITING, **os.environ} | {
             "NASATLAS_DATABASE_URL": running.database_url,
             "NASATLAS_BROKER_URL": running.broker_url,
             # on any other address than loopback the API needs keys, or does not start
@@ -300,10 +301,6 @@ class Stack(Startable):
             "NASATLAS_ARTIFACT_URL": self._artifact_url,
             "PYTHONPATH": os.pathsep.join(import_path),
             "PYTHONUNBUFFERED": "1",
-            # Threads that wait spin for microseconds: for longer, they slow each other down on a machine that does
-            # more than this; not at all, they are woken too late (docs/performance.md).
-            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-            "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "600"),
             # One API process is one core; what they count is added up.
             "WEB_CONCURRENCY": os.environ.get("WEB_CONCURRENCY") or "2",
             "PROMETHEUS_MULTIPROC_DIR": str(self._metrics_dir),

@@ -32,6 +32,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from app.domain.search_space import SearchSpace
+from app.thread_waiting import THREAD_WAITING
 from worker.nas.checkpoint import CheckpointError, CheckpointStore
 from worker.nas.data import SearchData
 from worker.nas.supernet_training import train_supernet
@@ -127,8 +128,7 @@ def _processes(directory: Path, num_processes: int) -> Iterator[subprocess.Popen
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]
     command += [f"--nproc-per-node={num_processes}", "-m", "worker.nas.distributed_training", str(job)]
     threads = max(1, torch.get_num_threads() // num_processes)
-    # Threads that wait by spinning take the cores from the other processes' threads.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "OMP_NUM_THREADS": str(threads)}
+    environment = {**THREAD_WAITING, **os.environ, "OMP_NUM_THREADS": str(threads)}
     # Opened for both directions, because a pipe cannot be opened for writing only before somebody reads it.
     leash = os.open(directory / "leash", os.O_RDWR)
     try:
