@@ -16,6 +16,9 @@ T = TypeVar("T")
 _MAX_FOOTER_BYTES = 8 * 2**20
 """A thousand row groups of ten columns take 2 MB."""
 
+_MAX_VALUES = 1_000_000
+"""Of a footer or header. Those of a thousand row groups of ten columns are a third as many; each takes some 70 bytes."""
+
 _MAX_NESTING = 8
 
 
@@ -103,7 +106,7 @@ class ThriftStruct:
 
     def __init__(self, payload: bytes) -> None:
         self._payload = payload
-        self._at = 0
+        self._at = self._num_values = 0
 
     def read(self, depth: int = 0) -> tuple[dict[int, Any], int]:
         """Return the fields, and how many bytes have been read.
@@ -124,6 +127,9 @@ class ThriftStruct:
         return fields, self._at
 
     def _value(self, kind: int, depth: int) -> Any:
+        self._num_values += 1
+        if self._num_values > _MAX_VALUES:
+            raise ValueError(f"a header of more than {_MAX_VALUES:,} values")
         match kind:
             case 1 | 2 | 3:
                 return self._byte()

@@ -65,3 +65,11 @@ def test_no_footers(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.parquet").write_bytes(content)
     with pytest.raises(DataSetError, match=r"a\.parquet is a truncated, damaged or no parquet file"):
         read_row_groups(tmp_path / "a.parquet")
+
+
+def test_a_footer_of_a_million_empty_structs(tmp_path: Path) -> None:
+    """A byte each in the file, and some seventy in memory."""
+    footer = b"\x49\xfc\xc1\x84\x3d" + bytes(1_000_001) + b"\x00"
+    (tmp_path / "a.parquet").write_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(DataSetError, match="more than 1,000,000 values"):
+        read_row_groups(tmp_path / "a.parquet")
