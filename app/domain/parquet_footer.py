@@ -17,7 +17,7 @@ _MAX_FOOTER_BYTES = 8 * 2**20
 """A thousand row groups of ten columns take 2 MB."""
 
 _MAX_VALUES = 1_000_000
-"""Of a footer or header. Those of a thousand row groups of ten columns are a third as many; each takes some 70 bytes."""
+"""Of a footer or header, some 70 bytes each. A thousand row groups of ten columns have a third as many."""
 
 _MAX_NESTING = 8
 
