@@ -55,13 +55,16 @@ def show(name: Name, url: Url = None, as_json: AsJson = False) -> None:
 @commands.command()
 def add(
     name: Name,
-    file: Annotated[Path, typer.Argument(help="CSV (cell,choice,latency_ms) or JSON.", show_default=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(help="CSV (cell,choice,latency_ms), or JSON, also of `show --json`.", show_default=False),
+    ],
     search_space: SpaceOption = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Register a device from a file of latencies; what it had for the same networks is replaced."""
-    path, body = device_path(name), _read(file)
+    path, body = device_path(name), _shown(_read(file), search_space)
     if search_space is not None or "search_space" not in body:
         body["search_space"] = read_space(search_space or "fairnas")
     with connect(get_settings(), url, Notices()) as connection:
@@ -153,3 +156,22 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise CommandError(USAGE, f"{file} must hold a JSON object with base_ms and cells_ms")
     return body
+
+
+def _shown(body: dict[str, Any], search_space: str | None) -> dict[str, Any]:
+    """The body as it is, or what registers again what ``show --json`` has told of a device."""
+    if "items" not in body:
+        return body
+    try:
+        by_space = {
+            item["search_space"]: {name: item[name] for name in ("search_space", "base_ms", "cells_ms", "report")}
+            for item in reversed(body["items"])  # your own come before everybody's
+        }
+    except (TypeError, KeyError) as error:
+        raise CommandError(USAGE, f"the items are not those of `nasatlas devices show --json`: {error}") from error
+    if len(by_space) == 1:
+        return next(iter(by_space.values()))
+    if search_space not in by_space:
+        known = ", ".join(sorted(by_space)) or "none"
+        raise CommandError(USAGE, f"the file holds latencies for {known}; name one of these with --search-space")
+    return by_space[search_space]

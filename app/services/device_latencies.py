@@ -94,7 +94,7 @@ def _row_of(session: Session, caller: Caller, name: str, space: SearchSpace) -> 
         known = ", ".join(sorted({row.search_space for row in rows}))
         raise DeviceNotFoundError(
             detail=f"device {name} is known for the search space {known}, not for the networks of this search "
-            f"({space.name}); register its latencies for them with PUT /devices/{name}"
+            f"({space.name}); register its latencies for them with PUT /devices/{name} or nasatlas devices add"
         )
     return row
 
@@ -104,5 +104,6 @@ def no_device(session: Session, caller: Caller, name: str) -> DeviceNotFoundErro
     names: Sequence[str] = sorted({row.name for row in devices_db.visible(session, caller.owner)})
     there_are = f"there are {', '.join(names)}" if names else "none is registered yet"
     return DeviceNotFoundError(
-        detail=f"there is no device {name!r} of yours; {there_are}. Register its latencies with PUT /devices/NAME"
+        detail=f"there is no device {name!r} of yours; {there_are}. Register its latencies with PUT /devices/NAME "
+        "or nasatlas devices add"
     )
