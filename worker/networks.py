@@ -22,10 +22,10 @@ from app.domain.hamming_graph import HammingGraph
 from app.domain.multi_adds import feasible_range
 from app.domain.search_config import SearchConfig
 from app.domain.search_space import Architecture, SearchSpace
-from app.domain.standalone_recipe import Retraining, TrainingImages
+from app.domain.standalone_recipe import STANDALONE_VALIDATION_IMAGES, Retraining, TrainingImages
 from app.domain.subspace import Subspace
 from worker.nas.checkpoint import CheckpointStore
-from worker.nas.data import SearchData, load_search_data
+from worker.nas.data import SearchData, load_search_data, with_left_out
 from worker.nas.distributed_training import train_supernet_distributed
 from worker.nas.evaluation import evaluate_subnetworks
 from worker.nas.gcn_training import GCNTrainingConfig
@@ -52,11 +52,21 @@ _FIT_SHARE = 0.9
 
 @dataclass(frozen=True)
 class _Loaded:
-    """What a worker keeps of a search: its images at one resolution, and the space of the trained networks."""
+    """What a worker keeps of a search.
+
+    Attributes:
+        key: Of which search, resolution and images.
+        data: Its images at one resolution.
+        proxy: The space of the networks that it trains.
+        judging: The same images with more for validation; None: not loaded yet.
+        warnings: What could not be had of them.
+    """
 
     key: tuple[str, int, TrainingImages]
     data: SearchData
     proxy: SearchSpace
+    judging: SearchData | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class TorchNetworks:
@@ -208,11 +218,12 @@ class TorchNetworks:
             network = inherited_subnetwork(self._load_supernet(search), architecture, loaded.data)
             inherited = network.state_dict()
         epochs = retraining.recipe.epochs
+        data, warnings = self._load_judging(search, report)
         try:
             result = train_standalone(
                 retraining.space_of(search.space, loaded.proxy),
                 architecture,
-                loaded.data,
+                data,
                 retraining.recipe,
                 seed=retraining.seed,
                 device=self._device,
@@ -224,7 +235,8 @@ class TorchNetworks:
             )
         except TrainingDivergedError as error:
             raise UntrainableError(str(error)) from error
-        figures = {**_training_figures(loaded.data, result.report), "images_at_once": result.images_at_once}
+        trained = dataclasses.replace(result.report, warnings=(*result.report.warnings, *warnings))
+        figures = {**_training_figures(data, trained), "images_at_once": result.images_at_once}
         return Retrained(result.accuracy, f"{job_id}/{STANDALONE}", figures)
 
     def export(self, search: Search, job_id: str, export: Export, report: Report) -> Mapping[str, Any]:
@@ -290,6 +302,33 @@ class TorchNetworks:
             self._loaded = _Loaded(key, data, proxy_space(search, data.num_classes))
         self._loaded = dataclasses.replace(self._loaded, data=self._loaded.data.to(device or self._device))
         return self._loaded
+
+    def _load_judging(self, search: Search, report: Report) -> tuple[SearchData, tuple[str, ...]]:
+        """Return the loaded images with as many for validation as a network deserves that took minutes to train.
+
+        And warnings: that a search cannot read what it does not need is no reason to end it.
+        """
+        loaded, config = self._loaded, search.config
+        assert loaded is not None, "the data are loaded first"
+        judging, warnings = loaded.judging, loaded.warnings
+        if judging is None:
+            try:
+                judging = with_left_out(
+                    loaded.data,
+                    search.dataset,
+                    self._root_of(search),
+                    num_validation_images=STANDALONE_VALIDATION_IMAGES,
+                    num_classes=config.num_classes,
+                    num_images=config.num_images,
+                    seed=config.seed,
+                    on_progress=lambda fraction: report(0.0, {"loading_images": round(fraction, 3)}),
+                )
+            except DataSetError as error:
+                judging = loaded.data
+                warnings = (f"measured on D_val alone: of the images that the search leaves out, {error}",)
+        judging = judging.to(loaded.data.device)
+        self._loaded = dataclasses.replace(loaded, judging=judging, warnings=warnings)
+        return judging, warnings
 
     def _root_of(self, search: Search) -> Path | None:
         """The data root that a search's data set lies under."""

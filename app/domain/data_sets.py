@@ -23,6 +23,7 @@ from app.domain.image_sources import (
     digits_source,
 )
 from app.domain.images import IMAGE_SUFFIXES, DataSetError, UInt8Array
+from app.domain.seeds import generator
 from app.domain.stratified_sampling import chosen_classes, class_counts, stratified_sample, stratified_split
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "LocalSource",
     "available",
     "choose_images",
+    "choose_left_out",
     "decode_chosen",
     "inspect_data_set",
     "is_hub_data_set",
@@ -249,17 +251,35 @@ class ChosenImages:
     labels_N: Int64Array
     class_names: tuple[str, ...]
 
+    def part(self, position_M: Int64Array) -> "ChosenImages":
+        """Return only the images at some positions."""
+        return ChosenImages(self.index_N[position_M], self.labels_N[position_M], self.class_names)
+
 
 def choose_images(source: ImageSource, *, num_classes: int | None, num_images: int | None, seed: int) -> ChosenImages:
     """Return which images of a source are taken, without decoding any; see :func:`load_images`."""
     class_counts(source.labels_N, source.class_names)
+    of_classes = _of_classes(source, num_classes, seed)
+    if num_images is None or num_images >= len(of_classes.index_N):
+        return of_classes
+    return of_classes.part(stratified_sample(of_classes.labels_N, num_images, seed))
+
+
+def choose_left_out(
+    source: ImageSource, *, num_classes: int | None, num_images: int, seed: int, num_left_out: int
+) -> ChosenImages:
+    """Return at most so many random images of the same classes that :func:`choose_images` does not take."""
+    of_classes = _of_classes(source, num_classes, seed)
+    taken = choose_images(source, num_classes=num_classes, num_images=num_images, seed=seed)
+    left_M = np.flatnonzero(~np.isin(of_classes.index_N, taken.index_N))
+    return of_classes.part(np.sort(generator(seed, None, "left-out images").permutation(left_M)[:num_left_out]))
+
+
+def _of_classes(source: ImageSource, num_classes: int | None, seed: int) -> ChosenImages:
     classes = chosen_classes(len(source.class_names), num_classes, seed)
     index_N = np.flatnonzero(np.isin(source.labels_N, classes))
-    labels_N = np.searchsorted(classes, source.labels_N[index_N])
-    if num_images is not None and num_images < len(index_N):
-        kept = stratified_sample(labels_N, num_images, seed)
-        index_N, labels_N = index_N[kept], labels_N[kept]
-    return ChosenImages(index_N, labels_N.astype(np.int64), tuple(source.class_names[label] for label in classes))
+    labels_N = np.searchsorted(classes, source.labels_N[index_N]).astype(np.int64)
+    return ChosenImages(index_N, labels_N, tuple(source.class_names[label] for label in classes))
 
 
 def decode_chosen(

@@ -13,6 +13,13 @@ from app.domain.search_space import SearchSpace
 
 RecipeName = Literal["small", "paper"]
 
+STANDALONE_VALIDATION_IMAGES = 10_000
+"""What z* is measured on: D_val and, up to so many in all, images that ``num_images`` leaves out.
+
+Thousands of sub-networks are compared on few images; a network that took minutes to train is not to be misjudged by
+them (docs/reproduction.md).
+"""
+
 
 class StandaloneRecipe(BaseModel):
     """All dials of one network's training. The defaults are the paper's, where it says something."""

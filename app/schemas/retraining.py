@@ -76,7 +76,10 @@ class StandaloneView(BaseModel):
         description="The retraining, whose progress, events and result are at `/search/{job_id}`; or the search "
         "itself, where it trained the architecture for a true label."
     )
-    accuracy: float = Field(description="z* on D_val, a fraction in [0, 1].")
+    accuracy: float = Field(
+        description="z*, a fraction in [0, 1]: on D_val and on images that `num_images` leaves out, up to 10,000 in "
+        "all and no more than the search takes itself."
+    )
     recipe: RecipeName
     network: Literal["proxy", "target"]
     from_supernet: bool

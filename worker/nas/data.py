@@ -19,6 +19,7 @@ from app.domain.data_sets import (
     DataSetError,
     ImageData,
     choose_images,
+    choose_left_out,
     decode_chosen,
     is_hub_data_set,
     open_source,
@@ -145,14 +146,7 @@ def load_search_data(
     """
     if num_calibration_images < 2:
         raise DataSetError(f"num_calibration_images must be at least 2, not {num_calibration_images}")
-    if is_hub_data_set(name):
-        # Imported here: seconds, for the few searches that read from the hub.
-        from worker.nas.hub_images import open_hub_source
-
-        report = on_progress or (lambda fraction: None)
-        source: ImageSource = open_hub_source(name, lambda: report(0.0))
-    else:
-        source = open_source(name, data_root)
+    source = _open(name, data_root, on_progress)
     chosen = choose_images(source, num_classes=num_classes, num_images=num_images, seed=seed)
     # only what will be decoded: of ImageNet with 100 of its 1,000 classes, a tenth
     _check_memory(len(chosen.index_N), resolution)
@@ -160,6 +154,62 @@ def load_search_data(
     return split_search_data(
         images, validation_fraction=validation_fraction, num_calibration_images=num_calibration_images, seed=seed
     )
+
+
+def with_left_out(
+    data: SearchData,
+    name: str,
+    data_root: Path | None,
+    *,
+    num_validation_images: int,
+    num_classes: int | None,
+    num_images: int | None,
+    seed: int,
+    on_progress: Callable[[float], None] | None = None,
+) -> SearchData:
+    """Return the data with more validation images: some of the data set's that a search leaves out.
+
+    Args:
+        data: What :func:`load_search_data` gave; the arguments that it had as well are the same.
+        name: The data set.
+        data_root: The folder of the operator's data sets.
+        num_validation_images: How many there shall be, if the search leaves so many out; no more are added than it
+            takes for itself.
+        num_classes: Of the random subset.
+        num_images: The cap that leaves images out; None leaves none.
+        seed: The search's seed.
+        on_progress: Called with the fraction decoded; may raise to stop.
+
+    Raises:
+        DataSetError: If the data set cannot be read.
+    """
+    wanted = num_validation_images - len(data.validation_labels_N)
+    if num_images is None or wanted <= 0:
+        return data
+    source = _open(name, data_root, on_progress)
+    left_out = choose_left_out(
+        source, num_classes=num_classes, num_images=num_images, seed=seed, num_left_out=min(wanted, num_images)
+    )
+    if not len(left_out.index_N):
+        return data
+    _check_memory(len(left_out.index_N), data.resolution)
+    images_NCHW = _tensor_NCHW(decode_chosen(source, left_out, data.resolution, on_progress).images_NHWC)
+    labels_N = torch.from_numpy(left_out.labels_N)
+    return dataclasses.replace(
+        data,
+        validation_images_NCHW=torch.cat([data.validation_images_NCHW, images_NCHW.to(data.device)]),
+        validation_labels_N=torch.cat([data.validation_labels_N, labels_N.to(data.device)]),
+    )
+
+
+def _open(name: str, data_root: Path | None, on_progress: Callable[[float], None] | None) -> ImageSource:
+    if not is_hub_data_set(name):
+        return open_source(name, data_root)
+    # Imported here: seconds, for the few searches that read from the hub.
+    from worker.nas.hub_images import open_hub_source
+
+    report = on_progress or (lambda fraction: None)
+    return open_hub_source(name, lambda: report(0.0))
 
 
 def split_search_data(

@@ -126,7 +126,7 @@ class StandaloneAccuracy:
     Attributes:
         search_id: The search whose architecture it is.
         retraining: What was trained and how.
-        accuracy: z*, a fraction of D_val.
+        accuracy: z*, a fraction of D_val and of images that the search leaves out.
         artifact: Where the weights lie, below the artifact URL.
     """
 
@@ -158,7 +158,7 @@ class StandaloneLabel:
     Attributes:
         round_index: The round.
         code: M.
-        accuracy: z*, a fraction of D_val.
+        accuracy: z*, a fraction of D_val and of images that the search leaves out.
         predictions: Normal scores of what the round's base predictors said of it, the safest first.
     """
 
@@ -251,7 +251,7 @@ class Retrained:
     """A network trained by itself.
 
     Attributes:
-        accuracy: z*, a fraction of D_val.
+        accuracy: z*, a fraction of D_val and of images that the search leaves out.
         artifact: Where the weights lie, below the artifact URL.
         figures: Of the training, as JSON data.
     """

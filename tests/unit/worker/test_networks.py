@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from app.domain.architecture_export import Export
+from app.domain.data_sets import choose_images, open_source
 from app.domain.search_config import from_preset
 from app.domain.search_space import preset
 from app.domain.standalone_recipe import Retraining, TrainingImages, from_recipe
@@ -138,3 +140,60 @@ def test_a_retraining_sees_the_images_that_it_names_and_its_export_has_their_cla
     assert description["output"]["shape"] == ["batch", 10]
     # the search's own are loaded again for its next step
     assert networks._load(search, lambda _progress, _detail: None).data.class_names == of_search.data.class_names
+
+
+def test_a_network_trained_by_itself_is_judged_by_images_that_the_search_leaves_out_as_well(tmp_path: Path) -> None:
+    networks = TorchNetworks(choose_device=lambda: torch.device("cpu"), data_root=None, artifact_url=str(tmp_path))
+    search = dataclasses.replace(SEARCH, config=TINY.model_copy(update={"num_images": 200}))
+    networks.train_supernet(search, _silent)
+    architecture = SPACE.parse_code("2" * 8)
+    (before,) = networks.evaluate(search, [architecture], _silent)
+    retraining = Retraining(
+        code="2" * 8,
+        recipe_name="small",
+        network="proxy",
+        from_supernet=True,
+        seed=0,
+        recipe=from_recipe("small", {"epochs": 1, "batch_size": 20}),
+    )
+    retrained = networks.retrain(search, "job", retraining, _silent)
+    # D_val is 20 images, and as many more as the search takes
+    assert retrained.figures["num_validation_images"] == 20 + 200
+    assert (retrained.accuracy * 220) == pytest.approx(round(retrained.accuracy * 220))
+    assert retrained.figures["num_train_images"] == 180
+    again = networks.retrain(search, "job", retraining, _silent)
+    assert again.accuracy == retrained.accuracy
+    # z is still about D_val alone
+    assert networks.evaluate(search, [architecture], _silent) == [before]
+    assert before * 20 == pytest.approx(round(before * 20))
+
+
+def test_a_search_goes_on_without_images_that_it_leaves_out_and_cannot_read(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for label in range(2):
+        (tmp_path / "mine" / str(label)).mkdir(parents=True)
+        for number in range(40):
+            image = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+            image.save(tmp_path / "mine" / str(label) / f"{number:02}.png")
+    config = TINY.model_copy(update={"num_images": 60})
+    taken = choose_images(open_source("mine", tmp_path), num_classes=None, num_images=60, seed=config.seed).index_N
+    for index in set(range(80)) - set(taken.tolist()):
+        (tmp_path / "mine" / str(index // 40) / f"{index % 40:02}.png").write_bytes(b"broken")
+    networks = TorchNetworks(
+        choose_device=lambda: torch.device("cpu"), data_root=tmp_path, artifact_url=str(tmp_path / "artifacts")
+    )
+    retraining = Retraining(
+        code="2" * 8,
+        recipe_name="small",
+        network="proxy",
+        from_supernet=False,
+        seed=0,
+        recipe=from_recipe("small", {"epochs": 1, "batch_size": 20}),
+    )
+    search = dataclasses.replace(SEARCH, dataset="mine", config=config)
+    for job in ("first", "second"):
+        figures = networks.retrain(search, job, retraining, _silent).figures
+        assert figures["num_validation_images"] == 6
+        (warning,) = figures["warnings"]
+        assert warning.startswith("measured on D_val alone")
+        assert ".png" in warning

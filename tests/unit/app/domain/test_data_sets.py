@@ -7,9 +7,12 @@ from app.domain import data_sets
 from app.domain.data_sets import (
     DataSetError,
     available,
+    choose_images,
+    choose_left_out,
     inspect_data_set,
     is_hub_data_set,
     load_images,
+    open_source,
 )
 from tests.unit.app.domain.small_data_sets import LABELS, PIXELS, png, refused, write_folders, write_idx, write_parquet
 
@@ -200,6 +203,25 @@ class TestSelection:
         original = images.images_NHWC[:, 0, 0, 0] % 6
         names = np.array(images.class_names).astype(int)
         assert np.array_equal(original, names[images.labels_N])
+
+    def test_what_is_left_out_is_never_what_is_taken(self, tmp_path):
+        np.savez(tmp_path / "a.npz", images=np.zeros((100, 4, 4), np.uint8), labels=np.arange(100) % 5)
+        source = open_source("a", tmp_path)
+        arguments = {"num_classes": 3, "num_images": 40, "seed": 2}
+        taken, left_out = choose_images(source, **arguments), choose_left_out(source, **arguments, num_left_out=15)
+        everything = choose_left_out(source, **arguments, num_left_out=1000)
+        assert len(left_out.index_N) == 15
+        assert len(everything.index_N) == 20
+        assert not set(taken.index_N) & set(everything.index_N)
+        assert set(left_out.index_N) <= set(everything.index_N)
+        assert left_out.class_names == taken.class_names
+        names = np.array(taken.class_names).astype(int)
+        assert np.array_equal(names[left_out.labels_N], left_out.index_N % 5)
+        assert np.array_equal(left_out.index_N, np.sort(left_out.index_N))
+        again = choose_left_out(source, **arguments, num_left_out=15)
+        other = choose_left_out(source, **{**arguments, "seed": 3}, num_left_out=15)
+        assert np.array_equal(left_out.index_N, again.index_N)
+        assert not np.array_equal(left_out.index_N, other.index_N)
 
     def test_impossible_requests(self, tmp_path):
         np.savez(tmp_path / "a.npz", images=PIXELS, labels=LABELS)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from app.domain.data_sets import DataSetError, load_images
 from worker.nas import data as data_module
-from worker.nas.data import load_search_data
+from worker.nas.data import load_search_data, with_left_out
 
 
 def load(root=None, name="digits", **changes):
@@ -86,6 +86,47 @@ def test_images_are_those_of_the_data_set():
     )
     total = int(data.train_images_NCHW.sum()) + int(data.validation_images_NCHW.sum())
     assert total == int(images.images_NHWC.sum(dtype=np.int64))
+
+
+class TestMoreForValidation:
+    @staticmethod
+    def more(data, num_validation_images, **changes):
+        arguments = {"num_classes": None, "num_images": 400, "seed": 3, **changes}
+        return with_left_out(data, "digits", None, num_validation_images=num_validation_images, **arguments)
+
+    def test_they_are_of_those_that_the_search_leaves_out(self):
+        data = load()
+        more = self.more(data, 300)
+        assert len(more.validation_labels_N) == len(more.validation_images_NCHW) == 300
+        assert torch.equal(more.validation_images_NCHW[:40], data.validation_images_NCHW)
+        assert torch.equal(more.validation_labels_N[:40], data.validation_labels_N)
+        assert more.validation_images_NCHW.is_contiguous(memory_format=torch.channels_last)
+        assert more.train_images_NCHW is data.train_images_NCHW
+        everything = load_images("digits", None, resolution=8, seed=3)
+        known = {
+            (image.tobytes(), label)
+            for image, label in zip(everything.images_NHWC, everything.labels_N.tolist(), strict=True)
+        }
+        added = {
+            (image.permute(1, 2, 0).numpy().tobytes(), int(label))
+            for image, label in zip(more.validation_images_NCHW[40:], more.validation_labels_N[40:], strict=True)
+        }
+        trained = {image.permute(1, 2, 0).numpy().tobytes() for image in data.train_images_NCHW}
+        assert added <= known
+        assert not {image for image, _ in added} & trained
+
+    def test_no_more_than_the_search_takes_itself_and_than_there_are(self):
+        assert len(self.more(load(num_images=100), 10_000, num_images=100).validation_labels_N) == 10 + 100
+        data = load(num_images=1700)
+        more = self.more(data, 10_000, num_images=1700)
+        assert len(more.validation_labels_N) == len(data.validation_labels_N) + 1797 - 1700
+
+    def test_none_where_none_are_left_or_wanted(self):
+        data = load()
+        assert self.more(data, 40) is data
+        whole = load(num_images=None)
+        assert self.more(whole, 10_000, num_images=None) is whole
+        assert self.more(whole, 10_000, num_images=1797) is whole
 
 
 def test_what_cannot_be_given_is_refused(monkeypatch):
