@@ -1,13 +1,17 @@
 """NAS-Bench-Macro as a judge: the true accuracies of all 6,561 architectures, and networks that a comparison shares."""
 
 import json
+import multiprocessing
+import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from app.domain.multi_adds import count
@@ -18,7 +22,7 @@ from app.domain.whole_space.additive_ridge import fit_additive
 from benchmarks._labelled_spaces import macro_seeds
 from benchmarks._pipeline import Finished
 from worker.networks import TorchNetworks
-from worker.pipeline.ports import Report, Retrained, Search
+from worker.pipeline.ports import NewStep, Report, Retrained, Search, UntrainableError
 
 Float64Array = NDArray[np.float64]
 
@@ -85,7 +89,8 @@ class OneSupernet(TorchNetworks):
     def __init__(self, trained: Search, cache: Path, **places: Any) -> None:
         super().__init__(artifact_url=cache.as_uri(), **places)
         self.trained, self.label_minutes = trained, 0.0
-        self._cache = cache
+        self._cache, self._places = cache, places
+        self._retrained: dict[tuple[str, int], Retrained] = {}
 
     def train_supernet(self, search: Search, report: Report) -> Mapping[str, Any]:
         """Train it, or find it trained."""
@@ -105,8 +110,30 @@ class OneSupernet(TorchNetworks):
             written.replace(path)
         return [known[code] for code in codes]
 
+    def train_together(self, search: Search, steps: Sequence[NewStep]) -> None:
+        """Train the architectures of steps, a process per core, as so many workers would; each step finds its own."""
+        labels = [step for step in steps if step.kind == "train_standalone"]
+        retrainings = [Retraining.model_validate(step.payload["retraining"]) for step in labels]
+        retrainings = [one for one in retrainings if (one.code, one.seed) not in self._retrained]
+        if not retrainings or self._device.type != "cpu":
+            return
+        started = time.perf_counter()
+        with ProcessPoolExecutor(
+            min(len(retrainings), os.cpu_count() or 1),
+            multiprocessing.get_context("spawn"),
+            _begin,
+            (self.trained, self._cache, self._places),
+        ) as pool:
+            results = pool.map(_train, [search] * len(retrainings), retrainings)
+            for retraining, retrained in zip(retrainings, results, strict=True):
+                if retrained is not None:
+                    self._retrained[retraining.code, retraining.seed] = retrained
+        self.label_minutes += (time.perf_counter() - started) / 60
+
     def retrain(self, search: Search, job_id: str, retraining: Retraining, report: Report) -> Retrained:
-        """Train one architecture by itself, on the supernet's images."""
+        """Train one architecture by itself, on the supernet's images; or tell what is known of it."""
+        if (known := self._retrained.get((retraining.code, retraining.seed))) is not None:
+            return known
         started = time.perf_counter()
         # searches of all seeds have one id here
         retrained = super().retrain(self._as_trained(search), f"{job_id}-{retraining.seed}", retraining, report)
@@ -118,12 +145,34 @@ class OneSupernet(TorchNetworks):
         return replace(self.trained, config=config)
 
 
+_networks: OneSupernet | None = None
+"""Of a process that trains labels."""
+
+
+def _begin(trained: Search, cache: Path, places: Mapping[str, Any]) -> None:
+    global _networks
+    torch.set_num_threads(1)
+    _networks = OneSupernet(trained, cache, **places)
+
+
+def _train(search: Search, retraining: Retraining) -> Retrained | None:
+    """Return what a label's step does; None if it diverges, which the step itself will find again."""
+    assert _networks is not None
+    try:
+        return _networks.retrain(search, f"{search.id}/standalone-{retraining.code}", retraining, lambda *_: None)
+    except UntrainableError:
+        return None
+
+
 class LabelledNetworks(OneSupernet):
     """The same, with the stand-alone accuracies of the benchmark's file instead of trainings."""
 
     def __init__(self, truth: Truth, *arguments: Any, **places: Any) -> None:
         super().__init__(*arguments, **places)
         self._truth = truth
+
+    def train_together(self, search: Search, steps: Sequence[NewStep]) -> None:
+        """Nothing is trained."""
 
     def retrain(self, search: Search, job_id: str, retraining: Retraining, report: Report) -> Retrained:
         """Return one training's accuracy."""

@@ -1,6 +1,6 @@
 """A search run to its end in one thread, its outcomes kept in memory: the worker's own steps, without a database."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,8 +92,18 @@ class Finished:
             self.closed[step.round_index] = outcome.closed_round
 
 
-def run_search(search: Search, networks: TorchNetworks) -> Finished:
-    """Run all steps of a search; a supernet that is among the artifacts is not trained again."""
+def run_search(
+    search: Search,
+    networks: TorchNetworks,
+    beforehand: Callable[[Search, Sequence[NewStep]], None] = lambda _search, _steps: None,
+) -> Finished:
+    """Run all steps of a search; a supernet that is among the artifacts is not trained again.
+
+    Args:
+        search: The search.
+        networks: What its steps work with.
+        beforehand: Called with steps that could run at the same time, before they run one by one.
+    """
     finished, ready, number = Finished(), [NewStep("train_supernet", None)], 0
     while ready:
         new = ready.pop(0)
@@ -104,6 +114,7 @@ def run_search(search: Search, networks: TorchNetworks) -> Finished:
             continue
         outcome = run_step(search, step, networks, finished, _no_report, shard_size=SHARD_SIZE)
         finished.keep(step, outcome)
+        beforehand(search, outcome.next_steps)
         ready += outcome.next_steps
         of_stage = any((s.kind, s.round_index) == (new.kind, new.round_index) for s in ready)
         if outcome.when_stage_done is not None and not of_stage:

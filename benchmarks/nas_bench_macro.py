@@ -14,7 +14,8 @@ where the final architecture stands: ``final_percentile`` (0 is the best) and ``
 
 ``labels_16_...`` and ``labels_32_...`` are the same search with so many true labels (``num_standalone``). A label is
 the accuracy of the file's first seed: training 32 networks as its authors did takes GPU days. ``--train-labels`` trains
-them here instead, each as the search's own steps do (``labels_32_label_minutes``).
+them here instead, each as the search's own steps do, a process per core (``labels_32_label_minutes``; with the
+supernet, the evaluations and all fits ``labels_32_minutes``, if nothing was kept).
 
 The same for the baselines, each with as many evaluations of the same supernet: the best of the random samples (the
 paper's own baseline), additive ridge, the paper's GCN, and NSGA-II on accuracy and multi-adds as in FairNAS; and
@@ -36,7 +37,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pymoo.algorithms.moo.nsga2 import NSGA2
 from pymoo.core.problem import Problem
@@ -59,6 +59,7 @@ from benchmarks._macro_truth import (
     ridge_predictions,
 )
 from benchmarks._pipeline import Finished, run_search
+from worker.nas.device import choose_device
 from worker.nas.sampling import sample_distinct
 from worker.nas.training_config import SupernetTrainingConfig
 from worker.pipeline.ports import Search
@@ -156,7 +157,7 @@ class Comparison:
         self.cache = Path(os.environ.get("NASATLAS_BENCHMARK_CACHE", "~/.cache/nasatlas-benchmarks")).expanduser()
         self.cache.mkdir(parents=True, exist_ok=True)
         self.places: dict[str, Any] = {
-            "choose_device": lambda: torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            "choose_device": partial(choose_device, "auto"),
             "data_root": data_root,
         }
         networks = OneSupernet if train_labels else partial(LabelledNetworks, truth)
@@ -181,9 +182,12 @@ class Comparison:
             "nsga2": self.standing(self.nsga2()),
         }
         for num in nums_labels:
-            before = self.networks.label_minutes
+            before, begun = self.networks.label_minutes, time.perf_counter()
             baselines[f"labels_{num}"] = self.judged(f"{num} labels", self.finished("auto", num_standalone=num))
-            baselines[f"labels_{num}"]["label_minutes"] = round(self.networks.label_minutes - before, 1)
+            baselines[f"labels_{num}"] |= {
+                "label_minutes": round(self.networks.label_minutes - before, 1),
+                "minutes": round(minutes + (time.perf_counter() - begun) / 60, 1),
+            }
         return {
             "tau_sampled": self.truth.tau(z_N, index_N),
             **figures,
@@ -226,7 +230,7 @@ class Comparison:
     def finished(self, predictor: str, num_standalone: int = 0) -> Finished:
         """Run a search to its end."""
         started = time.perf_counter()
-        finished = run_search(self.search(predictor, num_standalone), self.networks)
+        finished = run_search(self.search(predictor, num_standalone), self.networks, self.networks.train_together)
         print(f"{predictor}: {finished.closed[0].best_code} in {time.perf_counter() - started:.0f} s", flush=True)
         return finished
 
