@@ -247,9 +247,12 @@ class TorchNetworks:
             search = dataclasses.replace(search, config=retraining.config_of(search.config))
         loaded = self._load(search, report, search.space.input_resolution if is_target else None)
         architecture = search.space.parse_code(export.code)
+        data = loaded.data
         if export.job_id is None:
-            network = inherited_subnetwork(self._load_supernet(search), architecture, loaded.data)
+            network = inherited_subnetwork(self._load_supernet(search), architecture, data)
         else:
+            # what its z* was measured on
+            data, _ = self._load_judging(search, report)
             trained = self._checkpoints_at(export.job_id)
             space = export.space_of(search.space, loaded.proxy)
             network = load_standalone(space, architecture, trained).to(self._device)
@@ -257,7 +260,7 @@ class TorchNetworks:
         from worker.nas.export import write_export
 
         artifacts = CheckpointStore(self._artifact_url, job_id)
-        return write_export(network, loaded.data, export, artifacts, lambda: report(0.5, {"format": export.format}))
+        return write_export(network, data, export, artifacts, lambda: report(0.5, {"format": export.format}))
 
     def measure_device(self, space: SearchSpace, wanted: DeviceMeasurement, report: Report) -> MeasuredDevice:
         """Measure the latencies of a search space's choices on this machine."""

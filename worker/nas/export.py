@@ -41,7 +41,8 @@ def describe(
     """Return what a user of the network's file has to know, as JSON data.
 
     ``mean`` and ``std`` are those of the training images' channels, in units of [0, 1]: the network takes
-    (image - mean) / std. ``accuracy`` is on D_val; ``on_wait`` is called batch by batch and may raise to stop.
+    (image - mean) / std. ``accuracy`` is on the validation images; ``on_wait`` is called batch by batch and may raise to
+    stop.
     """
     space, architecture = network.space, network.architecture
     cost = count(space, architecture)
@@ -75,7 +76,7 @@ def write_export(
 
     Args:
         network: The network, on the images' device.
-        data: Its accuracy is that on D_val.
+        data: Its accuracy is that on the validation images.
         export: What is asked for.
         checkpoints: The artifacts of the job.
         on_wait: Called at least about twice a second; may raise to stop, and nothing is written.

@@ -163,6 +163,10 @@ def test_a_network_trained_by_itself_is_judged_by_images_that_the_search_leaves_
     assert retrained.figures["num_train_images"] == 180
     again = networks.retrain(search, "job", retraining, _silent)
     assert again.accuracy == retrained.accuracy
+    export = Export(code="2" * 8, format="safetensors", weights="retrained", job_id="job", retraining=retraining)
+    networks.export(search, "export", export, _silent)
+    description = json.loads(CheckpointStore(str(tmp_path), "export").load_tensors("export").metadata["description"])
+    assert (description["accuracy"], description["num_validation_images"]) == (retrained.accuracy, 220)
     # z is still about D_val alone
     assert networks.evaluate(search, [architecture], _silent) == [before]
     assert before * 20 == pytest.approx(round(before * 20))
