@@ -41,8 +41,8 @@ def describe(
     """Return what a user of the network's file has to know, as JSON data.
 
     ``mean`` and ``std`` are those of the training images' channels, in units of [0, 1]: the network takes
-    (image - mean) / std. ``accuracy`` is on the validation images; ``on_wait`` is called batch by batch and may raise to
-    stop.
+    (image - mean) / std. ``accuracy`` is on the validation images; ``on_wait`` is called batch by batch and may raise
+    to stop.
     """
     space, architecture = network.space, network.architecture
     cost = count(space, architecture)
