@@ -300,7 +300,7 @@ class TorchNetworks:
                 validation_fraction=config.validation_fraction,
                 num_calibration_images=config.num_calibration_images,
                 seed=config.seed,
-                on_progress=lambda fraction: report(0.0, {"loading_images": round(fraction, 3)}),
+                on_progress=_as_loading(report),
             )
             self._loaded = _Loaded(key, data, proxy_space(search, data.num_classes))
         self._loaded = dataclasses.replace(self._loaded, data=self._loaded.data.to(device or self._device))
@@ -324,7 +324,7 @@ class TorchNetworks:
                     num_classes=config.num_classes,
                     num_images=config.num_images,
                     seed=config.seed,
-                    on_progress=lambda fraction: report(0.0, {"loading_images": round(fraction, 3)}),
+                    on_progress=_as_loading(report),
                 )
             except DataSetError as error:
                 judging = loaded.data
@@ -352,6 +352,11 @@ class TorchNetworks:
             supernet = load_supernet(loaded.proxy, self._checkpoints(search), self._device, checked)
             self._supernet = (search.id, supernet)
         return self._supernet[1]
+
+
+def _as_loading(report: Report) -> Callable[[float], None]:
+    """What reports the fraction of the images that are decoded."""
+    return lambda fraction: report(0.0, {"loading_images": round(fraction, 3)})
 
 
 def _training_figures(data: SearchData, training: TrainingReport) -> dict[str, Any]:

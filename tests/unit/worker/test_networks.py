@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +32,22 @@ TINY = from_preset(
 
 def _silent(_progress: float, _detail: object) -> None:
     pass
+
+
+def _retraining(batch_size: int, **changes: Any) -> Retraining:
+    """One epoch of one architecture."""
+    recipe = from_recipe("small", {"epochs": 1, "batch_size": batch_size})
+    given = {"code": "2" * 8, "recipe_name": "small", "network": "proxy", "from_supernet": False, "seed": 0}
+    return Retraining(**{**given, "recipe": recipe, **changes})
+
+
+def _exported(networks: TorchNetworks, search: Search, retraining: Retraining, artifacts: Path) -> dict[str, Any]:
+    """What the file of the network that the job ``job`` has trained says of itself."""
+    export = Export(code="2" * 8, format="safetensors", weights="retrained", job_id="job", retraining=retraining)
+    networks.export(search, "export", export, _silent)
+    exported = CheckpointStore(str(artifacts), "export").load_tensors("export")
+    description: dict[str, Any] = json.loads(exported.metadata["description"])
+    return description
 
 
 def test_a_device_that_is_not_there_fails_the_step_and_not_the_worker(tmp_path: Path) -> None:
@@ -121,21 +138,11 @@ def test_a_retraining_sees_the_images_that_it_names_and_its_export_has_their_cla
     config = from_preset("quick", {"num_images": 200, "num_classes": 4, "proxy_resolution": 8}).resolved(SPACE)
     search = dataclasses.replace(SEARCH, config=config)
     of_search = networks._load(search, lambda _progress, _detail: None)
-    retraining = Retraining(
-        code="2" * 8,
-        recipe_name="small",
-        network="proxy",
-        from_supernet=False,
-        seed=0,
-        recipe=from_recipe("small", {"epochs": 1, "batch_size": 500}),
-        images=TrainingImages(num_classes=10, num_images=None, validation_fraction=0.2),
-    )
+    retraining = _retraining(500, images=TrainingImages(num_classes=10, num_images=None, validation_fraction=0.2))
     figures = networks.retrain(search, "job", retraining, lambda _progress, _detail: None).figures
     assert figures["num_classes"] == 10
     assert figures["num_train_images"] + figures["num_validation_images"] == 1797
-    export = Export(code="2" * 8, format="safetensors", weights="retrained", job_id="job", retraining=retraining)
-    networks.export(search, "export", export, lambda _progress, _detail: None)
-    description = json.loads(CheckpointStore(str(tmp_path), "export").load_tensors("export").metadata["description"])
+    description = _exported(networks, search, retraining, tmp_path)
     assert description["class_names"] == [str(digit) for digit in range(10)]
     assert description["output"]["shape"] == ["batch", 10]
     # the search's own are loaded again for its next step
@@ -148,14 +155,7 @@ def test_a_network_trained_by_itself_is_judged_by_images_that_the_search_leaves_
     networks.train_supernet(search, _silent)
     architecture = SPACE.parse_code("2" * 8)
     (before,) = networks.evaluate(search, [architecture], _silent)
-    retraining = Retraining(
-        code="2" * 8,
-        recipe_name="small",
-        network="proxy",
-        from_supernet=True,
-        seed=0,
-        recipe=from_recipe("small", {"epochs": 1, "batch_size": 20}),
-    )
+    retraining = _retraining(20, from_supernet=True)
     retrained = networks.retrain(search, "job", retraining, _silent)
     # D_val is 20 images, and as many more as the search takes
     assert retrained.figures["num_validation_images"] == 20 + 200
@@ -163,9 +163,7 @@ def test_a_network_trained_by_itself_is_judged_by_images_that_the_search_leaves_
     assert retrained.figures["num_train_images"] == 180
     again = networks.retrain(search, "job", retraining, _silent)
     assert again.accuracy == retrained.accuracy
-    export = Export(code="2" * 8, format="safetensors", weights="retrained", job_id="job", retraining=retraining)
-    networks.export(search, "export", export, _silent)
-    description = json.loads(CheckpointStore(str(tmp_path), "export").load_tensors("export").metadata["description"])
+    description = _exported(networks, search, retraining, tmp_path)
     assert (description["accuracy"], description["num_validation_images"]) == (retrained.accuracy, 220)
     # z is still about D_val alone
     assert networks.evaluate(search, [architecture], _silent) == [before]
@@ -186,14 +184,7 @@ def test_a_search_goes_on_without_images_that_it_leaves_out_and_cannot_read(tmp_
     networks = TorchNetworks(
         choose_device=lambda: torch.device("cpu"), data_root=tmp_path, artifact_url=str(tmp_path / "artifacts")
     )
-    retraining = Retraining(
-        code="2" * 8,
-        recipe_name="small",
-        network="proxy",
-        from_supernet=False,
-        seed=0,
-        recipe=from_recipe("small", {"epochs": 1, "batch_size": 20}),
-    )
+    retraining = _retraining(20)
     search = dataclasses.replace(SEARCH, dataset="mine", config=config)
     for job in ("first", "second"):
         figures = networks.retrain(search, job, retraining, _silent).figures
