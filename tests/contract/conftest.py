@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, create_engine, func, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
 
 from app.db.engine import transaction
 from app.db.models import Base, LookupRow, LookupTableRow, PairRow, RoundRow, SearchRow, StepRow
@@ -150,6 +151,9 @@ class World:
 def world(database_url: str) -> Iterator[World]:
     engine = create_engine(database_url, pool_size=20)
     yield World(engine, PostgresStore(engine, lease_s=LEASE_S))
+    # what is still out would be closed by the garbage collector, in the middle of some later test
+    assert isinstance(engine.pool, QueuePool)
+    assert engine.pool.checkedout() == 0
     engine.dispose()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlalchemy.exc import IntegrityError
 
 from app.db import binary_copy, operations
@@ -386,7 +386,12 @@ class TestComplete:
         self, world: "World", fitted_outcome: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         claim = world.claimed(world.step(world.search(), "fit_gcn"))
-        monkeypatch.setattr(tables_db, "vacuum", lambda engine: engine.connect().exec_driver_sql("VACUUM nowhere"))
+
+        def vacuum(engine: Engine) -> None:
+            with engine.connect() as connection:
+                connection.exec_driver_sql("VACUUM nowhere")
+
+        monkeypatch.setattr(tables_db, "vacuum", vacuum)
         assert len(world.store.complete(claim, fitted_outcome(next_steps=(NewStep("reevaluate_shard", 0),)))) == 1
 
 
