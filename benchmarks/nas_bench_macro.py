@@ -4,6 +4,7 @@
     python -m benchmarks.nas_bench_macro --full       24,000 images at 16 x 16, 20 epochs, 600 sampled three times
                                                       over (or FULL=1)
     python -m benchmarks.nas_bench_macro --set fairness=strict    any dial changed, its effect against the same truth
+    python -m benchmarks.nas_bench_macro --supernet-seed 1        another supernet, trained alike
 
 The worker's own steps run on a supernet that is trained once and kept, with all z, under ``NASATLAS_BENCHMARK_CACHE``
 (by default ``~/.cache/nasatlas-benchmarks``). Figures are means over the seeds of the sampling, ``by_seed`` has the
@@ -72,8 +73,6 @@ MAX_GENERATIONS = 200
 
 NUM_LABELS = (16, 32)
 
-SUPERNET_SEED = 0
-
 TRAINED_BY = frozenset(SupernetTrainingConfig.__dataclass_fields__) | {
     "seed",
     "num_classes",
@@ -94,7 +93,8 @@ class Sizes:
         epochs: Of the supernet.
         num_sampled: Random architectures.
         num_reevaluated: Of the predictor's best.
-        seed: Of the sampling; the supernet's is always the same.
+        seed: Of the sampling.
+        supernet_seed: Of the supernet, which is the same for every sampling.
     """
 
     num_images: int
@@ -102,6 +102,7 @@ class Sizes:
     num_sampled: int
     num_reevaluated: int
     seed: int = 0
+    supernet_seed: int = 0
 
 
 FULL = Sizes(num_images=24_000, epochs=20, num_sampled=600, num_reevaluated=100)
@@ -114,6 +115,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", default=os.environ.get("FULL") == "1")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a field of the configuration")
     parser.add_argument("--seeds", type=int, nargs="+", help="of the sampling")
+    parser.add_argument("--supernet-seed", type=int, default=0, help="of the supernet that all of them share")
     parser.add_argument("--labels", type=int, nargs="*", default=NUM_LABELS, help="numbers of true labels")
     parser.add_argument("--train-labels", action="store_true", help="train the true labels instead of reading them")
     arguments = parser.parse_args()
@@ -125,13 +127,14 @@ def main() -> None:
     dials = {key: _value(text) for key, _, text in (each.partition("=") for each in arguments.set)}
     by_seed: list[dict[str, Any]] = []
     for seed in arguments.seeds or ((0, 1, 2) if arguments.full else (0,)):
-        one = replace(sizes, seed=seed)
+        one = replace(sizes, seed=seed, supernet_seed=arguments.supernet_seed)
         comparison = Comparison(one, Path(root), read_truth(path), dials, train_labels=arguments.train_labels)
         by_seed.append({"seed": seed, **comparison.figures(arguments.labels)})
         print(json.dumps(by_seed[-1]), flush=True)
     minutes: list[float] = [one["minutes"] for one in by_seed]
     figures = {**means(by_seed), "minutes": max(minutes), "by_seed": by_seed, "full": arguments.full, "dials": dials}
-    print(json.dumps({**figures, "train_labels": arguments.train_labels, "load_average": os.getloadavg()[0]}))
+    asked = {"train_labels": arguments.train_labels, "supernet_seed": arguments.supernet_seed}
+    print(json.dumps({**figures, **asked, "load_average": os.getloadavg()[0]}))
 
 
 def means(by_seed: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
@@ -163,7 +166,7 @@ class Comparison:
         networks = OneSupernet if train_labels else partial(LabelledNetworks, truth)
         # the supernet is the same for every predictor, and this one takes every dial
         trained = self.search("paper")
-        trained = replace(trained, config=trained.config.model_copy(update={"seed": SUPERNET_SEED}))
+        trained = replace(trained, config=trained.config.model_copy(update={"seed": sizes.supernet_seed}))
         self.networks = networks(trained, self.cache, **self.places)
 
     def figures(self, nums_labels: Sequence[int]) -> dict[str, object]:
@@ -223,7 +226,7 @@ class Comparison:
             },
         ).resolved(space)
         trained = {key: value for key, value in config.model_dump(mode="json").items() if key in TRAINED_BY}
-        trained["seed"] = SUPERNET_SEED
+        trained["seed"] = sizes.supernet_seed
         digest = hashlib.sha256(json.dumps(trained).encode()).hexdigest()[:12]
         return Search(f"nas-bench-macro-{digest}", "cifar10", space, config)
 
