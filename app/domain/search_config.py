@@ -146,7 +146,7 @@ class SearchConfig(BaseModel):
         ge=0,
         le=10_000,
         description="Architectures that the search trains by themselves, over all rounds; their accuracies z* decide "
-        "how predictors are blended. 0: none, as in the paper.",
+        "how predictors are blended; fewer than four change nothing. 0: none, as in the paper.",
     )
     standalone_start: Literal["scratch", "supernet"] = Field(
         default="scratch", description="Fresh weights, or fine-tuned from the supernet's."

@@ -54,8 +54,8 @@ def fit_doubt(
         covariance_MM = sum(covariances(strengths, factors, choices_NL[kept_M]), torch.zeros(()))
         inverse_MM = torch.cholesky_inverse(torch.linalg.cholesky(noisy(covariance_MM, strengths.noise))).numpy()
     doubt = _doubt(strengths, factors, choices_NL[kept_M], inverse_MM)
-    own_N = doubt.stretch(choices_NL)
-    own_N[kept_M] = doubt.left_out_stretch()
+    own_N = doubt.deviation(choices_NL)
+    own_N[kept_M] = doubt.left_out_deviation()
     typical = float(np.median(own_N))
     return replace(doubt, typical=typical), own_N / typical, strengths.noise.item()
 

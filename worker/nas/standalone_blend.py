@@ -34,14 +34,18 @@ MIN_LABELS = 4
 
 _WEIGHT_SDS = (0.15, 0.4)
 _EFFECT_SDS = (0.0, 0.08, 0.2)
-_NOISE_SDS = (0.15, 0.3, 0.5, 0.8)
-"""Standard deviations of weights, effects and label noise; the last two in units of the spread of the labels."""
+_NOISE_SDS = (0.15, 0.3, 0.5, 0.8, 1.5, 3.0)
+"""Standard deviations of weights, effects and label noise; the last two in units of the spread of the labels.
+
+The largest noise is far beyond that spread: labels may say nothing at all.
+"""
 
 _NOTHING_MOVES = 0.1
 _LEVEL_SD = 10.0
 _SLOPE_SD = 0.5
-_MIN_SLOPE = 0.25
-"""Of z* over the safest prediction, in units of their spreads; labels that contradict all predictions turn nothing."""
+_MIN_SLOPE = 0.7
+"""Of z* over the safest prediction, in units of their spreads. Effects are divided by it: labels that hardly follow any
+prediction must not make them several times larger."""
 _MAX_WEIGHT = 0.9
 _MIN_SPREAD = 1e-9
 

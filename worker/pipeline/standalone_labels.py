@@ -123,16 +123,22 @@ def train_label(search: Search, step: Step, networks: Networks, report: Report) 
 
 
 def correct_predictions(search: Search, step: Step, reader: Reader, report: Report) -> FittedTable:
-    """Return the round's table with predictions as all true labels so far say, and how well it agrees with them."""
+    """Return the round's table with predictions as all true labels so far say, and how well it agrees with them.
+
+    With too few labels ``auto`` is the safest prediction, as it is without any, and the paper's table stays as it is.
+    """
     assert step.round_index is not None
     published, pairs = reader.table(search, step.round_index), reader.pairs(search, step.round_index, "sampled")
     labels = reader.labels(search)
-    blend = fit_standalone_blend(_labels(search.space, labels), search.space.num_choices)
+    stays = len(labels) < MIN_LABELS and search.config.predictor == "paper"
+    known = _labels(search.space, labels)
+    blend = fit_standalone_blend(known, search.space.num_choices)
+    if stays:
+        blend = dataclasses.replace(blend, weights_K=np.array([0.0, 1.0]), left_out_N=known.base_NK[:, 1])
     subspace = published.subspace
     base_SK, scale = _base_scores(search, step.round_index, published, pairs, lambda: report(0.0, None))
-    # too few labels to say anything against what was published
     corrected_S = published.predicted_accuracy.astype(np.float32)
-    for start in range(0, subspace.size if len(labels) >= MIN_LABELS else 0, _ROWS):
+    for start in range(0, 0 if stays else subspace.size, _ROWS):
         rows_N = np.arange(start, min(start + _ROWS, subspace.size))
         choices_NL = subspace.architectures(rows_N).astype(np.int64)
         corrected_S[rows_N] = scale.values(blend.corrected(base_SK[rows_N], choices_NL))

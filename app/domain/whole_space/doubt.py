@@ -51,12 +51,20 @@ class Doubt:
         return np.array([first for first, _ in factor_offsets(self.factor_sizes)])
 
     def stretch(self, choices_NL: ArrayLike) -> Float64Array:
-        """Return float64 [N], how much wider the interval of each architecture is than a left-out pair's."""
-        return np.sqrt(self._variance(np.asarray(choices_NL, dtype=np.int64))) / self.typical
+        """Return float64 [N], how much wider the interval of each architecture is than a typical left-out pair's.
 
-    def left_out_stretch(self) -> Float64Array:
+        Never narrower: the process knows what lies at and beside its pairs, but the predictions are not its own. They
+        keep none of its interactions, and miss a pair that they were fitted to by as much as any other.
+        """
+        return np.maximum(self.deviation(choices_NL) / self.typical, 1.0)
+
+    def deviation(self, choices_NL: ArrayLike) -> Float64Array:
+        """Return float64 [N], the posterior standard deviation of each architecture's z, in the process's units."""
+        return np.sqrt(self._variance(np.asarray(choices_NL, dtype=np.int64)))
+
+    def left_out_deviation(self) -> Float64Array:
         """Return float64 [M], the same for the pairs themselves, each by the others."""
-        return np.asarray(np.sqrt(1.0 / np.diag(self.inverse_MM)) / self.typical)
+        return np.asarray(np.sqrt(1.0 / np.diag(self.inverse_MM)))
 
     def _variance(self, choices_NL: NDArray[np.int64]) -> Float64Array:
         one_hot_NL, pairs_ML = choices_NL + self._first_L, self.choices_ML + self._first_L

@@ -37,7 +37,8 @@ def test_it_grows_with_the_distance(fitted):
     farther_NL = far_NL.copy()
     farther_NL[:, 6:] = 2
     near, far, farther = (np.median(doubt.stretch(rows)) for rows in (choices_NL, far_NL, farther_NL))
-    assert near < 1.0 < far < farther
+    assert near == 1.0 < far < farther
+    assert np.median(doubt.deviation(choices_NL)) < doubt.typical
 
 
 def test_a_pair_by_the_others_is_as_unsure_as_if_it_were_unknown(fitted):
@@ -55,7 +56,7 @@ def test_a_pair_by_the_others_is_as_unsure_as_if_it_were_unknown(fitted):
         doubt.noise,
         doubt.typical,
     )
-    assert without.stretch(doubt.choices_ML[:1]) == pytest.approx(left_out_N[:1], rel=1e-6)
+    assert without.deviation(doubt.choices_ML[:1]) / doubt.typical == pytest.approx(left_out_N[:1], rel=1e-6)
 
 
 def test_of_many_pairs_some_are_kept_and_all_get_an_interval(fitted, monkeypatch):
@@ -66,9 +67,9 @@ def test_of_many_pairs_some_are_kept_and_all_get_an_interval(fitted, monkeypatch
     doubt, own_N, _ = fit_doubt(FEATURES, choices_NL, accuracy_N, np.random.default_rng(3))
     assert len(doubt.choices_ML) == 40 < len(choices_NL) == len(own_N)
     kept_M = np.array([np.flatnonzero((choices_NL == row).all(1))[0] for row in doubt.choices_ML])
-    assert own_N[kept_M] == pytest.approx(doubt.left_out_stretch())
+    assert own_N[kept_M] == pytest.approx(doubt.left_out_deviation() / doubt.typical)
     others = np.setdiff1d(np.arange(len(choices_NL)), kept_M)
-    assert own_N[others] == pytest.approx(doubt.stretch(choices_NL[others]))
+    assert own_N[others] == pytest.approx(doubt.deviation(choices_NL[others]) / doubt.typical)
 
 
 def test_equal_accuracies_are_no_division_by_zero(fitted):

@@ -172,20 +172,25 @@ class TestCorrection:
         space = schedule(num_standalone=40).run().store.space
         assert space is not None
         held_out = space.report["held_out"]
-        effects = space.model.predictor.predict(held_out["choices"]) - held_out["predicted"]
-        assert np.std(effects) < 0.1 * np.std(held_out["predicted"]), "left-out predictions are like the model's"
+        predicted = space.model.predictor.predict(held_out["choices"])
+        assert np.corrcoef(predicted, held_out["predicted"])[0, 1] > 0.99, "left-out predictions are like the model's"
         assert space.report["held_out_tau"] == kendall_tau(held_out["predicted"], held_out["accuracy"])
         assert space.report["interval"]["level"] == 0.9
         assert space.report["gcn_weight"] == 0.0
         lower, upper = space.report["standalone"]["tau_interval"]
         assert lower <= space.report["standalone"]["tau"] <= upper
 
-    def test_too_few_labels_leave_the_table_as_it_was(self, schedule: Schedule) -> None:
-        scheduler = schedule(num_standalone=2).run(is_kind("correct_predictions"))
+    @pytest.mark.parametrize(("predictor", "weights"), [("paper", [0.0, 1.0]), ("auto", [1.0, 0.0])])
+    def test_too_few_labels_leave_the_safest_or_the_papers_table(
+        self, schedule: Schedule, predictor: str, weights: list[float]
+    ) -> None:
+        scheduler = schedule(num_standalone=2, predictor=predictor).run(is_kind("correct_predictions"))
         before = scheduler.store.fitted[0].table.digest()
         scheduler.run(is_kind("reevaluate_shard"))
-        assert scheduler.store.fitted[0].report["standalone"]["num_labels"] == 1
-        assert scheduler.store.fitted[0].table.digest() == before
+        figures = scheduler.store.fitted[0].report["standalone"]
+        assert figures["num_labels"] == 1
+        assert list(figures["weights"].values()) == weights
+        assert (scheduler.store.fitted[0].table.digest() == before) == (predictor == "paper")
 
 
 class TestWeighing:

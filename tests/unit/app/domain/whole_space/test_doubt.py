@@ -37,11 +37,12 @@ def doubt() -> Doubt:
 
 
 def test_it_is_the_posterior_deviation_of_the_textbook(doubt: Doubt) -> None:
-    """k(x, x) - k(x, X) (K + s)^-1 k(X, x) + s, in units of the typical deviation."""
+    """k(x, x) - k(x, X) (K + s)^-1 k(X, x) + s; intervals are stretched by it in units of the typical one."""
     for one in EVERYTHING:
         shared = np.array([covariance(doubt, one, pair) for pair in PAIRS])
         variance = covariance(doubt, one, one) - shared @ doubt.inverse_MM @ shared + 0.3
-        assert doubt.stretch(one[None])[0] == pytest.approx(math.sqrt(variance) / 0.8)
+        assert doubt.deviation(one[None])[0] == pytest.approx(math.sqrt(variance))
+        assert doubt.stretch(one[None])[0] == pytest.approx(max(1.0, math.sqrt(variance) / 0.8))
 
 
 def test_many_questions_are_answered_as_one(doubt: Doubt) -> None:
@@ -52,14 +53,14 @@ def test_many_questions_are_answered_as_one(doubt: Doubt) -> None:
 def test_nothing_is_surer_than_the_noise_of_its_label(doubt: Doubt) -> None:
     """An inverse that claims too much, as rounding may make it, leaves no negative variance."""
     sure = Doubt(SIZES, PAIRS, doubt.additive_CC, doubt.interacting_CC, 1e3 * doubt.inverse_MM, 0.4, 0.2, 0.3, 0.8)
-    assert sure.stretch(PAIRS) == pytest.approx(math.sqrt(0.3) / 0.8)
+    assert sure.deviation(PAIRS) == pytest.approx(math.sqrt(0.3))
 
 
 def test_it_survives_its_storage(doubt: Doubt) -> None:
     again = Doubt.from_tensors(doubt.tensors(), SIZES)
     assert again is not None
     assert (again.stretch(EVERYTHING) == doubt.stretch(EVERYTHING)).all()
-    assert (again.left_out_stretch() == doubt.left_out_stretch()).all()
+    assert (again.left_out_deviation() == doubt.left_out_deviation()).all()
 
 
 def test_a_model_without_one_has_none() -> None:
