@@ -50,16 +50,20 @@ def test_equal_predictions_leave_it_the_safest() -> None:
     assert blend.weights_K.tolist() == [1.0, 0.0]
 
 
+def loss(labels: Labels, base: np.ndarray, truth: np.ndarray) -> float:
+    """Tau that the blend loses against the safest prediction."""
+    safest = kendall_tau(base[:, 0], truth)
+    assert safest is not None
+    return safest - tau(fit_standalone_blend(labels, NUM_CHOICES), base, truth)
+
+
 @pytest.mark.parametrize("num", [4, 8, 16, 32, 64])
 def test_never_much_worse_than_the_safest_where_that_is_right(num: int) -> None:
     """The other prediction is hopeless and no choice is wrong: labels can only mislead."""
     losses = []
     for seed in range(8):
         truth, base = world(seed, other_error=3.0)
-        safest = kendall_tau(base[:, 0], truth)
-        assert safest is not None
-        blend = fit_standalone_blend(labels_of(truth, base, num, seed), NUM_CHOICES)
-        losses.append(safest - tau(blend, base, truth))
+        losses.append(loss(labels_of(truth, base, num, seed), base, truth))
     assert np.mean(losses) < 0.015
     assert max(losses) < 0.08
 
@@ -70,11 +74,9 @@ def test_labels_that_say_nothing_change_little(num: int) -> None:
     losses = []
     for seed in range(8):
         truth, base = world(seed, other_error=0.7)
-        safest = kendall_tau(base[:, 0], truth)
-        assert safest is not None
         labels = labels_of(truth, base, num, seed)
         noise = dataclasses.replace(labels, accuracy_N=np.random.default_rng(seed).normal(size=num))
-        losses.append(safest - tau(fit_standalone_blend(noise, NUM_CHOICES), base, truth))
+        losses.append(loss(noise, base, truth))
     assert np.mean(losses) < 0.05
 
 
@@ -94,9 +96,7 @@ def test_wrong_choices_are_found() -> None:
     gains = []
     for seed in range(6):
         truth, base = world(seed, additive_error=1.0, other_error=3.0)
-        safest = kendall_tau(base[:, 0], truth)
-        assert safest is not None
-        gains.append(tau(fit_standalone_blend(labels_of(truth, base, 48, seed), NUM_CHOICES), base, truth) - safest)
+        gains.append(-loss(labels_of(truth, base, 48, seed), base, truth))
     assert np.mean(gains) > 0.1
 
 

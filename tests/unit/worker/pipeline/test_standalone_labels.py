@@ -8,9 +8,9 @@ import pytest
 
 from app.domain.rank_correlation import kendall_tau
 from app.domain.rounds import num_standalone_of
-from worker.pipeline.ports import NewStep, Step, UntrainableError
+from worker.pipeline.ports import FittedSpace, NewStep, Step, UntrainableError
 from worker.pipeline.search import run_step
-from worker.pipeline.standalone_labels import reevaluation_weight
+from worker.pipeline.standalone_labels import corrected_space, reevaluation_weight
 
 if TYPE_CHECKING:
     from tests.unit.worker.pipeline.conftest import Scheduler
@@ -168,12 +168,26 @@ class TestCorrection:
         assert taus[1] is not None
         assert taus[1] > taus[0] + 0.1
 
-    def test_the_report_of_the_whole_space_is_that_of_the_corrected_predictor(self, schedule: Schedule) -> None:
+    def test_the_report_of_the_whole_space_is_that_of_the_corrected_predictor(
+        self, schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Left-out predictions are corrected as the model is: by the same effects of the same choices."""
+        before: list[FittedSpace] = []
+
+        def noted(search: Any, fitted: FittedSpace, labels: Any) -> FittedSpace:
+            before.append(fitted)
+            return corrected_space(search, fitted, labels)
+
+        monkeypatch.setattr("worker.pipeline.standalone_labels.corrected_space", noted)
         space = schedule(num_standalone=40).run().store.space
         assert space is not None
-        held_out = space.report["held_out"]
-        predicted = space.model.predictor.predict(held_out["choices"])
-        assert np.corrcoef(predicted, held_out["predicted"])[0, 1] > 0.99, "left-out predictions are like the model's"
+        held_out, predictor = space.report["held_out"], space.model.predictor
+        effect_K = predictor.additive.of(held_out["choices"]) - before[0].model.predictor.additive.of(
+            held_out["choices"]
+        )
+        assert np.std(effect_K) > 0.01
+        expected_K = predictor.saturation.accuracy(np.array(held_out["additive"]) + effect_K)
+        assert held_out["predicted"] == pytest.approx(expected_K, abs=1e-12)
         assert space.report["held_out_tau"] == kendall_tau(held_out["predicted"], held_out["accuracy"])
         assert space.report["interval"]["level"] == 0.9
         assert space.report["gcn_weight"] == 0.0
