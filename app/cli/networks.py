@@ -1,6 +1,7 @@
 """Commands about one architecture's network: train it by itself, and export it to a file."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -117,7 +118,7 @@ def export(
 
 def _number_or_all(given: str | None) -> int | str | None:
     """What the API takes; it says what is wrong with anything else."""
-    return int(given) if given is not None and given.isascii() and given.isdigit() else given
+    return int(given) if given is not None and re.fullmatch(r"-?[0-9]{1,18}", given) else given
 
 
 def _download(connection: Connection, path: str, target: Path, notices: Notices, **query: str) -> None:

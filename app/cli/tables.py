@@ -206,6 +206,8 @@ def print_lookup(console: Console, answer: dict[str, Any], title: str | None = N
     console.print(f"best: {best['readable']}")
     which = "the whole space" if answer["round_index"] is None else f"round {answer['round_index']}"
     console.print(f"from {answer['num_rows']:,} architectures: search {answer['search_id']}, {which}")
+    if not answer["is_exact"]:
+        console.print("the best that were found; nothing proves that there is no better one under these limits")
 
 
 def _interval(bounds: list[float] | None) -> str:

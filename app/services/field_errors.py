@@ -1,6 +1,7 @@
 """Turns what pydantic and the domain say about wrong values into field errors that help."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
@@ -20,6 +21,8 @@ _EXAMPLES = {
     "target_latency_ms": '{"pixel": [30, 20]}',
 }
 _UNION_TAGS = frozenset({"name", "space"})
+_KINDS = re.compile(r"(constrained-)?int|literal\[.*\]")
+"""How pydantic names, at the end of a place, the kind that a number or a word was taken for."""
 
 
 def field_errors(error: ValueError, *loc: str, model: type[BaseModel] | None = None) -> list[FieldError]:
@@ -42,7 +45,7 @@ def from_details(
 ) -> list[FieldError]:
     """Return pydantic's error details as field errors, each once."""
     found: list[FieldError] = []
-    for detail in _true_ones(list(details)):
+    for detail in _together(_true_ones(list(details))):
         path = _without_tag(detail["loc"])
         msg = detail["msg"].removeprefix("Value error, ")
         if detail["type"] in ("too_short", "too_long"):
@@ -84,6 +87,20 @@ def _true_ones(details: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
             for other in details
         )
     ]
+
+
+def _together(details: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Details with one for each value that may be of several kinds, instead of one for each kind."""
+    found: dict[tuple[str | int, ...], Mapping[str, Any]] = {}
+    for number, detail in enumerate(details):
+        loc = detail["loc"]
+        if len(loc) < 2 or not _KINDS.fullmatch(str(loc[-1])):
+            found[number, *loc] = detail
+        elif (first := found.get(loc[:-1])) is None:
+            found[loc[:-1]] = {**detail, "loc": loc[:-1]}
+        else:
+            found[loc[:-1]] = {**first, "msg": f"{first['msg']}, or {detail['msg'].removeprefix('Input should be ')}"}
+    return list(found.values())
 
 
 def _without_tag(loc: Sequence[str | int]) -> tuple[str | int, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from app.domain.multi_adds import MILLION
 from app.domain.multi_adds import in_units as exactly_in_units
@@ -77,8 +78,8 @@ def _given(feasible: CostRanges, whole: CostRanges, asked: AskedLimits) -> Itera
             yield _Limit(
                 f"{name}={value:g}",
                 (in_units(value) or 0) < has.min,
-                f"{has.min / MILLION:.2f}M to {has.max / MILLION:.2f}M {what}",
-                f"{least / MILLION:.2f}M" if least < has.min else "",
+                f"{_at_least(has.min)} to {_at_most(has.max)} {what}",
+                _at_least(least) if least < has.min else "",
             )
     for device, max_ms in asked.latencies:
         if max_ms is not None:
@@ -89,3 +90,12 @@ def _given(feasible: CostRanges, whole: CostRanges, asked: AskedLimits) -> Itera
                 f"{range_ms.min:.4g} to {range_ms.max:.4g} ms",
                 f"{least_ms:.4g} ms" if least_ms < range_ms.min else "",
             )
+
+
+def _at_least(units: int) -> str:
+    """A count in millions, not below it: asked as a limit, it is met."""
+    return f"{(Decimal(units) / MILLION).quantize(Decimal('0.01'), ROUND_CEILING)}M"
+
+
+def _at_most(units: int) -> str:
+    return f"{(Decimal(units) / MILLION).quantize(Decimal('0.01'), ROUND_FLOOR)}M"

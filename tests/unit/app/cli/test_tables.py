@@ -155,6 +155,11 @@ def test_a_lookup_of_the_whole_space_says_so() -> None:
     assert "the whole space" in printed(tables.print_lookup, {**LOOKUP, "round_index": None, "num_rows": 6**19})
 
 
+def test_an_answer_that_is_not_proven_says_so() -> None:
+    assert "nothing proves" not in printed(tables.print_lookup, LOOKUP)
+    assert "nothing proves" in printed(tables.print_lookup, {**LOOKUP, "is_exact": False})
+
+
 def test_a_lookup_without_an_answer_says_why() -> None:
     message = "no architecture meets max_madds=1 [and] the smallest has 17.1"
     assert printed(tables.print_lookup, {**LOOKUP, "items": [], "message": message}) == message

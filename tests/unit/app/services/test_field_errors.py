@@ -76,6 +76,21 @@ def test_a_list_is_not_too_short_because_an_item_is_wrong() -> None:
     assert error.loc == ["body", "gcn_hidden_sizes"]
 
 
+@pytest.mark.parametrize(
+    ("given", "msg"),
+    [
+        (-1, "Input should be greater than or equal to 20, or 'all'"),
+        ("some", "Input should be a valid integer, unable to parse string as an integer, or 'all'"),
+    ],
+)
+def test_what_may_be_a_number_or_a_word_gets_one_error(given: object, msg: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        RetrainingRequest.model_validate({"num_images": given, "num_classes": given})
+    errors = field_errors(caught.value, model=RetrainingRequest)
+    assert [error.loc for error in errors] == [["num_classes"], ["num_images"]]
+    assert errors[1].msg == msg
+
+
 def test_nothing_is_said_twice() -> None:
     detail = {"type": "less_than_equal", "loc": ("query", "size"), "msg": "too large"}
     assert from_details([detail, detail]) == [FieldError(loc=["query", "size"], msg="too large")]

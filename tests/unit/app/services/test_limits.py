@@ -55,6 +55,12 @@ def test_a_limit_below_everything_tells_the_range(asked: AskedLimits, says: str)
     assert infeasible("table", ranges(), WHOLE, asked) == says
 
 
+def test_the_range_that_is_told_can_be_asked_for() -> None:
+    units = (7_713_001, 7_758_999)
+    message = infeasible("table", ranges(units), ranges(units), AskedLimits(max_madds=7.71))
+    assert "they go from 7.72M to 7.75M" in message
+
+
 def test_every_limit_that_is_too_low_is_named_and_no_other() -> None:
     message = infeasible("table", ranges(), WHOLE, AskedLimits(5, 0.5, (("pixel", 3.0),)))
     assert message.count("is below the cheapest") == 2
