@@ -11,11 +11,13 @@ from fastapi_pagination.ext.sqlalchemy import paginate
 from app import queue
 from app.api.authentication import Reader, Submitter
 from app.api.dependencies import AppSettings, Database, errors
+from app.api.limits import Limits
 from app.api.pages import Page, PairPageParams, SearchPageParams
 from app.api.submissions import IdempotencyKey, answer_submitted, submission_responses
 from app.db import searches
 from app.db.engine import transaction
 from app.errors import (
+    DeviceNotFoundError,
     NoTableError,
     RoundNotFoundError,
     SearchNotFoundError,
@@ -27,6 +29,7 @@ from app.schemas.search import JobKind, PairView, RoundView, SearchState, Search
 from app.schemas.search_request import SearchRequest
 from app.services import data_streams, lifecycle, lookup, search_view, submission
 from app.services.data_streams import MEDIA_TYPES, StreamFormat
+from app.services.limits import AskedLimits
 from app.services.quotas import Quotas
 from app.services.view_cache import view_cache
 from app.services.webhooks import WebhookPolicy
@@ -121,12 +124,16 @@ def read(search_id: uuid.UUID, engine: Database, caller: Reader) -> Response:
 @router.get(
     "/{search_id}/rounds/{round_index}",
     summary="Read a round",
-    responses=errors(SearchNotFoundError, RoundNotFoundError),
+    responses=errors(SearchNotFoundError, RoundNotFoundError, DeviceNotFoundError),
 )
-def read_round(search_id: uuid.UUID, round_index: int, engine: Database, caller: Reader) -> RoundView:
-    """Return one round of a search."""
+def read_round(search_id: uuid.UUID, round_index: int, engine: Database, caller: Reader, asked: Limits) -> RoundView:
+    """Return one round of a search; with limits also how well its predictor ranks what meets them (`band_tau`)."""
     with transaction(engine) as session:
-        return search_view.read_round(session, search_id, round_index, caller)
+        view = search_view.read_round(session, search_id, round_index, caller)
+    if view.table_digest is None or asked == AskedLimits():
+        return view
+    quality = lookup.quality_within(engine, caller, search_id, round_index, asked)
+    return view.model_copy(update={"quality": quality})
 
 
 @router.get(

@@ -1,15 +1,15 @@
 """The atlas: a whole lookup table, or the whole space, as a picture that answers to limits."""
 
 import uuid
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from sqlalchemy.orm import Session
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from app.api.authentication import Reader
 from app.api.dependencies import Database
-from app.api.lookup import MAX_DEVICES, DeviceName, LatencyLimit, latency_limits
+from app.api.limits import MAX_DEVICES, Limits
 from app.dashboard.rendering import PageRoute, page
 from app.db import searches
 from app.db.engine import transaction
@@ -18,12 +18,10 @@ from app.schemas.atlas import Density, Within
 from app.schemas.search import SearchView
 from app.services import atlas, search_view
 from app.services.callers import Caller
-from app.services.limits import AskedLimits
 
 router = APIRouter(prefix="/ui", route_class=PageRoute, include_in_schema=False)
 
 _NUM_OFFERED = 50
-Limit = Annotated[float | None, Query(ge=0, allow_inf_nan=False)]
 
 
 @router.get("/atlas")
@@ -71,13 +69,9 @@ def within(
     round_index: int,
     engine: Database,
     caller: Reader,
-    max_madds: Limit = None,
-    max_params: Limit = None,
-    max_latency_ms: Annotated[list[LatencyLimit], Query(max_length=MAX_DEVICES)] = [],  # noqa: B006 - FastAPI copies it
-    device: Annotated[list[DeviceName], Query(max_length=MAX_DEVICES)] = [],  # noqa: B006
+    asked: Limits,
 ) -> Within:
     """Return what of a table meets the limits, in millions and milliseconds."""
-    asked = AskedLimits(max_madds, max_params, latency_limits(device, max_latency_ms))
     return atlas.within(engine, caller, search_id, round_index, asked)
 
 

@@ -57,20 +57,6 @@ class TableView(BaseModel):
     feasible: CostRanges = Field(description="What the table's architectures cost: no limit below can be met.")
 
 
-class AnswerQuality(PredictorQuality):
-    """How sure the answer is: of all the predictor's held-out pairs, and of those within the asked limits."""
-
-    band_tau: float | None = Field(
-        description="Kendall's tau against z over the held-out pairs that meet all limits; null where it is undefined."
-    )
-    num_in_band: int = Field(description="How many held-out pairs that is about, of at most 300.")
-    standalone_tau: float | None = Field(
-        default=None,
-        description="Tau against the accuracies of networks that were trained by themselves, in the rounds or after "
-        "the search, each predicted without it; null where there are too few.",
-    )
-
-
 class LookupAnswer(TableView):
     """The best architectures under the limits, best first, of a table or of the whole space."""
 
@@ -85,7 +71,7 @@ class LookupAnswer(TableView):
         "space where the additive part alone decides, unless many limits are too tight together for the time of "
         "a question. Where it is false there may be better ones, and more than the items."
     )
-    quality: AnswerQuality | None = Field(description="Null where the search has no figures of its fit.")
+    quality: PredictorQuality | None = Field(description="Null where the search has no figures of its fit.")
     items: list[LookupItem]
     message: str | None = Field(description="Why there are no items, if there are none.")
 
@@ -95,5 +81,5 @@ class ParetoAnswer(TableView):
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.PARETO]})
 
-    quality: AnswerQuality | None = Field(description="Of the whole table; null where it has no figures of its fit.")
+    quality: PredictorQuality | None = Field(description="Of the whole table; null where it has no figures of its fit.")
     items: list[LookupItem]

@@ -89,11 +89,20 @@ class PredictorQuality(BaseModel):
     )
     standalone_tau: float | None = Field(
         default=None,
-        description="Tau against the accuracies of the networks that the round trained by themselves, each predicted "
-        "without it; null where there are none.",
+        description="Tau against the accuracies of networks that were trained by themselves, each predicted without "
+        "it: those of the round, and where limits were asked those trained after the search as well; null where there "
+        "are too few.",
     )
     standalone_tau_interval: tuple[float, float] | None = Field(
         default=None, description="Where that tau is with 90 %, by resampling; null with too few networks."
+    )
+    band_tau: float | None = Field(
+        default=None,
+        description="Kendall's tau against z over the held-out pairs that meet all limits of the question; null where "
+        "it is undefined, and where nothing was asked.",
+    )
+    num_in_band: int | None = Field(
+        default=None, description="How many held-out pairs that is about, of at most 300; null where nothing was asked."
     )
 
 

@@ -18,7 +18,6 @@ from app.domain.lookup_table import Limits
 from app.domain.prediction_interval import PredictionInterval
 from app.domain.subspace import Subspace, choices_of
 from app.domain.whole_space.additive_function import AdditiveFunction
-from app.schemas.lookup import AnswerQuality
 from app.schemas.retraining import RoundAgreement
 from app.schemas.search import Interval, PredictorQuality
 
@@ -42,7 +41,7 @@ class TableFigures:
         limits: Limits,
         latencies: Sequence[tuple[AdditiveFunction, float]] = (),
         standalone: RoundAgreement | None = None,
-    ) -> AnswerQuality | None:
+    ) -> PredictorQuality | None:
         """Return the quality of an answer.
 
         Args:
@@ -53,11 +52,10 @@ class TableFigures:
         if self.quality is None:
             return None
         band_tau, num_in_band = self.held_out.tau_within(limits, latencies)
-        quality = AnswerQuality(**self.quality.model_dump(), band_tau=band_tau, num_in_band=num_in_band)
-        if standalone is None or standalone.tau is None:
-            return quality
-        now = {"standalone_tau": standalone.tau, "standalone_tau_interval": standalone.tau_interval}
-        return quality.model_copy(update=now)
+        known: dict[str, Any] = {"band_tau": band_tau, "num_in_band": num_in_band}
+        if standalone is not None and standalone.tau is not None:
+            known |= {"standalone_tau": standalone.tau, "standalone_tau_interval": standalone.tau_interval}
+        return self.quality.model_copy(update=known)
 
 
 def read_table_figures(connection: Connection, header: TableHeader, subspace: Subspace) -> TableFigures:

@@ -18,6 +18,7 @@ from app.domain.whole_space.additive_function import AdditiveFunction
 from app.errors import RoundNotFoundError
 from app.schemas.lookup import LookupAnswer, LookupItem, ParetoAnswer
 from app.schemas.retraining import RoundAgreement
+from app.schemas.search import PredictorQuality
 from app.services import device_latencies, standalone_view
 from app.services.callers import Caller
 from app.services.device_latencies import DeviceLatency
@@ -152,10 +153,37 @@ def look_up(
     message = None
     if not items:
         message = infeasible("table", fields["feasible"], cost_ranges(space_costs, latency_of_space(latency)), asked)
-    own = Limits(in_units(asked.max_madds), in_units(asked.max_params))
-    figures = _tables(engine).figures(header)
-    quality = figures.quality_within(own, limited_latencies(latency, asked), agreement)
+    quality = _quality(engine, header, asked, latency, agreement)
     return LookupAnswer(**fields, scope="table", is_exact=True, quality=quality, items=items, message=message)
+
+
+def quality_within(
+    engine: Engine, caller: Caller, search_id: uuid.UUID, round_index: int, asked: AskedLimits
+) -> PredictorQuality | None:
+    """Return how sure a round's predictor is, and how well it ranks what meets the limits.
+
+    Raises:
+        SearchNotFoundError, NoTableError, RoundNotFoundError, TableNotReadyError: If there is no such table (yet).
+        DeviceNotFoundError: If there is no such device, or it is not known for these networks.
+    """
+    with lookup_db.reading(engine) as connection:
+        header = _table(engine, connection, caller, search_id, round_index)
+        subspace, _ = _tables(engine).subspace(header)
+        latency = device_latencies.latencies_on(
+            connection, caller, [name for name, _ in asked.latencies], subspace.space, search_id
+        )
+    return _quality(engine, header, asked, latency, _tables(engine).agreement(header))
+
+
+def _quality(
+    engine: Engine,
+    header: TableHeader,
+    asked: AskedLimits,
+    latency: Sequence[DeviceLatency],
+    agreement: RoundAgreement | None,
+) -> PredictorQuality | None:
+    own = Limits(in_units(asked.max_madds), in_units(asked.max_params))
+    return _tables(engine).figures(header).quality_within(own, limited_latencies(latency, asked), agreement)
 
 
 def _banded_rows(

@@ -163,6 +163,10 @@ def test_an_answer_under_latency_says_how_well_the_pairs_within_it_are_ranked(cl
     assert 2 < within.sum() < 15
     assert quality["num_in_band"] == within.sum()
     assert quality["band_tau"] == pytest.approx(kendall_tau(table.predicted_accuracy[held_out][within], z_K[within]))
+    path = f"/search/{search.id}/rounds/0"
+    assert client.get(path, params={"device": "pixel", **asked}).raise_for_status().json()["quality"] == quality
+    assert client.get(path, params={"device": "unknown"}).status_code == 404
+    assert client.get(path, params=asked).status_code == 422
 
 
 def test_latencies_that_nothing_meets(client: TestClient, factory: Any) -> None:

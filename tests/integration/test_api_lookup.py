@@ -1,5 +1,6 @@
 """Lookups through the API: exact against a scan of the whole table, and helpful where there is no answer."""
 
+import math
 import uuid
 from itertools import product
 from typing import Any
@@ -141,7 +142,11 @@ def test_an_answer_says_how_sure_it_is(client_with: tuple[TestClient, Any]) -> N
         "held_out_tau": 0.5,
         "standalone_tau": None,
         "standalone_tau_interval": None,
+        "band_tau": None,
+        "num_in_band": None,
     }
+    under_limits = client.get(f"/search/{search.id}/rounds/0", params={"max_madds": limit / 1e6}).json()
+    assert under_limits == round_view | {"quality": answer["quality"]}
 
 
 def test_a_limit_that_nothing_meets_names_the_feasible_range(client_with: tuple[TestClient, Any]) -> None:
@@ -152,7 +157,7 @@ def test_a_limit_that_nothing_meets_names_the_feasible_range(client_with: tuple[
     assert answer["items"] == []
     low = search.tables[0].multi_adds.min()
     assert "max_madds=0.001 is below" in answer["message"]
-    assert f"{low / 1e6:.2f}M" in answer["message"]
+    assert f"from {math.ceil(low / 1e4) / 100:.2f}M" in answer["message"], "a limit that can be met"
     assert answer["feasible"]["multi_adds"]["min"] == low
     # each by itself is met, both together are not
     table = search.tables[0]
@@ -285,7 +290,7 @@ def test_each_round_has_its_own_table(client: TestClient, factory: Any) -> None:
     [
         ("max_maddz=4", "max_maddz", "did you mean max_madds?"),
         ("max_madds=400&max_madds=300", "max_madds", "max_madds is given 2 times; give it once"),
-        ("page=2", "page", "there are max_madds"),
+        ("page=2", "page", "there are search_id, "),
     ],
 )
 def test_a_parameter_that_would_be_ignored_is_refused(

@@ -31,6 +31,8 @@ def test_a_report_of_this_version() -> None:
         "label_noise": 0.01,
         "standalone_tau": None,
         "standalone_tau_interval": None,
+        "band_tau": None,
+        "num_in_band": None,
     }
     [bounds] = intervals_of(interval_in(report), [0.7])
     assert bounds is not None
