@@ -189,7 +189,7 @@ class TorchNetworks:
             report,
             labels_follow=config.num_standalone > 0,
         )
-        return Fit(fitted.predicted_N, fitted.report, fitted.interval)
+        return Fit(fitted.predicted_N, fitted.report, fitted.interval, fitted.left_out)
 
     def fit_space(self, search: Search, accuracies: Mapping[Architecture, float], report: Report) -> FittedSpace:
         """Fit a predictor of the whole space to all pairs, and prepare it for questions under limits."""

@@ -58,6 +58,7 @@ class AutoFit:
         weights_M: float64, by which the parts are blended.
         link: From score to accuracy.
         interval: Of a held-out pair's z around its prediction; None: there are too few pairs to say.
+        left_out: What would be predicted of each fitted node without its pair.
         report: Figures of the fit, as JSON data.
     """
 
@@ -69,6 +70,7 @@ class AutoFit:
     weights_M: Float64Array
     link: MonotoneLink
     interval: PredictionInterval | None
+    left_out: Mapping[int, float]
     report: Mapping[str, Any]
 
     def predict(self, index_N: Int64Array) -> Float64Array:
@@ -226,7 +228,10 @@ def fit_auto(
         "stopped": [round(share, 4) for share in gcns.stopped],
         "interval": interval and interval.to_dict(),
     }
-    return AutoFit(accuracy_process, accuracy_link, rank_process, gcns, gcn_link, weights_M, link, interval, figures)
+    left_out = dict(zip(index_N.tolist(), left_out_N.tolist(), strict=True))
+    return AutoFit(
+        accuracy_process, accuracy_link, rank_process, gcns, gcn_link, weights_M, link, interval, left_out, figures
+    )
 
 
 def prior_weights(noise_share: float) -> Float64Array:

@@ -13,6 +13,8 @@ from scipy.stats import rankdata
 
 from app.domain.hamming_graph import Float64Array
 
+_STEP_OF_EQUALS = 1e-3
+
 
 @dataclass(frozen=True, eq=False)
 class RankScale:
@@ -39,8 +41,8 @@ class RankScale:
         value_U, first = np.unique(predicted, return_index=True)
         score_U = ndtri((rankdata(predicted)[first] - 0.5) / predicted.size)
         if len(value_U) == 1:
-            # nothing to rank: any distance will do
-            return cls(np.array([value_U[0], value_U[0] + 1.0]), np.array([0.0, 1.0]))
+            # nothing to rank: any small distance will do
+            return cls(np.array([value_U[0], value_U[0] + _STEP_OF_EQUALS]), np.array([0.0, 1.0]))
         return cls(value_U, np.asarray(score_U))
 
     def scores(self, predicted_N: ArrayLike) -> Float64Array:

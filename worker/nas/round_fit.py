@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Literal
 
@@ -51,11 +51,13 @@ class RoundFit:
         predicted_N: float32 [size], f(M) of every architecture of S_t.
         interval: Of z around f(M), calibrated on left-out pairs; None for the paper's, which leaves none out.
         report: Figures of the fit, as JSON data.
+        left_out: What would be predicted of fitted nodes without their pairs, where true labels are to correct that.
     """
 
     predicted_N: Float32Array
     interval: PredictionInterval | None
     report: Mapping[str, Any]
+    left_out: Mapping[int, float]
 
 
 def fit_round(
@@ -86,12 +88,12 @@ def fit_round(
     """
     fit = _fit_paper if predictor == "paper" else _fit_blend if labels_follow else _fit_inherited
     started = time.perf_counter()
-    fitted, predict, interval = fit(pairs, _Fitting(config, seed, round_index, device, on_progress))
+    fitted = fit(pairs, _Fitting(config, seed, round_index, device, on_progress))
     fit_s = time.perf_counter() - started
-    predicted_N = predict(lambda done, total: on_progress(_FIT_SHARE + (1 - _FIT_SHARE) * done / total, None))
+    predicted_N = fitted.predict(lambda done, total: on_progress(_FIT_SHARE + (1 - _FIT_SHARE) * done / total, None))
     seconds = {"fit_seconds": fit_s, "predict_seconds": time.perf_counter() - started - fit_s}
-    report = {"predictor": predictor, **fitted, **{name: round(value, 2) for name, value in seconds.items()}}
-    return RoundFit(predicted_N, interval, report)
+    report = {"predictor": predictor, **fitted.report, **{name: round(value, 2) for name, value in seconds.items()}}
+    return RoundFit(predicted_N, fitted.interval, report, fitted.left_out)
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,18 @@ class _Fitting:
     on_progress: OnProgress
 
 
-_Predict = Callable[[Callable[[int, int], None]], Float32Array]
-_Fitted = tuple[dict[str, Any], _Predict, PredictionInterval | None]
+@dataclass(frozen=True)
+class _Fitted:
+    """A fitted predictor, whichever it is; see :class:`RoundFit`.
+
+    Attributes:
+        predict: Predicts S_t; it calls its argument with (nodes done, nodes in all).
+    """
+
+    report: Mapping[str, Any]
+    predict: Callable[[Callable[[int, int], None]], Float32Array]
+    interval: PredictionInterval | None = None
+    left_out: Mapping[int, float] = field(default_factory=dict)
 
 
 def _fit_paper(pairs: RoundPairs, how: _Fitting) -> _Fitted:
@@ -130,7 +142,7 @@ def _fit_paper(pairs: RoundPairs, how: _Fitting) -> _Fitted:
         generator(how.seed, how.round_index, "label noise"),
     )
     report = {"final_loss": float(fitted.loss_curve[-1]), "label_noise": noise}
-    return report, lambda on_nodes: predict_subspace(fitted, on_nodes), None
+    return _Fitted(report, lambda on_nodes: predict_subspace(fitted, on_nodes))
 
 
 def _fit_blend(pairs: RoundPairs, how: _Fitting) -> _Fitted:
@@ -144,7 +156,7 @@ def _fit_blend(pairs: RoundPairs, how: _Fitting) -> _Fitted:
         how.device,
         lambda share, details: how.on_progress(_FIT_SHARE * share, details),
     )
-    return dict(fitted.report), fitted.predict_subspace, fitted.interval
+    return _Fitted(fitted.report, fitted.predict_subspace, fitted.interval, fitted.left_out)
 
 
 def _fit_inherited(pairs: RoundPairs, how: _Fitting) -> _Fitted:
@@ -163,4 +175,4 @@ def _fit_inherited(pairs: RoundPairs, how: _Fitting) -> _Fitted:
         on_step,
     )
     how.on_progress(_FIT_SHARE, None)
-    return dict(fitted.report), lambda on_nodes: fitted.predict_subspace(), fitted.interval
+    return _Fitted(fitted.report, lambda on_nodes: fitted.predict_subspace(), fitted.interval)

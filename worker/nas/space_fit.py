@@ -30,7 +30,8 @@ from app.domain.whole_space.hamming_gcn import HammingGCN
 from app.domain.whole_space.model import BlendedPredictor, WholeSpaceModel
 from worker.nas.gcn_training import GCNTrainingConfig, fit_gcn
 from worker.nas.product_kernel import OnStep
-from worker.nas.product_process import check_pairs, fit_process
+from worker.nas.product_process import check_pairs
+from worker.nas.robust_process import fit_robust_process
 from worker.nas.saturation_choice import choose_saturation
 from worker.nas.space_doubt import fit_doubt
 
@@ -97,8 +98,9 @@ def fit_space(
         rng = generator(seed, None, "space saturation")
         saturation = choose_saturation(features, choices_NL, accuracy_N, rng, on_step)
     effort_N = saturation.effort(accuracy_N)
-    doubt, stretch_N, noise = fit_doubt(features, choices_NL, effort_N, generator(seed, None, "space noise"), on_step)
-    additive, additive_N = _additive_part(space, choices_NL, effort_N, predictor, seed, on_step)
+    additive, additive_N, believed_N = _additive_part(space, choices_NL, effort_N, predictor, seed, on_step)
+    rng = generator(seed, None, "space noise")
+    doubt, stretch_N, noise = fit_doubt(features, choices_NL, believed_N, rng, on_step)
     left_out = _left_out(len(accuracy_N), seed)
     blended = BlendedPredictor(additive, saturation=saturation)
     parts = {"additive": additive_N[left_out]}
@@ -137,7 +139,7 @@ def fit_space(
         "additive_tau": kendall_tau(
             fit_additive(space.num_choices, choices_NL, accuracy_N).left_out_N[left_out], accuracy_N[left_out]
         ),
-        "label_noise": round(saturation.deviation(float(np.sqrt(noise) * effort_N.std()), effort_N), 6),
+        "label_noise": round(saturation.deviation(float(np.sqrt(noise) * believed_N.std()), believed_N), 6),
         "ceiling": saturation.ceiling,
         "interval": interval and interval.to_dict(),
         "held_out": _kept(
@@ -160,17 +162,15 @@ def _additive_part(
     predictor: Literal["paper", "auto"],
     seed: int,
     on_step: OnStep,
-) -> tuple[AdditiveFunction, Float64Array]:
-    """The additive predictor in units of its targets, and float64 [N], what it says of each pair without seeing it."""
+) -> tuple[AdditiveFunction, Float64Array, Float64Array]:
+    """The additive predictor in units of its targets, what it says of each pair without it, and believable targets."""
     if predictor == "paper":
         fitted = fit_additive(space.num_choices, choices_NL, effort_N)
-        return fitted.function, fitted.left_out_N
-    mean, scale = float(effort_N.mean()), max(float(effort_N.std()), 1e-12)
-    rng = generator(seed, None, "space process")
-    process = fit_process(_features(space), choices_NL, (effort_N - mean) / scale, rng, on_step)
-    additive = process.model.additive
-    in_units = AdditiveFunction(mean + scale * additive.constant, tuple(scale * table for table in additive.tables))
-    return in_units, mean + scale * process.left_out_additive_N
+        return fitted.function, fitted.left_out_N, effort_N
+    fit = fit_robust_process(_features(space), choices_NL, effort_N, generator(seed, None, "space process"), on_step)
+    additive, scale = fit.process.model.additive, fit.scale
+    in_units = AdditiveFunction(fit.mean + scale * additive.constant, tuple(scale * t for t in additive.tables))
+    return in_units, fit.mean + scale * fit.process.left_out_additive_N, fit.believed_N
 
 
 def _left_out(num_pairs: int, seed: int) -> Int64Array:

@@ -1,16 +1,19 @@
 """How good a round's predictor is: against the held-out pairs, beside the additive baseline, with its interval."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from app.domain.hamming_graph import Float64Array, Int64Array
-from app.domain.prediction_interval import calibrate_interval
+from app.domain.hamming_graph import Float32Array, Float64Array, Int64Array
+from app.domain.prediction_interval import PredictionInterval, calibrate_interval
 from app.domain.rank_correlation import kendall_tau
 from app.domain.subspace import Subspace
 from app.domain.whole_space.additive_ridge import fit_additive
 from worker.pipeline.ports import Fit, Pair
+
+LEFT_OUT = "left_out"
+"""Of the figures: predictions of fitted architectures without their pairs, by index in S_t, where these are few."""
 
 
 def judge(
@@ -29,10 +32,14 @@ def judge(
     """
     index_N, accuracy_N = _arrays(subspace, held_out)
     predicted_N = fit.predicted_accuracy[index_N].astype(np.float64)
-    interval, coverage = fit.interval, None
+    interval, coverage, left_out = fit.interval, None, {}
+    of_held_out = calibrate_interval(predicted_N, accuracy_N)
     if interval is None:
-        interval = calibrate_interval(predicted_N, accuracy_N)
+        interval = of_held_out
     else:
+        if of_held_out is None:
+            # true labels will change the predictions, and the held-out pairs alone could not say what that is worth
+            left_out = {str(index): round(value, 6) for index, value in fit.left_out.items()}
         lower_N, upper_N = interval.bounds(predicted_N)
         coverage = float(((accuracy_N >= lower_N) & (accuracy_N <= upper_N)).mean())
     figures = {
@@ -42,8 +49,33 @@ def judge(
         "additive_tau": _additive_tau(subspace, fitted, index_N, accuracy_N),
         "interval": interval and interval.to_dict(),
         "held_out_coverage": coverage,
+        **({LEFT_OUT: left_out} if left_out else {}),
     }
     return kendall_tau(predicted_N, accuracy_N), figures
+
+
+def corrected_interval(
+    subspace: Subspace, before: Float32Array, after: Float32Array, pairs: Sequence[Pair], figures: Mapping[str, Any]
+) -> PredictionInterval | None:
+    """Return the interval of z around predictions that true labels have corrected; None: nothing could say.
+
+    Held-out pairs calibrate it. Where they are too few, fitted ones help, each as it was predicted without itself and
+    corrected as its prediction was.
+
+    Args:
+        subspace: S_t.
+        before: float32 [size], the predictions of the fit.
+        after: float32 [size], the corrected ones.
+        pairs: The round's sampled ones.
+        figures: Those of the fit.
+    """
+    index_N, accuracy_N = _arrays(subspace, pairs)
+    left_out: Mapping[str, float] = figures.get(LEFT_OUT, {})
+    without_N = np.array([left_out.get(str(index), np.nan) for index in index_N.tolist()])
+    before_N, after_N = before[index_N].astype(np.float64), after[index_N].astype(np.float64)
+    predicted_N = np.where([pair.held_out for pair in pairs], after_N, without_N + after_N - before_N)
+    known_N = np.isfinite(predicted_N)
+    return calibrate_interval(predicted_N[known_N], accuracy_N[known_N]) if known_N.any() else None
 
 
 def _additive_tau(

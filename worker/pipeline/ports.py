@@ -239,11 +239,13 @@ class Fit:
         predicted_accuracy: f(M) of every architecture, float32 [size].
         report: Figures of the fit, as JSON data.
         interval: Where z is to be expected around a prediction; None: the predictor does not say.
+        left_out: What would be predicted of fitted architectures without their pairs, by their index in the subspace.
     """
 
     predicted_accuracy: npt.NDArray[np.float32]
     report: Mapping[str, Any]
     interval: PredictionInterval | None = None
+    left_out: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from worker.nas.product_process import MIN_PAIRS
 from worker.nas.rank_scale import RankScale
 from worker.nas.standalone_blend import MIN_LABELS, Labels, StandaloneBlend, fit_standalone_blend
 from worker.nas.standalone_choice import choose_standalone
+from worker.pipeline.fit_quality import LEFT_OUT, corrected_interval
 from worker.pipeline.ports import (
     FittedSpace,
     FittedTable,
@@ -144,11 +145,13 @@ def correct_predictions(search: Search, step: Step, reader: Reader, report: Repo
         corrected_S[rows_N] = scale.values(blend.corrected(base_SK[rows_N], choices_NL))
         report(min(1.0, float(rows_N[-1] + 1) / subspace.size), None)
     table = LookupTable.from_predictions(subspace, corrected_S)
+    report_of_fit = reader.fit_report(search, step.round_index)
+    # the fit's own was around predictions that are no longer these
+    interval = corrected_interval(subspace, published.predicted_accuracy, corrected_S, pairs, report_of_fit)
     figures = {
-        **reader.fit_report(search, step.round_index),
+        **{name: value for name, value in report_of_fit.items() if name != LEFT_OUT},
         "held_out_tau_uncorrected": _held_out_tau(published, pairs),
-        # the fit's own was around predictions that are no longer these
-        "interval": (interval := calibrate_interval(*_held_out(table, pairs))) and interval.to_dict(),
+        "interval": interval and interval.to_dict(),
         "held_out_coverage": None,
         "standalone": _figures(blend, scale, labels, step.round_index),
     }
@@ -269,14 +272,16 @@ def _figures(
     """What the labels say, as JSON data: of each of the round's what would be predicted without it, beside z*."""
     own = [row for row, label in enumerate(labels) if label.round_index == round_index]
     left_out_N, observed_N = blend.left_out_N[own], blend.observed_N[own]
-    interval = kendall_interval(left_out_N, observed_N)
+    # in the order of what was observed, but where equal predictions leave that no scale
+    accuracy_N = [labels[row].accuracy for row in own]
+    interval = kendall_interval(left_out_N, accuracy_N)
     codes = [labels[row].code for row in own]
     return {
         "num_labels": len(labels),
         "num_labels_of_round": len(own),
-        "tau": kendall_tau(left_out_N, observed_N),
+        "tau": kendall_tau(left_out_N, accuracy_N),
         "tau_interval": interval and list(interval),
-        "tau_uncorrected": kendall_tau([labels[row].predictions[1] for row in own], observed_N),
+        "tau_uncorrected": kendall_tau([labels[row].predictions[1] for row in own], accuracy_N),
         **blend.report((SAFEST, FITTED)),
         "left_out": dict(zip(codes, scale.values(left_out_N).tolist(), strict=True)),
         "observed": dict(zip(codes, scale.values(observed_N).tolist(), strict=True)),
@@ -317,11 +322,6 @@ def _base_scores(
 
 
 def _held_out_tau(table: LookupTable, pairs: Sequence[Pair]) -> float | None:
-    return kendall_tau(*_held_out(table, pairs))
-
-
-def _held_out(table: LookupTable, pairs: Sequence[Pair]) -> tuple[Float64Array, Float64Array]:
-    """float64 [N], predicted and evaluated accuracies of the held-out pairs."""
     held_out = [pair for pair in pairs if pair.held_out]
     rows = [table.subspace.index(table.subspace.space.parse_code(pair.code)) for pair in held_out]
-    return table.predicted_accuracy[rows].astype(np.float64), np.array([pair.accuracy for pair in held_out])
+    return kendall_tau(table.predicted_accuracy[rows], [pair.accuracy for pair in held_out])

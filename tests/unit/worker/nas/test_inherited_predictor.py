@@ -49,6 +49,39 @@ def test_a_quarter_of_the_interactions_is_kept_and_less_of_noisy_labels() -> Non
     assert 0.0 < noisy[0].report["interactions_kept"] < 0.5 * INTERACTION_SHARE
 
 
+@pytest.mark.parametrize(("interacting", "kept"), [(0.3, 0.75), (3.0, 1.0)])
+def test_of_exact_labels_more_is_kept_and_of_large_interactions_all(interacting: float, kept: float) -> None:
+    """True accuracies of a space where cells interact, without noise."""
+    rng, choices = np.random.default_rng(0), EVERYTHING
+    single, double = (choices * np.arange(1, 8)).sum(1), (choices[:, 0] - 1) * (choices[:, 3] - 1) * 4.0
+    exact = 0.5 + 0.005 * (single + interacting * double)
+    fit, others = fitted(exact + rng.normal(0, 1e-4, GRAPH.num_nodes))
+    assert fit.report["interactions_kept"] == pytest.approx(kept, abs=0.02)
+    tau = kendall_tau(fit.predict_subspace()[others], exact[others])
+    assert tau is not None
+    assert tau > 0.95
+
+
+def test_few_noisy_labels_are_not_taken_for_exact_ones() -> None:
+    for seed in range(5):
+        z = TRUTH + np.random.default_rng(seed).normal(0, 0.006, GRAPH.num_nodes)
+        assert fitted(z, 60)[0].report["interactions_kept"] < 1.2 * INTERACTION_SHARE
+
+
+def test_a_few_broken_evaluations_hardly_change_the_ranking() -> None:
+    z = z_of_a_supernet()
+    clean, others = fitted(z)
+    spoilt = z.copy()
+    spoilt[np.setdiff1d(np.arange(GRAPH.num_nodes), others)[::50]] = 0.1
+    fit, _ = fitted(spoilt)
+    assert fit.report["num_outlying"] >= 5
+    tau = kendall_tau(fit.predict_subspace()[others], TRUTH[others])
+    before = kendall_tau(clean.predict_subspace()[others], TRUTH[others])
+    assert tau is not None
+    assert before is not None
+    assert tau > before - 0.03
+
+
 def test_its_intervals_cover_new_z() -> None:
     z = z_of_a_supernet()
     fit, others = fitted(z)

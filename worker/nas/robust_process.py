@@ -1,0 +1,119 @@
+"""The Gaussian process where some labels are nonsense: those that all others contradict count only as far as believed.
+
+A label is held against what the process says of it without it. Where it lies far beyond the usual error, it is moved to
+the end of what is usual, and the process is fitted again (winsorised pseudo-values, Huber 1981), so that a few broken
+evaluations cannot bend the effects of the choices that they happen to have. Labels that none contradicts stay as they
+are, and so does the fit. Legend: N pairs, F factors.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.domain.hamming_graph import FactorFeatures, Float64Array, Int64Array
+from worker.nas.product_kernel import OnStep
+from worker.nas.product_process import ProcessFit, fit_process
+
+_USUAL_SDS = 4.0
+"""Of normal errors six in a hundred thousand are farther off."""
+_MAX_REFITS = 3
+_SETTLED_SDS = 0.05
+_LEAST_STEPS = 3
+_USUAL_SHARE, _SHARE_TO_SD = 0.9, 1.645
+"""Of labels, whose errors are usual: more than a tenth of them cannot all be nonsense."""
+
+
+@dataclass(frozen=True, eq=False)
+class RobustFit:
+    """A process fitted to believable labels.
+
+    Attributes:
+        process: In standard deviations of ``believed_N`` around its mean.
+        believed_N: float64, the labels in their own unit, as the process was given them.
+        num_moved: How many of them are not as they came.
+    """
+
+    process: ProcessFit
+    believed_N: Float64Array
+    num_moved: int
+
+    @property
+    def mean(self) -> float:
+        """What zero of the process is in the labels' unit."""
+        return float(self.believed_N.mean())
+
+    @property
+    def scale(self) -> float:
+        """What one of the process is in the labels' unit."""
+        return max(float(self.believed_N.std()), 1e-12)
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of the label noise, in the labels' unit."""
+        return float(np.sqrt(self.process.noise_variance) * self.believed_N.std())
+
+    @property
+    def unexplained(self) -> float:
+        """Share of the labels' variance that predictions of left-out labels do not explain."""
+        process = self.process
+        return self._error_of(process.left_out_additive_N + process.left_out_interaction_N)
+
+    @property
+    def explained_by_interactions(self) -> float:
+        """Share of it that interactions explain, beyond the additive part."""
+        return self._error_of(self.process.left_out_additive_N) - self.unexplained
+
+    def _error_of(self, left_out_N: Float64Array) -> float:
+        return float(np.var((self.believed_N - self.mean) / self.scale - left_out_N))
+
+
+def fit_robust_process(
+    features: FactorFeatures,
+    choices_NF: Int64Array,
+    label_N: Float64Array,
+    rng: np.random.Generator,
+    on_step: OnStep | None = None,
+) -> RobustFit:
+    """Fit the process to labels of any unit.
+
+    Args:
+        features: The Gray bits of the factors' choices.
+        choices_NF: int64 [N, F], the pairs' factor choices.
+        label_N: float64 [N], finite.
+        rng: For :func:`worker.nas.product_process.fit_process`.
+        on_step: Called every few milliseconds; it may raise to cancel.
+    """
+    believed_N = np.asarray(label_N, dtype=np.float64)
+    for refit in range(_MAX_REFITS + 1):
+        fit = _fitted(features, choices_NF, believed_N, label_N, rng, on_step)
+        moved_N, usual = _believable(fit, label_N)
+        if refit == _MAX_REFITS or np.abs(moved_N - believed_N).max() <= _SETTLED_SDS * usual:
+            break
+        believed_N = moved_N
+    return fit
+
+
+def _fitted(
+    features: FactorFeatures,
+    choices_NF: Int64Array,
+    believed_N: Float64Array,
+    label_N: Float64Array,
+    rng: np.random.Generator,
+    on_step: OnStep | None,
+) -> RobustFit:
+    mean, scale = believed_N.mean(), max(float(believed_N.std()), 1e-12)
+    process = fit_process(features, choices_NF, (believed_N - mean) / scale, rng, on_step)
+    return RobustFit(process, believed_N, int((believed_N != label_N).sum()))
+
+
+def _believable(fit: RobustFit, label_N: Float64Array) -> tuple[Float64Array, float]:
+    """float64 [N], the labels moved to where a left-out prediction would still expect them; and the usual error."""
+    left_out_N = fit.mean + fit.scale * (fit.process.left_out_additive_N + fit.process.left_out_interaction_N)
+    off_N = label_N - left_out_N
+    usual = float(np.quantile(np.abs(off_N), _USUAL_SHARE)) / _SHARE_TO_SD
+    # accuracies are counted in images: a few more or fewer are no nonsense, however well all others are predicted
+    least = _LEAST_STEPS * np.diff(np.unique(label_N)).min(initial=np.inf) if np.ptp(label_N) > 0 else 0.0
+    below = max(_USUAL_SDS * usual, least)
+    # an evaluation breaks downwards; a network that works where most do not is worth knowing
+    above = max(below, float(label_N.std()))
+    return np.clip(label_N, left_out_N - below, left_out_N + above), usual
