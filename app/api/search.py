@@ -124,15 +124,16 @@ def read(search_id: uuid.UUID, engine: Database, caller: Reader) -> Response:
 @router.get(
     "/{search_id}/rounds/{round_index}",
     summary="Read a round",
-    responses=errors(SearchNotFoundError, RoundNotFoundError, DeviceNotFoundError),
+    responses=errors(SearchNotFoundError, RoundNotFoundError, DeviceNotFoundError, TableNotReadyError),
 )
 def read_round(search_id: uuid.UUID, round_index: int, engine: Database, caller: Reader, asked: Limits) -> RoundView:
-    """Return one round of a search; with limits also how well its predictor ranks what meets them (`band_tau`)."""
+    """Return one round of a search; with limits also how well its table ranks what meets them (`band_tau`)."""
     with transaction(engine) as session:
         view = search_view.read_round(session, search_id, round_index, caller)
-    if view.table_digest is None or asked == AskedLimits():
+    if view.table_digest is None or view.quality is None or asked == AskedLimits():
         return view
-    quality = lookup.quality_within(engine, caller, search_id, round_index, asked)
+    band_tau, num_in_band = lookup.tau_within(engine, caller, search_id, round_index, asked)
+    quality = view.quality.model_copy(update={"band_tau": band_tau, "num_in_band": num_in_band})
     return view.model_copy(update={"quality": quality})
 
 

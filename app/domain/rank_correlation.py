@@ -36,7 +36,7 @@ def kendall_interval(first_N: npt.ArrayLike, second_N: npt.ArrayLike, level: flo
 
     Few values that agree agree in every resample, so the bootstrap's percentiles alone would say that there is no
     doubt; the other is that of Fieller, Hartley and Pearson (1957), normal in atanh(tau) with variance 0.437 / (n - 4).
-    The resamples are always the same, so that the same values give the same interval.
+    The resamples are always the same, so that the same values give the same interval, in whatever order they come.
 
     Returns:
         None with fewer than five values, or one side all equal.
@@ -49,6 +49,8 @@ def kendall_interval(first_N: npt.ArrayLike, second_N: npt.ArrayLike, level: flo
     first, second = np.asarray(first_N, dtype=np.float64), np.asarray(second_N, dtype=np.float64)
     if first.size < _FEWEST:
         return None
+    order = np.lexsort((second, first))
+    first, second = first[order], second[order]
     first_NN, second_NN = (np.sign(values[:, None] - values[None, :]) for values in (first, second))
     counts_BN = np.random.default_rng(0).multinomial(first.size, np.full(first.size, 1 / first.size), _RESAMPLES)
     # of every two values that a resample holds: 1 or -1 if both orders agree or not, and how often each is an order

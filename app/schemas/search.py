@@ -90,8 +90,8 @@ class PredictorQuality(BaseModel):
     standalone_tau: float | None = Field(
         default=None,
         description="Tau against the accuracies of networks that were trained by themselves, each predicted without "
-        "it: those of the round, and where limits were asked those trained after the search as well; null where there "
-        "are too few.",
+        "it: of a round its own, in answers of lookups those trained after the search as well; null where there are "
+        "too few.",
     )
     standalone_tau_interval: tuple[float, float] | None = Field(
         default=None, description="Where that tau is with 90 %, by resampling; null with too few networks."
@@ -99,11 +99,9 @@ class PredictorQuality(BaseModel):
     band_tau: float | None = Field(
         default=None,
         description="Kendall's tau against z over the held-out pairs that meet all limits of the question; null where "
-        "it is undefined, and where nothing was asked.",
+        "it is undefined, and in rounds that are read without limits.",
     )
-    num_in_band: int | None = Field(
-        default=None, description="How many held-out pairs that is about, of at most 300; null where nothing was asked."
-    )
+    num_in_band: int | None = Field(default=None, description="How many held-out pairs that is about, of at most 300.")
 
 
 class Interval(BaseModel):

@@ -21,8 +21,8 @@ _EXAMPLES = {
     "target_latency_ms": '{"pixel": [30, 20]}',
 }
 _UNION_TAGS = frozenset({"name", "space"})
-_KINDS = re.compile(r"(constrained-)?int|literal\[.*\]")
-"""How pydantic names, at the end of a place, the kind that a number or a word was taken for."""
+_LITERAL = re.compile(r"literal\[.*\]")
+"""How pydantic names, at the end of a place, that a word was expected there; beside it stands the kind of number."""
 
 
 def field_errors(error: ValueError, *loc: str, model: type[BaseModel] | None = None) -> list[FieldError]:
@@ -90,17 +90,19 @@ def _true_ones(details: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _together(details: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Details with one for each value that may be of several kinds, instead of one for each kind."""
-    found: dict[tuple[str | int, ...], Mapping[str, Any]] = {}
-    for number, detail in enumerate(details):
-        loc = detail["loc"]
-        if len(loc) < 2 or not _KINDS.fullmatch(str(loc[-1])):
-            found[number, *loc] = detail
-        elif (first := found.get(loc[:-1])) is None:
-            found[loc[:-1]] = {**detail, "loc": loc[:-1]}
-        else:
-            found[loc[:-1]] = {**first, "msg": f"{first['msg']}, or {detail['msg'].removeprefix('Input should be ')}"}
-    return list(found.values())
+    """Details with one for each value that may be a number or a word, instead of one for each of both."""
+    found = list(details)
+    for word in details:
+        loc = word["loc"]
+        if loc and _LITERAL.fullmatch(str(loc[-1])):
+            number = next(
+                (d for d in found if d is not word and len(d["loc"]) == len(loc) and d["loc"][:-1] == loc[:-1]), None
+            )
+            if number is not None:
+                msg = f"{number['msg']}, or {word['msg'].removeprefix('Input should be ')}"
+                found[found.index(number)] = {**number, "loc": loc[:-1], "msg": msg}
+                found.remove(word)
+    return found
 
 
 def _without_tag(loc: Sequence[str | int]) -> tuple[str | int, ...]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
 from app.domain.multi_adds import MILLION
 from app.domain.multi_adds import in_units as exactly_in_units
@@ -78,8 +78,8 @@ def _given(feasible: CostRanges, whole: CostRanges, asked: AskedLimits) -> Itera
             yield _Limit(
                 f"{name}={value:g}",
                 (in_units(value) or 0) < has.min,
-                f"{_at_least(has.min)} to {_at_most(has.max)} {what}",
-                _at_least(least) if least < has.min else "",
+                f"{_millions(has.min, has.max)} {what}",
+                f"{_rounded(least, 2, ROUND_CEILING)}M" if least < has.min else "",
             )
     for device, max_ms in asked.latencies:
         if max_ms is not None:
@@ -87,15 +87,32 @@ def _given(feasible: CostRanges, whole: CostRanges, asked: AskedLimits) -> Itera
             yield _Limit(
                 f"max_latency_ms={max_ms:g} on {device}",
                 max_ms < range_ms.min,
-                f"{range_ms.min:.4g} to {range_ms.max:.4g} ms",
-                f"{least_ms:.4g} ms" if least_ms < range_ms.min else "",
+                _milliseconds(range_ms.min, range_ms.max),
+                f"{_with_digits(least_ms, 4, ROUND_CEILING):f} ms" if least_ms < range_ms.min else "",
             )
 
 
-def _at_least(units: int) -> str:
-    """A count in millions, not below it: asked as a limit, it is met."""
-    return f"{(Decimal(units) / MILLION).quantize(Decimal('0.01'), ROUND_CEILING)}M"
+def _millions(least: int, most: int) -> str:
+    """A range of counts in millions: what is told can be asked for, so the bounds are rounded inwards."""
+    for decimals in range(2, 7):
+        lower, upper = _rounded(least, decimals, ROUND_CEILING), _rounded(most, decimals, ROUND_FLOOR)
+        if lower <= upper:
+            break
+    return f"{lower}M to {upper}M"
 
 
-def _at_most(units: int) -> str:
-    return f"{(Decimal(units) / MILLION).quantize(Decimal('0.01'), ROUND_FLOOR)}M"
+def _rounded(units: int, decimals: int, rounding: str) -> Decimal:
+    return (Decimal(units) / MILLION).quantize(Decimal(1).scaleb(-decimals), rounding)
+
+
+def _milliseconds(least: float, most: float) -> str:
+    """The same of latencies; they are told with four digits where that leaves a range."""
+    for digits in range(4, 18):
+        lower, upper = _with_digits(least, digits, ROUND_CEILING), _with_digits(most, digits, ROUND_FLOOR)
+        if lower <= upper:
+            break
+    return f"{lower:f} to {upper:f} ms"
+
+
+def _with_digits(value: float, digits: int, rounding: str) -> Decimal:
+    return Context(prec=digits, rounding=rounding).create_decimal(repr(value)).normalize()

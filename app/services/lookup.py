@@ -18,7 +18,6 @@ from app.domain.whole_space.additive_function import AdditiveFunction
 from app.errors import RoundNotFoundError
 from app.schemas.lookup import LookupAnswer, LookupItem, ParetoAnswer
 from app.schemas.retraining import RoundAgreement
-from app.schemas.search import PredictorQuality
 from app.services import device_latencies, standalone_view
 from app.services.callers import Caller
 from app.services.device_latencies import DeviceLatency
@@ -153,14 +152,15 @@ def look_up(
     message = None
     if not items:
         message = infeasible("table", fields["feasible"], cost_ranges(space_costs, latency_of_space(latency)), asked)
-    quality = _quality(engine, header, asked, latency, agreement)
+    figures = _tables(engine).figures(header)
+    quality = figures.quality_within(_counts(asked), limited_latencies(latency, asked), agreement)
     return LookupAnswer(**fields, scope="table", is_exact=True, quality=quality, items=items, message=message)
 
 
-def quality_within(
+def tau_within(
     engine: Engine, caller: Caller, search_id: uuid.UUID, round_index: int, asked: AskedLimits
-) -> PredictorQuality | None:
-    """Return how sure a round's predictor is, and how well it ranks what meets the limits.
+) -> tuple[float | None, int]:
+    """Return Kendall's tau of a round's table against z over the held-out pairs within limits, and their number.
 
     Raises:
         SearchNotFoundError, NoTableError, RoundNotFoundError, TableNotReadyError: If there is no such table (yet).
@@ -172,18 +172,13 @@ def quality_within(
         latency = device_latencies.latencies_on(
             connection, caller, [name for name, _ in asked.latencies], subspace.space, search_id
         )
-    return _quality(engine, header, asked, latency, _tables(engine).agreement(header))
+    limits = limited_latencies(latency, asked)
+    return _tables(engine).figures(header).held_out.tau_within(_counts(asked), limits)
 
 
-def _quality(
-    engine: Engine,
-    header: TableHeader,
-    asked: AskedLimits,
-    latency: Sequence[DeviceLatency],
-    agreement: RoundAgreement | None,
-) -> PredictorQuality | None:
-    own = Limits(in_units(asked.max_madds), in_units(asked.max_params))
-    return _tables(engine).figures(header).quality_within(own, limited_latencies(latency, asked), agreement)
+def _counts(asked: AskedLimits) -> Limits:
+    """The limits that are on counts, in units."""
+    return Limits(in_units(asked.max_madds), in_units(asked.max_params))
 
 
 def _banded_rows(

@@ -1,24 +1,29 @@
 """The Gaussian process where some labels are nonsense: those that all others contradict count only as far as believed.
 
-A label is held against what the process says of it without it. Where it lies far beyond the usual error, it is moved to
-the end of what is usual, and the process is fitted again (winsorised pseudo-values, Huber 1981), so that a few broken
-evaluations cannot bend the effects of the choices that they happen to have. Labels that none contradicts stay as they
-are, and so does the fit. Legend: N pairs, F factors.
+A label is held against what the process says of it without it. Where it lies far beyond the usual error, it is moved as
+near as is believable, and the process is fitted again, up to three times (winsorised pseudo-values, Huber 1981), so
+that a few broken evaluations cannot bend the effects of the choices that they happen to have. Labels that none
+contradicts stay as they are, and so does the fit. Legend: N pairs, F factors.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.domain.hamming_graph import FactorFeatures, Float64Array, Int64Array
 from worker.nas.product_kernel import OnStep
 from worker.nas.product_process import ProcessFit, fit_process
+
+BoolArray = NDArray[np.bool_]
 
 _USUAL_SDS = 4.0
 """Of normal errors six in a hundred thousand are farther off."""
 _MAX_REFITS = 3
 _SETTLED_SDS = 0.05
 _LEAST_STEPS = 3
+_SAME = 9
+"""Decimals: labels that differ beyond them are equal."""
 _USUAL_SHARE, _SHARE_TO_SD = 0.9, 1.645
 """Of labels, whose errors are usual: more than a tenth of them cannot all be nonsense."""
 
@@ -30,12 +35,12 @@ class RobustFit:
     Attributes:
         process: In standard deviations of ``believed_N`` around its mean.
         believed_N: float64, the labels in their own unit, as the process was given them.
-        num_moved: How many of them are not as they came.
+        is_moved_N: bool, which of them are not as they came.
     """
 
     process: ProcessFit
     believed_N: Float64Array
-    num_moved: int
+    is_moved_N: BoolArray
 
     @property
     def mean(self) -> float:
@@ -53,18 +58,10 @@ class RobustFit:
         return float(np.sqrt(self.process.noise_variance) * self.believed_N.std())
 
     @property
-    def unexplained(self) -> float:
-        """Share of the labels' variance that predictions of left-out labels do not explain."""
-        process = self.process
-        return self._error_of(process.left_out_additive_N + process.left_out_interaction_N)
-
-    @property
     def explained_by_interactions(self) -> float:
-        """Share of it that interactions explain, beyond the additive part."""
-        return self._error_of(self.process.left_out_additive_N) - self.unexplained
-
-    def _error_of(self, left_out_N: Float64Array) -> float:
-        return float(np.var((self.believed_N - self.mean) / self.scale - left_out_N))
+        """Share of left-out labels' variance that interactions explain, beyond the additive part."""
+        rest_N = (self.believed_N - self.mean) / self.scale - self.process.left_out_additive_N
+        return float(np.var(rest_N) - np.var(rest_N - self.process.left_out_interaction_N))
 
 
 def fit_robust_process(
@@ -81,7 +78,7 @@ def fit_robust_process(
         choices_NF: int64 [N, F], the pairs' factor choices.
         label_N: float64 [N], finite.
         rng: For :func:`worker.nas.product_process.fit_process`.
-        on_step: Called every few milliseconds; it may raise to cancel.
+        on_step: Called every few milliseconds to a tenth of a second; it may raise to cancel.
     """
     believed_N = np.asarray(label_N, dtype=np.float64)
     for refit in range(_MAX_REFITS + 1):
@@ -103,7 +100,7 @@ def _fitted(
 ) -> RobustFit:
     mean, scale = believed_N.mean(), max(float(believed_N.std()), 1e-12)
     process = fit_process(features, choices_NF, (believed_N - mean) / scale, rng, on_step)
-    return RobustFit(process, believed_N, int((believed_N != label_N).sum()))
+    return RobustFit(process, believed_N, believed_N != label_N)
 
 
 def _believable(fit: RobustFit, label_N: Float64Array) -> tuple[Float64Array, float]:
@@ -112,8 +109,8 @@ def _believable(fit: RobustFit, label_N: Float64Array) -> tuple[Float64Array, fl
     off_N = label_N - left_out_N
     usual = float(np.quantile(np.abs(off_N), _USUAL_SHARE)) / _SHARE_TO_SD
     # accuracies are counted in images: a few more or fewer are no nonsense, however well all others are predicted
-    least = _LEAST_STEPS * np.diff(np.unique(label_N)).min(initial=np.inf) if np.ptp(label_N) > 0 else 0.0
-    below = max(_USUAL_SDS * usual, least)
+    steps = np.diff(np.unique(label_N.round(_SAME)))
+    below = max(_USUAL_SDS * usual, _LEAST_STEPS * float(steps.min()) if len(steps) else 0.0)
     # an evaluation breaks downwards; a network that works where most do not is worth knowing
     above = max(below, float(label_N.std()))
     return np.clip(label_N, left_out_N - below, left_out_N + above), usual

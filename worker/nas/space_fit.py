@@ -122,10 +122,11 @@ def fit_space(
     elif predictor == "auto" and not labels_follow:
         # labels would correct the additive part before its link
         bounds = saturation.bounds
+        within_N = np.clip(believed_N, *bounds)
         blended = BlendedPredictor(
-            additive, link=MonotoneLink.fit(additive_N, effort_N, *bounds), saturation=saturation
+            additive, link=MonotoneLink.fit(additive_N, within_N, *bounds), saturation=saturation
         )
-        predicted_N = cross_fitted(additive_N, effort_N, generator(seed, None, "space link folds"), *bounds)
+        predicted_N = cross_fitted(additive_N, within_N, generator(seed, None, "space link folds"), *bounds)
     predicted_N = saturation.accuracy(predicted_N)
     interval = calibrate_interval(
         predicted_N[judged], accuracy_N[judged], stretch_N=stretch_N[judged], saturation=saturation

@@ -1,12 +1,12 @@
 """How good a round's predictor is: against the held-out pairs, beside the additive baseline, with its interval."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from app.domain.hamming_graph import Float32Array, Float64Array, Int64Array
-from app.domain.prediction_interval import PredictionInterval, calibrate_interval
+from app.domain.hamming_graph import Float64Array, Int64Array
+from app.domain.prediction_interval import calibrate_interval
 from app.domain.rank_correlation import kendall_tau
 from app.domain.subspace import Subspace
 from app.domain.whole_space.additive_ridge import fit_additive
@@ -52,30 +52,6 @@ def judge(
         **({LEFT_OUT: left_out} if left_out else {}),
     }
     return kendall_tau(predicted_N, accuracy_N), figures
-
-
-def corrected_interval(
-    subspace: Subspace, before: Float32Array, after: Float32Array, pairs: Sequence[Pair], figures: Mapping[str, Any]
-) -> PredictionInterval | None:
-    """Return the interval of z around predictions that true labels have corrected; None: nothing could say.
-
-    Held-out pairs calibrate it. Where they are too few, fitted ones help, each as it was predicted without itself and
-    corrected as its prediction was.
-
-    Args:
-        subspace: S_t.
-        before: float32 [size], the predictions of the fit.
-        after: float32 [size], the corrected ones.
-        pairs: The round's sampled ones.
-        figures: Those of the fit.
-    """
-    index_N, accuracy_N = _arrays(subspace, pairs)
-    left_out: Mapping[str, float] = figures.get(LEFT_OUT, {})
-    without_N = np.array([left_out.get(str(index), np.nan) for index in index_N.tolist()])
-    before_N, after_N = before[index_N].astype(np.float64), after[index_N].astype(np.float64)
-    predicted_N = np.where([pair.held_out for pair in pairs], after_N, without_N + after_N - before_N)
-    known_N = np.isfinite(predicted_N)
-    return calibrate_interval(predicted_N[known_N], accuracy_N[known_N]) if known_N.any() else None
 
 
 def _additive_tau(

@@ -6,30 +6,26 @@ table anew.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from app.domain import rounds
-from app.domain.hamming_graph import Float64Array, HammingGraph
 from app.domain.lookup_table import LookupTable
 from app.domain.prediction_interval import calibrate_interval
 from app.domain.rank_correlation import kendall_interval, kendall_tau
 from app.domain.saturation import Saturation
 from app.domain.search_space import SearchSpace
-from app.domain.seeds import derive_seed
 from app.domain.standalone_recipe import Retraining, label_retraining
 from app.domain.whole_space.additive_function import AdditiveFunction
-from app.domain.whole_space.additive_ridge import fit_additive
 from app.domain.whole_space.archive import prepared_model
 from app.domain.whole_space.model import BlendedPredictor
-from worker.nas.inherited_predictor import fit_inherited
-from worker.nas.product_process import MIN_PAIRS
 from worker.nas.rank_scale import RankScale
 from worker.nas.standalone_blend import MIN_LABELS, Labels, StandaloneBlend, fit_standalone_blend
 from worker.nas.standalone_choice import choose_standalone
-from worker.pipeline.fit_quality import LEFT_OUT, corrected_interval
+from worker.pipeline.base_predictions import base_predictions, corrected_interval, held_out
+from worker.pipeline.fit_quality import LEFT_OUT
 from worker.pipeline.ports import (
     FittedSpace,
     FittedTable,
@@ -81,7 +77,7 @@ def label_steps(
     known = {label.code for label in labels}
     unknown = [code not in known for code in subspace.codes(candidates_N)]
     candidates_N = candidates_N[np.array(unknown, dtype=bool)]
-    base_NK = _base_scores(search, round_index, table, pairs, lambda: report(1.0, None))[0][candidates_N]
+    base_NK = base_predictions(search, round_index, table, pairs, lambda: report(1.0, None)).score_SK[candidates_N]
     chosen_N = choose_standalone(
         base_NK,
         subspace.architectures(candidates_N).astype(np.int64),
@@ -137,25 +133,25 @@ def correct_predictions(search: Search, step: Step, reader: Reader, report: Repo
     if stays:
         blend = dataclasses.replace(blend, weights_K=np.array([0.0, 1.0]), left_out_N=known.base_NK[:, 1])
     subspace = published.subspace
-    base_SK, scale = _base_scores(search, step.round_index, published, pairs, lambda: report(0.0, None))
+    base = base_predictions(search, step.round_index, published, pairs, lambda: report(0.0, None))
     corrected_S = published.predicted_accuracy.astype(np.float32)
     for start in range(0, 0 if stays else subspace.size, _ROWS):
         rows_N = np.arange(start, min(start + _ROWS, subspace.size))
         choices_NL = subspace.architectures(rows_N).astype(np.int64)
-        corrected_S[rows_N] = scale.values(blend.corrected(base_SK[rows_N], choices_NL))
+        corrected_S[rows_N] = base.corrected(blend, base.score_SK[rows_N], choices_NL)
         report(min(1.0, float(rows_N[-1] + 1) / subspace.size), None)
     table = LookupTable.from_predictions(subspace, corrected_S)
     report_of_fit = reader.fit_report(search, step.round_index)
     # the fit's own was around predictions that are no longer these
-    interval = corrected_interval(subspace, published.predicted_accuracy, corrected_S, pairs, report_of_fit)
+    interval = corrected_interval(table, pairs, base, blend, report_of_fit.get(LEFT_OUT, {}))
     figures = {
         **{name: value for name, value in report_of_fit.items() if name != LEFT_OUT},
-        "held_out_tau_uncorrected": _held_out_tau(published, pairs),
+        "held_out_tau_uncorrected": kendall_tau(*held_out(published, pairs)),
         "interval": interval and interval.to_dict(),
         "held_out_coverage": None,
-        "standalone": _figures(blend, scale, labels, step.round_index),
+        "standalone": _figures(blend, base.scales[0], labels, step.round_index),
     }
-    return FittedTable(table, _held_out_tau(table, pairs), figures)
+    return FittedTable(table, kendall_tau(*held_out(table, pairs)), figures)
 
 
 def corrected_space(search: Search, fitted: FittedSpace, labels: Sequence[StandaloneLabel]) -> FittedSpace:
@@ -295,33 +291,3 @@ def _labels(space: SearchSpace, labels: Sequence[StandaloneLabel]) -> Labels:
         np.array([label.round_index for label in labels], dtype=np.int64),
         np.array([label.accuracy for label in labels], dtype=np.float64),
     )
-
-
-def _base_scores(
-    search: Search,
-    round_index: int,
-    table: LookupTable,
-    pairs: Sequence[Pair],
-    on_step: Callable[[], None] | None = None,
-) -> tuple[Float64Array, RankScale]:
-    """float64 [size, 2], the normal scores of the safest and the fitted prediction, and the safest one's scale.
-
-    The safest one is what ``auto`` publishes without labels: a nearly additive process on the pairs that the
-    predictor was fitted to.
-    """
-    subspace, fitted = table.subspace, [pair for pair in pairs if not pair.held_out]
-    index_N = np.array([subspace.index(subspace.space.parse_code(pair.code)) for pair in fitted], dtype=np.int64)
-    graph, accuracy_N = HammingGraph.assigned(subspace.factor_sizes), np.array([pair.accuracy for pair in fitted])
-    if len(fitted) >= MIN_PAIRS:
-        seed = derive_seed(search.config.seed, round_index, "auto")
-        safest_S = fit_inherited(graph, subspace.factor_features(), index_N, accuracy_N, seed, on_step).whole_space()
-    else:
-        safest_S = fit_additive(graph.factor_sizes, graph.choices(index_N), accuracy_N).function.whole_space()
-    safest, predictor = RankScale.of(safest_S), RankScale.of(table.predicted_accuracy)
-    return np.stack([safest.scores(safest_S), predictor.scores(table.predicted_accuracy)], axis=1), safest
-
-
-def _held_out_tau(table: LookupTable, pairs: Sequence[Pair]) -> float | None:
-    held_out = [pair for pair in pairs if pair.held_out]
-    rows = [table.subspace.index(table.subspace.space.parse_code(pair.code)) for pair in held_out]
-    return kendall_tau(table.predicted_accuracy[rows], [pair.accuracy for pair in held_out])

@@ -91,6 +91,11 @@ def test_what_may_be_a_number_or_a_word_gets_one_error(given: object, msg: str) 
     assert errors[1].msg == msg
 
 
+def test_a_device_may_be_called_as_a_kind_of_number() -> None:
+    (error,) = errors_of({"dataset": "x", "device_latencies": {"int": 3}})
+    assert error.loc == ["body", "device_latencies", "int"]
+
+
 def test_nothing_is_said_twice() -> None:
     detail = {"type": "less_than_equal", "loc": ("query", "size"), "msg": "too large"}
     assert from_details([detail, detail]) == [FieldError(loc=["query", "size"], msg="too large")]

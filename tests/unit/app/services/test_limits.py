@@ -55,10 +55,27 @@ def test_a_limit_below_everything_tells_the_range(asked: AskedLimits, says: str)
     assert infeasible("table", ranges(), WHOLE, asked) == says
 
 
-def test_the_range_that_is_told_can_be_asked_for() -> None:
-    units = (7_713_001, 7_758_999)
-    message = infeasible("table", ranges(units), ranges(units), AskedLimits(max_madds=7.71))
-    assert "they go from 7.72M to 7.75M" in message
+@pytest.mark.parametrize(
+    ("multi_adds", "told"),
+    [
+        ((7_713_001, 7_758_999), "7.72M to 7.75M"),
+        ((7_713_001, 7_713_901), "7.7131M to 7.7139M"),
+        ((7_713_001, 7_713_001), "7.713001M to 7.713001M"),
+        ((3_200, 8_400), "0.004M to 0.008M"),
+    ],
+)
+def test_the_range_that_is_told_can_be_asked_for(multi_adds: tuple[int, int], told: str) -> None:
+    found = ranges(multi_adds)
+    assert f"they go from {told} multi-adds" in infeasible("table", found, found, AskedLimits(max_madds=0.001))
+
+
+@given(st.floats(1e-3, 1e4), st.floats(0, 10))
+def test_so_can_that_of_latencies(least_ms: float, more_ms: float) -> None:
+    found = cost_ranges((Cost(1, 1), Cost(1, 1)), {"pixel": (least_ms, least_ms + more_ms)})
+    message = infeasible("table", found, found, AskedLimits(latencies=(("pixel", least_ms / 2),)))
+    lower, upper = (float(text) for text in message.split("go from ")[1].removesuffix(" ms").split(" to "))
+    assert least_ms <= lower <= upper <= least_ms + more_ms
+    assert lower <= max(least_ms * 1.001, upper)
 
 
 def test_every_limit_that_is_too_low_is_named_and_no_other() -> None:

@@ -17,11 +17,11 @@ EVERYTHING = GRAPH.choices(np.arange(GRAPH.num_nodes))
 TRUTH = 0.9 - 0.05 * np.exp(-0.2 * (EVERYTHING * np.arange(1, 8)).sum(1) / 7)
 
 
-def z_of_a_supernet(seed: int = 0) -> Any:
+def z_of_a_supernet(seed: int = 0, noise: float = 0.004) -> Any:
     """The truth, with cells that cooperate in the supernet alone, and the noise of a small validation set."""
     rng = np.random.default_rng(seed)
     artefact = sum(rng.normal(0, 0.003, (3, 3))[EVERYTHING[:, a], EVERYTHING[:, b]] for a in range(7) for b in range(a))
-    return TRUTH + artefact + rng.normal(0, 0.004, GRAPH.num_nodes)
+    return TRUTH + artefact + rng.normal(0, noise, GRAPH.num_nodes)
 
 
 def fitted(z: Any, num: int = 250) -> tuple[InheritedFit, Any]:
@@ -49,23 +49,19 @@ def test_a_quarter_of_the_interactions_is_kept_and_less_of_noisy_labels() -> Non
     assert 0.0 < noisy[0].report["interactions_kept"] < 0.5 * INTERACTION_SHARE
 
 
-@pytest.mark.parametrize(("interacting", "kept"), [(0.3, 0.75), (3.0, 1.0)])
-def test_of_exact_labels_more_is_kept_and_of_large_interactions_all(interacting: float, kept: float) -> None:
-    """True accuracies of a space where cells interact, without noise."""
-    rng, choices = np.random.default_rng(0), EVERYTHING
-    single, double = (choices * np.arange(1, 8)).sum(1), (choices[:, 0] - 1) * (choices[:, 3] - 1) * 4.0
-    exact = 0.5 + 0.005 * (single + interacting * double)
-    fit, others = fitted(exact + rng.normal(0, 1e-4, GRAPH.num_nodes))
-    assert fit.report["interactions_kept"] == pytest.approx(kept, abs=0.02)
-    tau = kendall_tau(fit.predict_subspace()[others], exact[others])
+def test_artefacts_are_not_kept_because_labels_are_free_of_noise() -> None:
+    """A supernet that is evaluated on many images holds its artefacts all the same, only better known."""
+    assert fitted(z_of_a_supernet(noise=0.0))[0].report["interactions_kept"] <= INTERACTION_SHARE
+
+
+def test_two_choices_that_break_networks_together_are_kept_whole() -> None:
+    breaks = (EVERYTHING[:, 1] == 2) & (EVERYTHING[:, 5] == 0)
+    truth = np.where(breaks, 0.1, TRUTH)
+    fit, others = fitted(truth + np.random.default_rng(0).normal(0, 0.002, GRAPH.num_nodes))
+    assert fit.report["interactions_kept"] > 0.95
+    tau = kendall_tau(fit.predict_subspace()[others], truth[others])
     assert tau is not None
-    assert tau > 0.95
-
-
-def test_few_noisy_labels_are_not_taken_for_exact_ones() -> None:
-    for seed in range(5):
-        z = TRUTH + np.random.default_rng(seed).normal(0, 0.006, GRAPH.num_nodes)
-        assert fitted(z, 60)[0].report["interactions_kept"] < 1.2 * INTERACTION_SHARE
+    assert tau > 0.8
 
 
 def test_a_few_broken_evaluations_hardly_change_the_ranking() -> None:

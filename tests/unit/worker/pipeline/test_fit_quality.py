@@ -7,7 +7,7 @@ from app.domain.prediction_interval import PredictionInterval
 from app.domain.rank_correlation import kendall_tau
 from app.domain.search_space import preset
 from app.domain.subspace import Subspace
-from worker.pipeline.fit_quality import LEFT_OUT, corrected_interval, judge
+from worker.pipeline.fit_quality import LEFT_OUT, judge
 from worker.pipeline.ports import Fit, Pair
 
 SPACE = preset("nas-bench-macro")
@@ -66,18 +66,3 @@ def test_where_held_out_pairs_are_too_few_what_fitted_ones_were_without_themselv
         assert (LEFT_OUT in figures) == is_kept
         _, figures = judge(SUBSPACE, Fit(predictions(), {}, interval), fitted, held_out)
         assert LEFT_OUT not in figures, "the predictor does not say"
-
-
-def test_intervals_around_corrected_predictions_of_few_pairs() -> None:
-    fitted, held_out = sampled(40, 5)
-    pairs, after = [*fitted, *held_out], predictions() + np.float32(0.2)
-    assert corrected_interval(SUBSPACE, predictions(), after, held_out, {}) is None
-    assert corrected_interval(SUBSPACE, predictions(), after, pairs, {}) is None
-    # without themselves they were predicted a tenth too low, and the correction adds two
-    left_out = {str(SUBSPACE.index(SPACE.parse_code(p.code))): p.accuracy - 0.1 for p in fitted}
-    interval = corrected_interval(SUBSPACE, predictions(), after, fitted, {LEFT_OUT: left_out})
-    assert interval is not None
-    assert (interval.lower_G, interval.upper_G) == (pytest.approx(-0.1), pytest.approx(-0.1))
-    together = corrected_interval(SUBSPACE, predictions(), after, pairs, {LEFT_OUT: left_out})
-    assert together is not None
-    assert together.lower_G < -0.15, "the held-out pairs count as they are predicted now"
