@@ -1,12 +1,15 @@
 """Limits as people give them, in millions and milliseconds, and why nothing meets some."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from typing import TypeVar
 
 from app.domain.multi_adds import MILLION
 from app.domain.multi_adds import in_units as exactly_in_units
 from app.schemas.lookup import CostRanges
+
+T = TypeVar("T", int, float)
 
 
 def in_units(millions: float | None) -> int | None:
@@ -93,25 +96,27 @@ def _given(feasible: CostRanges, whole: CostRanges, asked: AskedLimits) -> Itera
 
 
 def _millions(least: int, most: int) -> str:
-    """A range of counts in millions: what is told can be asked for, so the bounds are rounded inwards."""
-    for decimals in range(2, 7):
-        lower, upper = _rounded(least, decimals, ROUND_CEILING), _rounded(most, decimals, ROUND_FLOOR)
-        if lower <= upper:
-            break
+    """A range of counts in millions, with two decimals where that leaves a range."""
+    lower, upper = _inwards(least, most, _rounded, range(2, 7))
     return f"{lower}M to {upper}M"
+
+
+def _milliseconds(least: float, most: float) -> str:
+    """A range of latencies, with four digits where that leaves a range."""
+    lower, upper = _inwards(least, most, _with_digits, range(4, 18))
+    return f"{lower:f} to {upper:f} ms"
+
+
+def _inwards(
+    least: T, most: T, rounded: Callable[[T, int, str], Decimal], places: Iterable[int]
+) -> tuple[Decimal, Decimal]:
+    """Bounds that can be asked for as they are told, by the first number of places at which they are a range."""
+    bounds = ((rounded(least, n, ROUND_CEILING), rounded(most, n, ROUND_FLOOR)) for n in places)
+    return next((lower, upper) for lower, upper in bounds if lower <= upper)
 
 
 def _rounded(units: int, decimals: int, rounding: str) -> Decimal:
     return (Decimal(units) / MILLION).quantize(Decimal(1).scaleb(-decimals), rounding)
-
-
-def _milliseconds(least: float, most: float) -> str:
-    """The same of latencies; they are told with four digits where that leaves a range."""
-    for digits in range(4, 18):
-        lower, upper = _with_digits(least, digits, ROUND_CEILING), _with_digits(most, digits, ROUND_FLOOR)
-        if lower <= upper:
-            break
-    return f"{lower:f} to {upper:f} ms"
 
 
 def _with_digits(value: float, digits: int, rounding: str) -> Decimal:

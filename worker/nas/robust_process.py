@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.hamming_graph import FactorFeatures, Float64Array, Int64Array
-from worker.nas.product_kernel import OnStep
+from worker.nas.product_kernel import OnStep, standardised
 from worker.nas.product_process import ProcessFit, fit_process
 
 BoolArray = NDArray[np.bool_]
@@ -60,7 +60,7 @@ class RobustFit:
     @property
     def explained_by_interactions(self) -> float:
         """Share of left-out labels' variance that interactions explain, beyond the additive part."""
-        rest_N = (self.believed_N - self.mean) / self.scale - self.process.left_out_additive_N
+        rest_N = standardised(self.believed_N) - self.process.left_out_additive_N
         return float(np.var(rest_N) - np.var(rest_N - self.process.left_out_interaction_N))
 
 
@@ -82,25 +82,13 @@ def fit_robust_process(
     """
     believed_N = np.asarray(label_N, dtype=np.float64)
     for refit in range(_MAX_REFITS + 1):
-        fit = _fitted(features, choices_NF, believed_N, label_N, rng, on_step)
+        process = fit_process(features, choices_NF, standardised(believed_N), rng, on_step)
+        fit = RobustFit(process, believed_N, believed_N != label_N)
         moved_N, usual = _believable(fit, label_N)
         if refit == _MAX_REFITS or np.abs(moved_N - believed_N).max() <= _SETTLED_SDS * usual:
             break
         believed_N = moved_N
     return fit
-
-
-def _fitted(
-    features: FactorFeatures,
-    choices_NF: Int64Array,
-    believed_N: Float64Array,
-    label_N: Float64Array,
-    rng: np.random.Generator,
-    on_step: OnStep | None,
-) -> RobustFit:
-    mean, scale = believed_N.mean(), max(float(believed_N.std()), 1e-12)
-    process = fit_process(features, choices_NF, (believed_N - mean) / scale, rng, on_step)
-    return RobustFit(process, believed_N, believed_N != label_N)
 
 
 def _believable(fit: RobustFit, label_N: Float64Array) -> tuple[Float64Array, float]:
