@@ -149,7 +149,9 @@ class SearchConfig(BaseModel):
         "how predictors are blended; fewer than four change nothing. 0: none, as in the paper.",
     )
     standalone_start: Literal["scratch", "supernet"] = Field(
-        default="scratch", description="Fresh weights, or fine-tuned from the supernet's."
+        default="scratch",
+        description="Fresh weights, or fine-tuned from the supernet's: quicker, but its errors stay in part, "
+        "so labels move predictions less.",
     )
     standalone_epochs: int | None = Field(
         default=None, ge=1, le=100_000, description="Null: those of the recipe `small`, fewer from the supernet."

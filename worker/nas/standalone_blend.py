@@ -10,6 +10,10 @@ with normal priors around "the safest prediction alone is right". How far weight
 the labels are, is not chosen but averaged over, by how well each of a few settings explains the labels (their
 evidence); one setting, with a tenth of the prior, is that nothing moves. Without labels the safest prediction is left.
 
+Networks that were fine-tuned from the supernet keep some of its errors: choices that learn slowly, or want larger
+images, are too low in both. Labels alone cannot tell such an effect of a choice from a true one, so only a part of
+what they say about choices is believed (``effect_share``).
+
 Only the order of the z* of a round counts: the k-th best label stands for the k-th highest of what the safest predictor
 says of that round's labels. So one broken network decides nothing, and the corrected prediction stays on the scale of
 the base predictions. Those should have one scale, e.g. :class:`worker.nas.rank_scale.RankScale`.
@@ -39,6 +43,10 @@ _NOISE_SDS = (0.15, 0.3, 0.5, 0.8, 1.5, 3.0)
 
 The largest noise is far beyond that spread: labels may say nothing at all.
 """
+
+FINE_TUNED_SHARE = 0.5
+"""Of the variance of the choices' effects in fine-tuned networks, what is true; the rest is the supernet's errors
+(docs/reproduction.md)."""
 
 _NOTHING_MOVES = 0.1
 _LEVEL_SD = 10.0
@@ -124,18 +132,19 @@ class StandaloneBlend:
         }
 
 
-def fit_standalone_blend(labels: Labels, num_choices: Sequence[int]) -> StandaloneBlend:
+def fit_standalone_blend(labels: Labels, num_choices: Sequence[int], *, effect_share: float = 1.0) -> StandaloneBlend:
     """Fit the blend to all labels of a search.
 
     Args:
         labels: Of all rounds so far.
         num_choices: Of every cell of the whole space.
+        effect_share: Of the variance of the choices' effects in these labels, what is the truth's, from 0 to 1.
     """
     observed_N = _observed(labels)
     scale = _spread(observed_N, labels.round_N)
     if len(labels) < MIN_LABELS or scale < _MIN_SPREAD:
         return _unchanged(labels, observed_N, num_choices)
-    design = _Design(labels, observed_N / scale, tuple(num_choices), scale)
+    design = _Design(labels, observed_N / scale, tuple(num_choices), scale, effect_share)
     fits = [_fit(design, *setting) for setting in design.settings]
     log_evidence = np.array([fit.log_evidence + fit.log_prior for fit in fits])
     share_M = _shares(log_evidence)
@@ -176,6 +185,7 @@ class _Design:
     target_N: Float64Array
     num_choices: tuple[int, ...]
     scale: float
+    effect_share: float
 
     @cached_property
     def rounds_R(self) -> Int64Array:
@@ -224,10 +234,17 @@ class _Design:
         variance_P[self.weights_at] = weight_sd**2
         return mean_P, variance_P
 
+    @cached_property
+    def true_share_P(self) -> Float64Array:
+        """float64 [P], of each parameter's variance what is the truth's and not only the labels'."""
+        share_P = np.ones(self.matrix_NP.shape[1])
+        share_P[self.effects_at] = self.effect_share
+        return share_P
+
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """The posterior under one setting, and each label's prediction by the others with its log density."""
+    """The posterior of what is true under one setting, each label's prediction by the others, and its log density."""
 
     mean_P: Float64Array
     log_evidence: float
@@ -241,18 +258,21 @@ def _fit(design: _Design, weight_sd: float, effect_sd: float, noise_sd: float, l
     matrix_NP = design.matrix_NP
     spread_PN = variance_P[:, None] * matrix_NP.T
     covariance_NN = matrix_NP @ spread_PN + noise_sd**2 * np.eye(len(matrix_NP))
+    true_PN = design.true_share_P[:, None] * spread_PN
+    true_NN = matrix_NP @ true_PN
     inverse_NN = np.linalg.inv(covariance_NN)
-    residual_N = design.target_N - matrix_NP @ mean_P
+    prior_N = matrix_NP @ mean_P
+    residual_N = design.target_N - prior_N
     pull_N = inverse_NN @ residual_N
     _, log_determinant = np.linalg.slogdet(covariance_NN)
     constant = np.log(2.0 * np.pi)
     own_variance_N = 1.0 / np.diag(inverse_NN)
     own_residual_N = pull_N * own_variance_N
     return _Fit(
-        mean_P + spread_PN @ pull_N,
+        mean_P + true_PN @ pull_N,
         float(-0.5 * (residual_N @ pull_N + log_determinant + len(residual_N) * constant)),
         log_prior,
-        design.target_N - own_residual_N,
+        prior_N + true_NN @ pull_N - own_residual_N * (true_NN * inverse_NN).sum(1),
         -0.5 * (own_residual_N**2 / own_variance_N + np.log(own_variance_N) + constant),
     )
 

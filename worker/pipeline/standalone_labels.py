@@ -22,7 +22,7 @@ from app.domain.whole_space.additive_function import AdditiveFunction
 from app.domain.whole_space.archive import prepared_model
 from app.domain.whole_space.model import BlendedPredictor
 from worker.nas.rank_scale import RankScale
-from worker.nas.standalone_blend import MIN_LABELS, Labels, StandaloneBlend, fit_standalone_blend
+from worker.nas.standalone_blend import FINE_TUNED_SHARE, MIN_LABELS, Labels, StandaloneBlend, fit_standalone_blend
 from worker.nas.standalone_choice import choose_standalone
 from worker.pipeline.base_predictions import base_predictions, corrected_interval, held_out
 from worker.pipeline.fit_quality import LEFT_OUT
@@ -129,7 +129,7 @@ def correct_predictions(search: Search, step: Step, reader: Reader, report: Repo
     labels = reader.labels(search)
     stays = len(labels) < MIN_LABELS and search.config.predictor == "paper"
     known = _labels(search.space, labels)
-    blend = fit_standalone_blend(known, search.space.num_choices)
+    blend = _blend(search, known)
     if stays:
         blend = dataclasses.replace(blend, weights_K=np.array([0.0, 1.0]), left_out_N=known.base_NK[:, 1])
     subspace = published.subspace
@@ -168,7 +168,7 @@ def corrected_space(search: Search, fitted: FittedSpace, labels: Sequence[Standa
     accuracy_N = np.array([label.accuracy for label in labels], dtype=np.float64)
     # one predictor for all rounds, so one level for all labels
     together = Labels(choices_NL, base_NK, np.zeros(len(labels), dtype=np.int64), accuracy_N)
-    blend = fit_standalone_blend(together, search.space.num_choices)
+    blend = _blend(search, together)
     gcn_weight = float(blend.weights_K[1]) * predictor.gcn_weight
     tables = tuple(
         table + effects / (1.0 - gcn_weight)
@@ -194,6 +194,11 @@ def corrected_space(search: Search, fitted: FittedSpace, labels: Sequence[Standa
     }
     model = prepared_model(corrected, fitted.model.costs, search.config.seed)
     return FittedSpace(dataclasses.replace(model, doubt=fitted.model.doubt), figures)
+
+
+def _blend(search: Search, labels: Labels) -> StandaloneBlend:
+    share = FINE_TUNED_SHARE if search.config.standalone_start == "supernet" else 1.0
+    return fit_standalone_blend(labels, search.space.num_choices, effect_share=share)
 
 
 def _corrected_held_out(

@@ -100,16 +100,33 @@ def test_wrong_choices_are_found() -> None:
     assert np.mean(gains) > 0.1
 
 
-def test_left_out_predictions_are_those_of_fits_without_the_label() -> None:
+def test_errors_that_fine_tuned_labels_share_by_choice_do_less_harm() -> None:
+    """Labels with errors of choices as large as a supernet's: believed in part they cost less, and still help."""
+    losses: dict[float, list[float]] = {0.0: [], 0.5: [], 1.0: []}
+    for seed in range(12):
+        truth, base = world(seed, additive_error=0.4, other_error=3.0)
+        rng = np.random.default_rng(100 + seed)
+        bias = sum(rng.normal(size=3)[CHOICES_NL[:, i]] for i in range(5))
+        labels = labels_of(truth + 0.4 * bias / bias.std(), base, 32, seed)
+        safest = kendall_tau(base[:, 0], truth) or 0.0
+        for share, lost in losses.items():
+            lost.append(safest - tau(fit_standalone_blend(labels, NUM_CHOICES, effect_share=share), base, truth))
+    worst = {share: max(lost) for share, lost in losses.items()}
+    assert worst[0.5] < worst[1.0]
+    assert np.mean(losses[0.5]) < np.mean(losses[0.0])
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_left_out_predictions_are_those_of_fits_without_the_label(share: float) -> None:
     """To the rank scale, which a label belongs to as well: the closed form equals fitting again."""
     truth, base = world(1, other_error=0.2)
     labels = labels_of(truth, base, 24, 1)
     # labels whose ranks are what the safest prediction says keep their scale when one is taken away
     ranked = dataclasses.replace(labels, accuracy_N=labels.base_NK[:, 0] + 0.0)
-    whole = fit_standalone_blend(ranked, NUM_CHOICES)
+    whole = fit_standalone_blend(ranked, NUM_CHOICES, effect_share=share)
     kept = np.arange(24) != 7
     parts = (ranked.choices_NL[kept], ranked.base_NK[kept], ranked.round_N[kept], ranked.accuracy_N[kept])
-    without = fit_standalone_blend(Labels(*parts), NUM_CHOICES)
+    without = fit_standalone_blend(Labels(*parts), NUM_CHOICES, effect_share=share)
     predicted = without.corrected(ranked.base_NK[7:8], ranked.choices_NL[7:8])[0]
     assert whole.left_out_N[7] == pytest.approx(predicted, abs=0.15)
 

@@ -133,6 +133,16 @@ class TestCorrection:
         after = before.run(is_kind("reevaluate_shard"))
         assert true_tau(after, true_standalone) > uncorrected + 0.05
 
+    def test_choices_move_half_as_far_by_fine_tuned_labels(self, schedule: Schedule) -> None:
+        """The same accuracies, but of networks that may have kept the supernet's errors."""
+        effects = {
+            start: schedule(num_standalone=40, standalone_start=start).run().store.fitted[0].report["standalone"]
+            for start in ("scratch", "supernet")
+        }
+        scratch, supernet = (effects[start]["largest_effect"] for start in ("scratch", "supernet"))
+        assert supernet == pytest.approx(scratch / 2, rel=0.01)
+        assert scratch > 0
+
     def test_the_top_of_the_corrected_table_is_evaluated_again(self, schedule: Schedule) -> None:
         scheduler = schedule(num_standalone=24, shard_size=100).run(is_kind("reevaluate_shard"))
         table = scheduler.store.fitted[0].table
