@@ -93,8 +93,15 @@ def register_device(
     assert tab.page.request.put(f"{tab.url}/devices/{name}", data=body).ok
 
 
+TRANSITIONS_END = """() => Promise.allSettled(document.getAnimations()
+    .filter((one) => Number.isFinite(one.effect.getComputedTiming().endTime))
+    .map((one) => one.finished))"""
+"""Halfway through a transition a button has colours that it has at no other time, and too little contrast."""
+
+
 def violations(tab: Tab) -> list[Any]:
-    """What axe-core finds on a page: rule and elements."""
+    """What axe-core finds on a page that stands still: rule and elements."""
+    tab.page.evaluate(TRANSITIONS_END)
     tab.page.evaluate(AXE)
     found: list[Any] = tab.page.evaluate(
         "axe.run().then(({ violations }) => violations.map((v) => [v.id, v.nodes.map((n) => n.html.slice(0, 200))]))"
