@@ -116,17 +116,30 @@ def test_errors_that_fine_tuned_labels_share_by_choice_do_less_harm() -> None:
     assert np.mean(losses[0.5]) < np.mean(losses[0.0])
 
 
-@pytest.mark.parametrize("share", [0.5, 1.0])
-def test_left_out_predictions_are_those_of_fits_without_the_label(share: float) -> None:
+def test_left_out_predictions_believe_choices_no_more_than_the_fit_does() -> None:
+    truth, base = world(2, additive_error=1.0, other_error=3.0)
+    labels = labels_of(truth, base, 48, 2)
+    half, whole = (fit_standalone_blend(labels, NUM_CHOICES, effect_share=share) for share in (0.5, 1.0))
+    predicted = []
+    for row in range(48):
+        kept = np.arange(48) != row
+        others = Labels(labels.choices_NL[kept], labels.base_NK[kept], labels.round_N[kept], labels.accuracy_N[kept])
+        without = fit_standalone_blend(others, NUM_CHOICES, effect_share=0.5)
+        predicted.append(without.corrected(labels.base_NK[[row]], labels.choices_NL[[row]])[0])
+    off, off_of_whole = (np.std(blend.left_out_N - np.array(predicted)) for blend in (half, whole))
+    assert off < 0.5 * off_of_whole
+
+
+def test_left_out_predictions_are_those_of_fits_without_the_label() -> None:
     """To the rank scale, which a label belongs to as well: the closed form equals fitting again."""
     truth, base = world(1, other_error=0.2)
     labels = labels_of(truth, base, 24, 1)
     # labels whose ranks are what the safest prediction says keep their scale when one is taken away
     ranked = dataclasses.replace(labels, accuracy_N=labels.base_NK[:, 0] + 0.0)
-    whole = fit_standalone_blend(ranked, NUM_CHOICES, effect_share=share)
+    whole = fit_standalone_blend(ranked, NUM_CHOICES)
     kept = np.arange(24) != 7
     parts = (ranked.choices_NL[kept], ranked.base_NK[kept], ranked.round_N[kept], ranked.accuracy_N[kept])
-    without = fit_standalone_blend(Labels(*parts), NUM_CHOICES, effect_share=share)
+    without = fit_standalone_blend(Labels(*parts), NUM_CHOICES)
     predicted = without.corrected(ranked.base_NK[7:8], ranked.choices_NL[7:8])[0]
     assert whole.left_out_N[7] == pytest.approx(predicted, abs=0.15)
 
